@@ -1,0 +1,1 @@
+"""Measuring: the plan of cells, the isolated worker that measures one, and the statistics."""

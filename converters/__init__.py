@@ -1,0 +1,1 @@
+"""Converting: one module a framework, found through the public hook in `framework`."""

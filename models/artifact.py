@@ -1,0 +1,175 @@
+"""The ONNX model as a file: reading, describing, running."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+
+from onnxtool.errors import ModelError, require
+from onnxtool.models.signature import BATCH, Dim, Tensors, TensorSpec
+from onnxtool.models.source import sha256
+from onnxtool.reports.model import ModelSummary, Tensor
+
+INLINE_LIMIT = 2**31 - 1
+"""A protobuf message cannot be larger; weights beyond it live in files beside the model."""
+
+
+@dataclass(frozen=True)
+class OnnxModel:
+    """An ONNX model in a file.
+
+    Attributes:
+        path: The file.
+        proto: Its content, without external data.
+    """
+
+    path: Path
+    proto: onnx.ModelProto
+
+    @classmethod
+    def read(cls, path: str | Path) -> OnnxModel:
+        """Open an ONNX file and check that it is one.
+
+        Raises:
+            ModelError: there is no such file, or it is damaged or not ONNX.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise ModelError(f"{path}: no such file.")
+        if path.stat().st_size == 0:
+            raise ModelError(f"{path} is empty. Convert the model again.")
+        try:
+            proto = onnx.load(path, load_external_data=False)
+        except (DecodeError, ValueError, RuntimeError) as error:
+            raise ModelError(f"{path} is no ONNX model, or is cut short: it cannot be parsed.") from error
+        if not proto.HasField("graph") or not proto.opset_import or not proto.graph.output:
+            raise ModelError(f"{path} is no ONNX model, or is cut short: it has no graph with outputs.")
+        return cls(path, proto)
+
+    @cached_property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """Inputs that must be fed: those with an initializer have a default."""
+        defaults = {tensor.name for tensor in self.proto.graph.initializer}
+        return tuple(_spec(value) for value in self.proto.graph.input if value.name not in defaults)
+
+    @cached_property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """All outputs, in order."""
+        return tuple(_spec(value) for value in self.proto.graph.output)
+
+    @cached_property
+    def metadata(self) -> dict[str, str]:
+        """The model's metadata properties."""
+        return {entry.key: entry.value for entry in self.proto.metadata_props}
+
+    def session(self, providers: tuple[str, ...] = ("CPUExecutionProvider",)) -> Any:
+        """An `onnxruntime.InferenceSession` of this file, without the runtime's chatter.
+
+        Raises:
+            MissingExtraError: ONNX Runtime is not installed.
+            ModelError: ONNX Runtime refuses the model.
+        """
+        runtime = require("onnxruntime", "cpu")
+        options = runtime.SessionOptions()
+        options.log_severity_level = 3
+        try:
+            return runtime.InferenceSession(str(self.path), options, providers=list(providers))
+        except Exception as error:  # ONNX Runtime's exceptions have no common base
+            raise ModelError(f"ONNX Runtime refuses {self.path}: {first_line(error)}") from error
+
+    def predict(self, session: Any, tensors: Tensors) -> Tensors:
+        """Run one batch.
+
+        Raises:
+            ModelError: ONNX Runtime fails on it.
+        """
+        names = [spec.name for spec in self.outputs]
+        try:
+            values = session.run(names, tensors)
+        except Exception as error:
+            raise ModelError(f"ONNX Runtime fails to run {self.path}: {first_line(error)}") from error
+        return dict(zip(names, values, strict=True))
+
+    def summary(self) -> ModelSummary:
+        """Describe the model, for `inspect` and for reports."""
+        graph = self.proto.graph
+        external = {location for tensor in all_tensors(graph) if (location := _location(tensor))}
+        files = [self.path, *(self.path.parent / name for name in sorted(external))]
+        return ModelSummary(
+            path=str(self.path),
+            sha256=sha256(self.path),
+            size_bytes=sum(file.stat().st_size for file in files if file.is_file()),
+            ir_version=self.proto.ir_version,
+            opsets={entry.domain or "ai.onnx": entry.version for entry in self.proto.opset_import},
+            producer=f"{self.proto.producer_name} {self.proto.producer_version}".strip(),
+            inputs=[_tensor(spec) for spec in self.inputs],
+            outputs=[_tensor(spec) for spec in self.outputs],
+            operators=dict(Counter(_operator(node) for node in all_nodes(graph)).most_common()),
+            parameters=sum(int(np.prod(tensor.dims, dtype=np.int64)) for tensor in graph.initializer),
+            metadata=self.metadata,
+        )
+
+
+def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """Every node of a graph and of the graphs inside its nodes."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                yield from all_nodes(attribute.g)
+            elif attribute.type == onnx.AttributeProto.GRAPHS:
+                for inner in attribute.graphs:
+                    yield from all_nodes(inner)
+
+
+def all_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Every initializer and constant of a graph and of the graphs inside its nodes."""
+    yield from graph.initializer
+    for node in all_nodes(graph):
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.TENSOR:
+                yield attribute.t
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, for a message of ours."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:500]
+
+
+def _location(tensor: onnx.TensorProto) -> str | None:
+    if tensor.data_location != onnx.TensorProto.EXTERNAL:
+        return None
+    return next((entry.value for entry in tensor.external_data if entry.key == "location"), None)
+
+
+def _operator(node: onnx.NodeProto) -> str:
+    return f"{node.domain}.{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
+
+
+def _tensor(spec: TensorSpec) -> Tensor:
+    return Tensor(name=spec.name, dtype=spec.dtype, shape=list(spec.shape))
+
+
+def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
+    kind = value.type.WhichOneof("value")
+    if kind != "tensor_type":
+        return TensorSpec(value.name, (kind or "unknown").removesuffix("_type"), ())
+    tensor = value.type.tensor_type
+    dtype = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
+    dims: list[Dim] = []
+    for position, dim in enumerate(tensor.shape.dim):
+        if dim.WhichOneof("value") == "dim_value" and dim.dim_value > 0:
+            dims.append(dim.dim_value)
+        else:
+            dims.append(dim.dim_param or (BATCH if position == 0 else f"dim_{position}"))
+    names = {"float": "float32", "double": "float64"}
+    return TensorSpec(value.name, names.get(dtype, dtype), tuple(dims))

@@ -1,0 +1,81 @@
+"""The values that an input takes, so that made-up rows exercise a model instead of its error paths.
+
+A model trained on prices around 30,000 says the same class for every draw from N(0, 1); a token id beyond
+the vocabulary is no input at all. What a fitted model knows of its inputs is kept here, an input each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxtool.models.signature import numpy_dtype
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Where an input's values lie. Columns of a matrix may each have their own.
+
+    Attributes:
+        choices: The values themselves: categories, or words of a text.
+        center: Mean of the numbers, a scalar or one for each column.
+        spread: Standard deviation of the numbers, a scalar or one for each column.
+        landmarks: For each column, values at which the model's answer changes (tree thresholds).
+        low: Least whole number (inclusive).
+        high: Greatest whole number (exclusive).
+        words: How many choices are joined to one text; 0 means that each value is one choice.
+    """
+
+    choices: tuple[Any, ...] = ()
+    center: float | NDArray[np.float64] = 0.0
+    spread: float | NDArray[np.float64] = 1.0
+    landmarks: tuple[NDArray[np.float64], ...] = ()
+    low: int = 0
+    high: int = 10
+    words: int = 0
+
+    def sample(self, dtype: str, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[Any]:
+        """Draw an array.
+
+        Args:
+            dtype: Name of the dtype, as in `TensorSpec`.
+            shape: Every dimension known.
+            rng: Source of randomness; the same state gives the same array.
+        """
+        if self.choices:
+            return self._sample_choices(dtype, shape, rng)
+        if dtype == "string":
+            alphabet = np.array(["a", "b", "c", "other", ""], dtype=object)
+            return rng.choice(alphabet, size=shape)
+        if dtype == "bool":
+            return rng.integers(0, 2, size=shape).astype(bool)
+        if "int" in dtype:
+            return rng.integers(self.low, max(self.high, self.low + 1), size=shape).astype(dtype)
+        values = rng.standard_normal(shape) * self.spread + self.center
+        self._visit_landmarks(values, rng)
+        return values.astype(numpy_dtype(dtype))
+
+    def _sample_choices(self, dtype: str, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[Any]:
+        pool = np.array(self.choices, dtype=object)
+        if not self.words:
+            return pool[rng.integers(0, len(pool), size=shape)].astype(numpy_dtype(dtype))
+        texts = np.empty(shape, dtype=object)
+        for index in np.ndindex(shape):
+            texts[index] = " ".join(pool[rng.integers(0, len(pool), size=rng.integers(1, self.words + 1))])
+        return texts
+
+    def _visit_landmarks(self, values: NDArray[np.float64], rng: np.random.Generator) -> None:
+        """Put half of each column's values next to, and exactly at, the places where the answer changes."""
+        if values.ndim != 2 or not values.size:
+            return
+        for column, marks in enumerate(self.landmarks[: values.shape[1]]):
+            if not len(marks):
+                continue
+            chosen = marks[rng.integers(0, len(marks), size=len(values))]
+            width = np.ptp(marks) / len(marks) or abs(marks[0]) * 0.1 or 1.0
+            offset = rng.choice([0.0, 1e-3, -1e-3, 1.0, -1.0], size=len(values)) * width
+            picked = rng.random(len(values)) < 0.5
+            values[picked, column] = (chosen + offset)[picked]

@@ -1,0 +1,78 @@
+"""A source model: the truth that an ONNX model is held against."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from onnxtool.models.domain import Domain
+from onnxtool.models.signature import Role, Tensors, TensorSpec
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """How a source model is opened.
+
+    Attributes:
+        trust: Full names, `package.Class`, that a pickle may use besides those known to be safe.
+        inputs: Input signature given by the user, for models that carry none.
+        weights: Weights for a model built by a callable.
+        signature: Name of a SavedModel's signature.
+        data: Rows of the user's, from which a missing signature is read (name to array, first axis rows).
+    """
+
+    trust: tuple[str, ...] = ()
+    inputs: tuple[TensorSpec, ...] = ()
+    weights: Path | None = None
+    signature: str | None = None
+    data: Tensors = field(default_factory=dict)
+
+
+class SourceModel(ABC):
+    """A trained model in its own framework, seen as a function from named tensors to named tensors.
+
+    Attributes:
+        framework: Name of the framework, as registered.
+        framework_version: Its version.
+        model: The live object: an estimator, a module, a Keras model, ...
+        inputs: What `predict` takes. Shapes have `batch` for the rows where the model allows any number.
+        roles: What an output means, for the outputs that are more than `values`.
+        path: The file that it came from, or None for a live object.
+    """
+
+    framework: str
+    framework_version: str
+    model: Any
+    inputs: tuple[TensorSpec, ...]
+    roles: Mapping[str, Role] = {}
+    path: Path | None = None
+
+    @abstractmethod
+    def predict(self, tensors: Tensors) -> Tensors:
+        """Run the source model.
+
+        Args:
+            tensors: One array an input, of the dtype and shape that `inputs` says.
+
+        Returns:
+            One array an output, in the model's order, under the names the ONNX model gives them.
+        """
+
+    def domains(self) -> Mapping[str, Domain]:
+        """What values each input takes, as far as the fitted model tells; see `models.domain`."""
+        return {}
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, or of the names and contents of a folder's files, in hexadecimal."""
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    for file_path in sorted(p for p in path.rglob("*") if p.is_file()):
+        digest.update(f"{file_path.relative_to(path).as_posix()}\0{sha256(file_path)}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,325 @@
+"""The report: one versioned, typed record of what was converted, compared and measured.
+
+Every output of onnxtool is a rendering of it. Times are in seconds (`_s`), sizes in bytes, sequences in the
+order of the model. A float that is not finite is written to JSON as the string "NaN", "Infinity" or
+"-Infinity", since JSON has no number for it.
+"""
+
+from __future__ import annotations
+
+import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from onnxtool._version import __version__
+
+SCHEMA_VERSION = "1.0"
+
+Count = Annotated[int, Field(ge=0)]
+
+
+class Record(BaseModel):
+    """Base of all parts: unknown fields are refused, so that a typing error cannot hide in a report."""
+
+    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="strings", protected_namespaces=())
+
+
+# -- Where it ran -------------------------------------------------------------------------------------------
+
+
+class Cpu(Record):
+    """The processor. `usable` counts the cores that this process may run on."""
+
+    name: str
+    architecture: str
+    physical_cores: Count | None
+    logical_cores: Count | None
+    usable_cores: Count
+
+
+class Gpu(Record):
+    """A graphics card, as its driver names it."""
+
+    name: str
+    driver: str
+    memory_bytes: Count | None
+
+
+class Environment(Record):
+    """The machine and the software, as far as they change results or times."""
+
+    os: str
+    python: str
+    cpu: Cpu
+    memory_bytes: Count
+    gpus: list[Gpu] = []
+    libraries: dict[str, str] = Field(default={}, description="Distribution name to version.")
+    providers: list[str] = Field(default=[], description="Execution providers built into ONNX Runtime.")
+    ci: bool = Field(default=False, description="Whether it ran in continuous integration.")
+
+
+# -- What it is about ---------------------------------------------------------------------------------------
+
+
+class Tensor(Record):
+    """An input or output. A string in the shape names a dynamic dimension."""
+
+    name: str
+    dtype: str
+    shape: list[int | str]
+
+
+class ModelSummary(Record):
+    """What is in an ONNX file."""
+
+    path: str
+    sha256: str
+    size_bytes: Count = Field(description="The file and its external data.")
+    ir_version: Count
+    opsets: dict[str, int] = Field(description="Operator domain to version; the default one is 'ai.onnx'.")
+    producer: str
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+    operators: dict[str, int] = Field(description="Operator to the number of its nodes, subgraphs included.")
+    parameters: Count = Field(description="Number of elements in all initializers.")
+    metadata: dict[str, str] = {}
+
+
+class SourceSummary(Record):
+    """The source model."""
+
+    framework: str
+    framework_version: str
+    kind: str = Field(description="Class of the model.")
+    path: str | None = None
+    sha256: str | None = None
+
+
+class ConversionRecord(Record):
+    """How the ONNX model was made."""
+
+    opset: Count
+    target: str
+    optimize: str
+    convert_s: float = Field(description="Time in the framework's converter.")
+    finish_s: float = Field(description="Time in onnxtool's own passes, checks and writing.")
+    choices: list[str] = Field(default=[], description="Which options were taken and why.")
+
+
+# -- Does it say the same -----------------------------------------------------------------------------------
+
+
+class Tolerance(Record):
+    """An element passes when |onnx - source| <= atol + rtol * |source|."""
+
+    rtol: float
+    atol: float
+    why: str
+
+
+class Bin(Record):
+    """A bin of a histogram: low <= value < high."""
+
+    low: float
+    high: float
+    count: Count
+
+
+class Difference(Record):
+    """One element, shown because it is among the worst of its output."""
+
+    row: Count
+    index: list[int] = Field(description="Position within the row.")
+    source: float | int | str | bool
+    onnx: float | int | str | bool
+    absolute: float | None = None
+    relative: float | None = None
+    ulps: float | None = None
+
+
+class OutputParity(Record):
+    """One output of the ONNX model held against the source's, over all rows."""
+
+    name: str
+    role: Literal["values", "label", "probabilities"]
+    source_dtype: str
+    onnx_dtype: str
+    rows: Count
+    elements: Count
+    tolerance: Tolerance
+    max_absolute: float | None = None
+    mean_absolute: float | None = None
+    p99_absolute: float | None = Field(
+        default=None,
+        description="Upper edge of the histogram bin that holds the quantile: at most 0.8 % above it.",
+    )
+    max_relative: float | None = Field(
+        default=None, description="Over the elements with |source| >= relative_floor only."
+    )
+    relative_floor: float | None = None
+    below_floor: Count = Field(default=0, description="Elements nearer to zero than relative_floor.")
+    max_ulps: float | None = Field(default=None, description="In units in the last place of the coarser dtype.")
+    nonfinite_off: Count = Field(default=0, description="NaN or infinity on one side only, or of another sign.")
+    elements_off: Count = 0
+    rows_off: Count = 0
+    label_flips: Count | None = Field(
+        default=None, description="Rows whose label, or whose most probable class, differs."
+    )
+    worst: list[Difference] = []
+    histogram: list[Bin] = Field(default=[], description="Absolute differences above zero, a bin a factor of two.")
+    zero_differences: Count = Field(default=0, description="Elements that are equal bit for bit or in value.")
+    problem: str | None = Field(default=None, description="Why nothing could be compared: shapes, missing output.")
+    passed: bool
+
+
+class Parity(Record):
+    """The verdict of `verify`."""
+
+    rows: Count
+    batches: list[int] = Field(description="Batch sizes that were run, each at least once.")
+    data: str = Field(description="The data file, or how the rows were made.")
+    seed: int | None
+    provider: str
+    outputs: list[OutputParity]
+    notes: list[str] = []
+    source_s: float = Field(description="Time spent in the source model.")
+    onnx_s: float = Field(description="Time spent in ONNX Runtime.")
+    passed: bool
+
+
+class Metric(Record):
+    """One measure of quality on labelled rows, for both models."""
+
+    name: str
+    source: float
+    onnx: float
+    difference: float
+    allowed: float | None = None
+    passed: bool
+
+
+class LabelDrift(Record):
+    """Quality on labelled rows: what the users of the model feel of the drift."""
+
+    labels: str
+    task: Literal["classification", "regression"]
+    rows: Count
+    metrics: list[Metric]
+    passed: bool
+
+
+# -- How fast is it -----------------------------------------------------------------------------------------
+
+
+class Percentile(Record):
+    """A percentile of the latency, or the reason why the samples do not support it."""
+
+    q: float
+    value_s: float | None
+    low_s: float | None = Field(default=None, description="Lower end of the confidence interval.")
+    high_s: float | None = Field(default=None, description="Upper end of the confidence interval.")
+    refused: str | None = None
+
+
+class Latency(Record):
+    """Time of one run of the model."""
+
+    samples: Count
+    mean_s: float
+    std_s: float
+    min_s: float
+    max_s: float
+    confidence: float = Field(description="Of the percentiles' intervals.")
+    percentiles: list[Percentile]
+    histogram: list[Bin] = []
+    series_s: list[float] = Field(default=[], description="Medians of consecutive runs, for the plot over time.")
+
+
+class Placement(Record):
+    """What ran on a provider."""
+
+    provider: str
+    nodes: Count
+    operators: dict[str, int] = {}
+
+
+class Cell(Record):
+    """One measurement: a model on a provider with a batch size and a number of threads.
+
+    A cell that could not be measured as asked says so in `status` and `reason`; it is never measured as
+    something else.
+    """
+
+    provider: str = Field(description="Execution provider, or 'source' for the source model's own framework.")
+    batch: Count
+    threads: Count | None = Field(description="Threads within an operator; None leaves it to the runtime.")
+    status: Literal["measured", "unavailable", "failed"]
+    reason: str | None = None
+    session_s: float | None = Field(default=None, description="Loading the model, up to the first run.")
+    first_run_s: float | None = None
+    warmup_runs: Count = 0
+    latency: Latency | None = None
+    rows_per_s: float | None = None
+    peak_memory_bytes: Count | None = Field(default=None, description="Peak resident memory of the worker.")
+    model_memory_bytes: Count | None = Field(
+        default=None, description="Peak less what the worker used before loading."
+    )
+    providers: list[str] = Field(default=[], description="Providers of the session, in order of priority.")
+    placement: list[Placement] = Field(default=[], description="Nodes by the provider that really ran them.")
+    timer_resolution_s: float | None = None
+    timer_overhead_s: float | None = None
+    warnings: list[str] = []
+
+
+class Bench(Record):
+    """All cells of one model."""
+
+    data: str
+    seed: int | None
+    duration_s: float
+    cells: list[Cell]
+
+
+# -- The whole ----------------------------------------------------------------------------------------------
+
+
+class Check(Record):
+    """A gate. The run passes when all of its gates pass."""
+
+    id: str
+    passed: bool
+    message: str
+
+
+class Subject(Record):
+    """One model and all that was found out about it."""
+
+    name: str
+    model: ModelSummary
+    source: SourceSummary | None = None
+    conversion: ConversionRecord | None = None
+    parity: Parity | None = None
+    drift: LabelDrift | None = None
+    bench: Bench | None = None
+    checks: list[Check] = []
+
+
+class Report(Record):
+    """Everything that one command found out."""
+
+    schema_version: Literal["1.0"] = SCHEMA_VERSION
+    tool_version: str = __version__
+    command: Literal["convert", "verify", "bench", "demo"]
+    created: datetime.datetime
+    environment: Environment
+    subjects: list[Subject]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every gate passed."""
+        return all(check.passed for subject in self.subjects for check in subject.checks)
+
+    def __bool__(self) -> bool:
+        """The verdict, so that `assert onnxtool.verify(...)` gates a test."""
+        return self.passed

@@ -1,0 +1,1 @@
+"""Proving: comparison maths, tolerances, and running two models side by side."""
