@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from onnxtool._version import __version__
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION: Literal["1.0"] = "1.0"
 
 Count = Annotated[int, Field(ge=0)]
 
