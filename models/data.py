@@ -1,0 +1,206 @@
+"""Rows of the user's own: reading them from a file, and fitting them to a model's inputs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxtool.errors import DataError, require
+from onnxtool.models.signature import Tensors, TensorSpec, dtype_name, numpy_dtype
+
+UNNAMED = ""
+"""Key of the one array of an `.npy` file, which has no name."""
+
+_FORMATS = "Known are .npz, .npy, .parquet, .json (records, or name to nested lists) and .csv with a header."
+
+
+def read_data(path: str | Path, text: Collection[str] = ()) -> Tensors:
+    """Read named arrays, the format recognised by content.
+
+    Args:
+        path: npz, npy, parquet, json or csv.
+        text: Columns of a csv file that hold text even where they look like numbers ("01234").
+
+    Returns:
+        Arrays whose first axis counts rows. A table gives one 1-D array a column; text is of dtype object,
+        and missing text is the empty string, since ONNX has no missing text.
+
+    Raises:
+        DataError: the file does not exist, is damaged, or holds Python objects.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: no such data file.")
+    with path.open("rb") as file:
+        head = file.read(512)
+    if not head.strip():
+        raise DataError(f"{path} is empty. {_FORMATS}")
+    try:
+        if head.startswith(b"PK") or head.startswith(b"\x93NUMPY"):
+            return _read_numpy(path)
+        if head.startswith(b"PAR1"):
+            return _columns(require("pandas", "data").read_parquet(path))
+        if head.lstrip()[:1] in (b"[", b"{"):
+            return _read_json(path)
+        return _columns(require("pandas", "data").read_csv(path, dtype=dict.fromkeys(text, "str")))
+    except (ValueError, OSError, UnicodeError, KeyError) as error:
+        raise DataError(
+            f"{path} cannot be read: {str(error).splitlines()[0] if str(error) else error!r} {_FORMATS}"
+        ) from error
+
+
+def fit_data(data: Tensors, specs: Sequence[TensorSpec], path: str | Path) -> tuple[Tensors, list[str]]:
+    """Map arrays to a model's inputs.
+
+    Names decide; a single unnamed array, or a table for a single matrix, needs no names. Numbers are
+    converted where that loses nothing but the rounding of floats.
+
+    Args:
+        data: What `read_data` returned.
+        specs: The model's inputs.
+        path: The data's file, for messages.
+
+    Returns:
+        One array an input, and notes on what was left aside or rounded.
+
+    Raises:
+        DataError: names, dtypes or shapes do not match; the message shows both sides.
+    """
+    if not specs:
+        raise DataError(f"{path}: the model has no inputs, so it takes no data.")
+    notes: list[str] = []
+    by_name = _match(data, specs, path)
+    used = {id(array) for arrays in by_name.values() for array in arrays}
+    ignored = [name for name, array in data.items() if id(array) not in used]
+    if ignored:
+        notes.append(f"Not read by the model, and left aside: {_listed(ignored)}.")
+    tensors: Tensors = {}
+    for spec in specs:
+        arrays = [_cast(array, spec, path) for array in by_name[spec.name]]
+        tensor = arrays[0] if len(arrays) == 1 else np.stack(arrays, axis=1)
+        if tensor.ndim == 1 and len(spec.shape) == 2:
+            tensor = tensor[:, None]
+        _check_shape(tensor, spec, path)
+        tensors[spec.name] = tensor
+        if any(array.dtype == np.float64 for array in by_name[spec.name]) and spec.dtype != "float64":
+            notes.append(f"Input {spec.name!r} is {spec.dtype}: both models got the data's float64 rounded to it.")
+    rows = {len(tensor) for spec, tensor in zip(specs, tensors.values(), strict=True) if spec.batched}
+    if len(rows) > 1:
+        raise DataError(f"{path}: inputs differ in their number of rows: {_shapes(tensors)}.")
+    if rows == {0}:
+        raise DataError(f"{path} has no rows.")
+    return tensors, notes
+
+
+def count_rows(tensors: Tensors, specs: Sequence[TensorSpec]) -> int:
+    """Number of rows: the length of the dynamic first dimension, or of the first input."""
+    lengths = [len(tensors[spec.name]) for spec in specs if spec.batched]
+    return lengths[0] if lengths else max((len(array) for array in tensors.values() if array.ndim), default=1)
+
+
+def _match(data: Tensors, specs: Sequence[TensorSpec], path: str | Path) -> dict[str, list[NDArray[Any]]]:
+    first = specs[0]
+    if all(spec.name in data for spec in specs):
+        return {spec.name: [data[spec.name]] for spec in specs}
+    if len(specs) == 1 and set(data) == {UNNAMED}:
+        return {first.name: [data[UNNAMED]]}
+    if len(specs) == 1 and len(first.shape) == 2 and all(array.ndim == 1 for array in data.values()):
+        if first.columns and set(first.columns) <= set(data):
+            return {first.name: [data[column] for column in first.columns]}
+        if not first.columns and first.shape[1] in (
+            len(data),
+            *(d for d in first.shape[1:] if isinstance(d, str)),
+        ):
+            return {first.name: list(data.values())}
+    wanted = list(first.columns) if len(specs) == 1 and first.columns else [spec.name for spec in specs]
+    missing = [name for name in wanted if name not in data]
+    raise DataError(
+        f"{path} does not fit the model: it lacks {_listed(missing)}.\n"
+        f"The model takes {_listed(map(str, specs))}; the data has {_shapes(data)}."
+    )
+
+
+def _cast(array: NDArray[Any], spec: TensorSpec, path: str | Path) -> NDArray[Any]:
+    have, want = dtype_name(array), spec.dtype
+    target = numpy_dtype(want)
+    if have == want:
+        return array.astype(target, copy=False)
+    fits = False
+    if want == "string":
+        fits = False
+    elif have != "string" and target.kind not in "iub":
+        fits = True
+    elif have != "string":
+        with np.errstate(invalid="ignore"):
+            fits = bool(np.array_equal(array.astype(target), array))
+    if not fits:
+        raise DataError(
+            f"{path}: input {spec.name!r} is {want} in the model and {have} in the data, "
+            f"which cannot be converted without loss. Model: {spec}; data: {have}{list(array.shape)}."
+        )
+    with np.errstate(over="ignore"):
+        return array.astype(target)
+
+
+def _check_shape(tensor: NDArray[Any], spec: TensorSpec, path: str | Path) -> None:
+    fixed = [(axis, dim) for axis, dim in enumerate(spec.shape) if isinstance(dim, int)]
+    # A fixed number of rows is no mismatch: the data is cut into pieces of that size.
+    if tensor.ndim != len(spec.shape) or any(tensor.shape[axis] != dim for axis, dim in fixed if axis > 0):
+        raise DataError(f"{path}: shapes differ. Model: {spec}; data: {spec.dtype}{list(tensor.shape)}.")
+
+
+def _read_numpy(path: Path) -> Tensors:
+    content = np.load(path, allow_pickle=False)
+    if isinstance(content, np.ndarray):
+        return {UNNAMED: _plain(content)}
+    with content:
+        return {name: _plain(content[name]) for name in content.files}
+
+
+def _read_json(path: Path) -> Tensors:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if isinstance(content, list) and all(isinstance(row, dict) for row in content):
+        return _columns(require("pandas", "data").DataFrame.from_records(content))
+    if isinstance(content, dict):
+        return {str(name): _plain(np.asarray(values)) for name, values in content.items()}
+    return {UNNAMED: _plain(np.asarray(content))}
+
+
+def _columns(frame: Any) -> Tensors:
+    return {str(name): _plain(_column(frame[name])) for name in frame.columns}
+
+
+def _column(series: Any) -> NDArray[Any]:
+    kind = getattr(series.dtype, "kind", "O")
+    if kind in "biuf":
+        return np.asarray(series.to_numpy())
+    values = series.astype(object)
+    if all(isinstance(value, str) for value in values[series.notna()]):
+        return np.asarray(values.where(series.notna(), "").to_numpy(dtype=object))
+    # Nested lists (parquet) become one array; what is neither text nor numbers is refused there.
+    return np.asarray(values.tolist())
+
+
+def _plain(array: NDArray[Any]) -> NDArray[Any]:
+    if array.dtype.kind in "US":
+        return array.astype(str).astype(object)
+    if array.dtype.kind == "O" and not all(isinstance(value, str) for value in array.flat):
+        raise ValueError("it holds values that are neither numbers nor text.")
+    if array.dtype.kind not in "biufO":
+        raise ValueError(f"it holds values of dtype {array.dtype}.")
+    return array
+
+
+def _shapes(data: Tensors) -> str:
+    return _listed(f"{name or 'one array'}:{dtype_name(array)}{list(array.shape)}" for name, array in data.items())
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = list(names)
+    shown = ", ".join(names[:12])
+    return shown if len(names) <= 12 else f"{shown} and {len(names) - 12} more"
