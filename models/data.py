@@ -41,7 +41,7 @@ def read_data(path: str | Path, text: Collection[str] = ()) -> Tensors:
     if not head.strip():
         raise DataError(f"{path} is empty. {_FORMATS}")
     try:
-        if head.startswith(b"PK") or head.startswith(b"\x93NUMPY"):
+        if head.startswith((b"PK", b"\x93NUMPY")):
             return _read_numpy(path)
         if head.startswith(b"PAR1"):
             return _columns(require("pandas", "data").read_parquet(path))
@@ -130,21 +130,23 @@ def _cast(array: NDArray[Any], spec: TensorSpec, path: str | Path) -> NDArray[An
     target = numpy_dtype(want)
     if have == want:
         return array.astype(target, copy=False)
-    fits = False
-    if want == "string":
-        fits = False
-    elif have != "string" and target.kind not in "iub":
-        fits = True
-    elif have != "string":
-        with np.errstate(invalid="ignore"):
-            fits = bool(np.array_equal(array.astype(target), array))
-    if not fits:
+    if not _convertible(array, target):
         raise DataError(
             f"{path}: input {spec.name!r} is {want} in the model and {have} in the data, "
             f"which cannot be converted without loss. Model: {spec}; data: {have}{list(array.shape)}."
         )
     with np.errstate(over="ignore"):
         return array.astype(target)
+
+
+def _convertible(array: NDArray[Any], target: np.dtype[Any]) -> bool:
+    """Whether a cast loses nothing but the rounding of floats."""
+    if target.kind == "O" or array.dtype.kind == "O":
+        return False
+    if target.kind not in "iub":
+        return True
+    with np.errstate(invalid="ignore"):
+        return bool(np.array_equal(array.astype(target), array))
 
 
 def _check_shape(tensor: NDArray[Any], spec: TensorSpec, path: str | Path) -> None:
@@ -178,6 +180,8 @@ def _columns(frame: Any) -> Tensors:
 def _column(series: Any) -> NDArray[Any]:
     kind = getattr(series.dtype, "kind", "O")
     if kind in "biuf":
+        if series.isna().any():
+            return np.asarray(series.to_numpy(dtype="float64", na_value=np.nan))
         return np.asarray(series.to_numpy())
     values = series.astype(object)
     if all(isinstance(value, str) for value in values[series.notna()]):

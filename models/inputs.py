@@ -99,6 +99,6 @@ def _node_domain(
         return Domain(high=sizes[node.input[0]][axis])
     for attribute in node.attribute:
         if attribute.name in _CHOICES and (attribute.strings or attribute.ints):
-            choices = [text.decode("utf-8", "replace") for text in attribute.strings] or list(attribute.ints)
-            return Domain(choices=tuple(choices), words=words)
+            texts = tuple(text.decode("utf-8", "replace") for text in attribute.strings)
+            return Domain(choices=texts or tuple(attribute.ints), words=words)
     return None
