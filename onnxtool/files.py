@@ -37,6 +37,27 @@ def atomic_path(target: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def staged_path(target: Path) -> Iterator[Path]:
+    """Yield a path of the same name in a temporary folder beside `target`, for a result of several files.
+
+    When the block ends without an error, all that lies in the folder moves beside `target`, and `target` last:
+    whoever sees it finds what it refers to.
+
+    Raises:
+        OutputError: the folder does not exist or cannot be written.
+    """
+    check_writable(target)
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent) as folder:
+            staged = Path(folder) / target.name
+            yield staged
+            for file in sorted(Path(folder).iterdir(), key=lambda file: file == staged):
+                file.replace(target.parent / file.name)
+    except OSError as error:
+        raise OutputError(f"Cannot write {target}: {error.strerror or error}.") from error
+
+
 def write_text(target: Path, text: str) -> None:
     """Write a text file atomically, in UTF-8."""
     with atomic_path(target) as temporary:

@@ -1,0 +1,198 @@
+"""What every converted model gets, whatever its framework: named dimensions, metadata, checks, a place on disk."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import re
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import onnx
+
+from onnxtool._version import __version__
+from onnxtool.converters.framework import Target
+from onnxtool.errors import ConversionError, require
+from onnxtool.models.artifact import INLINE_LIMIT, first_line
+from onnxtool.models.signature import BATCH, TensorSpec
+
+Optimize: TypeAlias = Literal["none", "basic", "full"]
+
+MLNET_DTYPES = {
+    onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.STRING, onnx.TensorProto.BOOL,
+    onnx.TensorProto.INT8, onnx.TensorProto.INT16, onnx.TensorProto.INT32, onnx.TensorProto.INT64,
+    onnx.TensorProto.UINT8, onnx.TensorProto.UINT16, onnx.TensorProto.UINT32, onnx.TensorProto.UINT64,
+}  # fmt: skip
+"""What ML.NET's OnnxTypeParser knows; it checks every graph input, output and initializer."""
+
+# Names that converters make up for a dimension they know nothing of: unk__63, s77, ?, None, '', onnx::Dim_3.
+_MADE_UP_DIM = re.compile(r"(unk_.*|s\d+|\?|None|N|unknown.*|dynamic_axes.*|.*::.*|)")
+
+
+def finish(
+    model: onnx.ModelProto, inputs: tuple[TensorSpec, ...], metadata: dict[str, str], target: Target
+) -> None:
+    """Complete a converter's model in place.
+
+    Args:
+        model: Inputs and outputs have their final names.
+        inputs: The source's signature, whose dimension names are taken over.
+        metadata: What is known of the source.
+        target: The runtime whose rules the model must keep.
+
+    Raises:
+        ConversionError: the model is not valid ONNX, or breaks a rule of the target.
+    """
+    name_dimensions(model, inputs)
+    for entry in model.metadata_props:
+        metadata.setdefault(entry.key, entry.value)
+    stamp = os.environ.get("SOURCE_DATE_EPOCH")  # reproducible builds: reproducible-builds.org/specs
+    moment = (
+        datetime.datetime.fromtimestamp(int(stamp), datetime.UTC) if stamp else datetime.datetime.now(datetime.UTC)
+    )
+    metadata |= {
+        "onnxtool.version": __version__,
+        "onnxtool.opset": str(default_opset(model)),
+        "onnxtool.created": moment.isoformat(timespec="seconds"),
+    }
+    onnx.helper.set_model_props(model, metadata)
+    if target == "mlnet":
+        _check_mlnet(model)
+    if model.ByteSize() < INLINE_LIMIT:
+        try:
+            onnx.checker.check_model(model)
+        except onnx.checker.ValidationError as error:
+            raise ConversionError(f"The converter wrote an invalid model: {first_line(error)}") from error
+
+
+def default_opset(model: onnx.ModelProto) -> int:
+    """Version of the default operator set."""
+    return max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
+
+
+def name_dimensions(model: onnx.ModelProto, inputs: tuple[TensorSpec, ...]) -> None:
+    """Give every dynamic dimension of inputs and outputs a readable name.
+
+    That is the source's, else `batch`, else one made of the tensor's name. One symbol of the converter's gets one name wherever it stands, in the values between too.
+    """
+    by_name = {spec.name: spec for spec in inputs}
+    renamed: dict[str, str] = {}
+    batched = any(spec.batched for spec in inputs)
+    values = [*model.graph.input, *model.graph.output]
+    if any(not value.type.tensor_type.HasField("shape") for value in values if value.type.HasField("tensor_type")):
+        _infer_output_shapes(model)
+    for value in values:
+        spec = by_name.get(value.name)
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+            if dim.WhichOneof("value") == "dim_value" and dim.dim_value > 0:
+                continue
+            old = dim.dim_param
+            if spec and axis < len(spec.shape) and isinstance(spec.shape[axis], str):
+                name = str(spec.shape[axis])
+            elif old in renamed:
+                name = renamed[old]
+            elif old and not _MADE_UP_DIM.fullmatch(old):
+                name = old
+            else:
+                name = BATCH if axis == 0 and batched else f"{value.name}_dim_{axis}"
+            if old:
+                renamed.setdefault(old, name)
+            dim.dim_param = name
+    for value in model.graph.value_info:
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param in renamed:
+                dim.dim_param = renamed[dim.dim_param]
+
+
+def _infer_output_shapes(model: onnx.ModelProto) -> None:
+    """Fill in output shapes that the converter left out, as far as ONNX's shape inference knows them."""
+    if model.ByteSize() >= INLINE_LIMIT:
+        return
+    inferred = {value.name: value for value in onnx.shape_inference.infer_shapes(model).graph.output}
+    for value in model.graph.output:
+        if value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape"):
+            value.CopyFrom(inferred[value.name])
+
+
+def optimize(model: onnx.ModelProto, level: Optimize) -> tuple[onnx.ModelProto, str]:
+    """Make a model smaller and faster without changing what it computes.
+
+    Args:
+        model: The model; it is not changed.
+        level: `basic` folds constants and fuses with onnxsim; `full` then lets ONNX Runtime write its own
+            graph, which may use operators that only ONNX Runtime has.
+
+    Returns:
+        The optimised model, and a sentence for the report.
+    """
+    if level == "none":
+        return model, "Not optimised: ONNX Runtime optimises the graph whenever it loads it."
+    before = len(model.graph.node)
+    if model.ByteSize() >= INLINE_LIMIT:
+        return model, "Not optimised: onnxsim takes no model above 2 GB."
+    simplifier = require("onnxsim", "optimize")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            optimized, _ = simplifier.simplify(model)
+    except Exception as error:  # onnxsim raises whatever its C++ core throws
+        return model, f"Not optimised: onnxsim fails ({first_line(error)})."
+    sentence = f"onnxsim: {before} nodes became {len(optimized.graph.node)}."
+    if level == "full":
+        simplified = len(optimized.graph.node)
+        optimized = _runtime_graph(optimized)
+        sentence += f" ONNX Runtime's extended optimisations: {simplified} became {len(optimized.graph.node)}."
+    if any(node.domain.startswith("com.microsoft") for node in optimized.graph.node):
+        sentence += " The model now needs ONNX Runtime."
+    return optimized, sentence
+
+
+def _runtime_graph(model: onnx.ModelProto) -> onnx.ModelProto:
+    runtime = require("onnxruntime", "cpu")
+    with tempfile.TemporaryDirectory() as folder:
+        written = Path(folder) / "model.onnx"
+        options = runtime.SessionOptions()
+        options.log_severity_level = 3
+        # Extended stops short of layouts that depend on this machine's processor.
+        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+        options.optimized_model_filepath = str(written)
+        try:
+            runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's exceptions have no common base
+            raise ConversionError(f"ONNX Runtime cannot optimise the model: {first_line(error)}") from error
+        return onnx.load(written)
+
+
+def write(model: onnx.ModelProto, path: Path) -> None:
+    """Write a model; weights beyond protobuf's 2 GB go to `<name>.data` beside it, named relatively."""
+    if model.ByteSize() < INLINE_LIMIT:
+        path.write_bytes(model.SerializeToString())
+    else:
+        onnx.save_model(
+            model, path, save_as_external_data=True, location=f"{path.name}.data", all_tensors_to_one_file=True
+        )
+
+
+def _check_mlnet(model: onnx.ModelProto) -> None:
+    for value in [*model.graph.input, *model.graph.output]:
+        kind = value.type.WhichOneof("value")
+        tensor = value.type.tensor_type
+        if kind != "tensor_type" or tensor.elem_type not in MLNET_DTYPES:
+            name = onnx.TensorProto.DataType.Name(tensor.elem_type) if kind == "tensor_type" else kind
+            raise ConversionError(
+                f"--target mlnet: ML.NET has no type for {value.name!r} ({name}). Convert it in the model."
+            )
+        if not tensor.shape.dim:
+            raise ConversionError(
+                f"--target mlnet: {value.name!r} is a scalar, which crashes ML.NET at scoring. Give it shape [1]."
+            )
+    for weight in model.graph.initializer:
+        if weight.data_type not in MLNET_DTYPES:
+            name = onnx.TensorProto.DataType.Name(weight.data_type)
+            raise ConversionError(
+                f"--target mlnet: ML.NET refuses {name} weights like {weight.name!r}. Make the source float32."
+            )
+    if model.ByteSize() >= INLINE_LIMIT:
+        raise ConversionError("--target mlnet: the model is above 2 GB, and ML.NET takes one file below it.")
