@@ -15,6 +15,7 @@ import onnx
 from onnxtool._version import __version__
 from onnxtool.converters.framework import Target
 from onnxtool.errors import ConversionError, require
+from onnxtool.files import writing
 from onnxtool.models.artifact import INLINE_LIMIT, first_line
 from onnxtool.models.signature import BATCH, TensorSpec
 
@@ -75,7 +76,8 @@ def default_opset(model: onnx.ModelProto) -> int:
 def name_dimensions(model: onnx.ModelProto, inputs: tuple[TensorSpec, ...]) -> None:
     """Give every dynamic dimension of inputs and outputs a readable name.
 
-    That is the source's, else `batch`, else one made of the tensor's name. One symbol of the converter's gets one name wherever it stands, in the values between too.
+    That is the source's, else `batch`, else one made of the tensor's name. One symbol of the converter's gets
+    one name wherever it stands, in the values between too.
     """
     by_name = {spec.name: spec for spec in inputs}
     renamed: dict[str, str] = {}
@@ -166,13 +168,16 @@ def _runtime_graph(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def write(model: onnx.ModelProto, path: Path) -> None:
-    """Write a model; weights beyond protobuf's 2 GB go to `<name>.data` beside it, named relatively."""
-    if model.ByteSize() < INLINE_LIMIT:
-        path.write_bytes(model.SerializeToString())
-    else:
-        onnx.save_model(
-            model, path, save_as_external_data=True, location=f"{path.name}.data", all_tensors_to_one_file=True
-        )
+    """Write a model; weights beyond protobuf's 2 GB go to `<name>.data` beside it, named relatively.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    with writing(path):
+        if model.ByteSize() < INLINE_LIMIT:
+            path.write_bytes(model.SerializeToString())
+        else:
+            onnx.save_model(model, path, save_as_external_data=True, location=f"{path.name}.data")
 
 
 def _check_mlnet(model: onnx.ModelProto) -> None:

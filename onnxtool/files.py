@@ -12,34 +12,17 @@ from onnxtool.errors import OutputError
 
 
 @contextmanager
-def atomic_path(target: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `target`, and move it there when the block ends without an error.
-
-    Raises:
-        OutputError: the folder does not exist or cannot be written.
-    """
-    check_writable(target)
+def writing(target: Path) -> Iterator[None]:
+    """Turn the system's errors within the block into an `OutputError` that names `target`."""
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
-        os.close(handle)
-    except OSError as error:
-        raise OutputError(f"Cannot write {target}: {error.strerror}.") from error
-    temporary = Path(name)
-    try:
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp's 0600 would hide the result from its readers
-        temporary.replace(target)
+        yield
     except OSError as error:
         raise OutputError(f"Cannot write {target}: {error.strerror or error}.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def staged_path(target: Path) -> Iterator[Path]:
-    """Yield a path of the same name in a temporary folder beside `target`, for a result of several files.
+    """Yield a path of the same name in a temporary folder beside `target`.
 
     When the block ends without an error, all that lies in the folder moves beside `target`, and `target` last:
     whoever sees it finds what it refers to.
@@ -48,20 +31,25 @@ def staged_path(target: Path) -> Iterator[Path]:
         OutputError: the folder does not exist or cannot be written.
     """
     check_writable(target)
-    try:
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent) as folder:
-            staged = Path(folder) / target.name
-            yield staged
-            for file in sorted(Path(folder).iterdir(), key=lambda file: file == staged):
+    with writing(target):
+        # Beside the target, since a move is atomic only within a file system.
+        folder = tempfile.TemporaryDirectory(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+    with folder:
+        staged = Path(folder.name) / target.name
+        yield staged
+        with writing(target):
+            for file in sorted(Path(folder.name).iterdir(), key=lambda file: file == staged):
                 file.replace(target.parent / file.name)
-    except OSError as error:
-        raise OutputError(f"Cannot write {target}: {error.strerror or error}.") from error
 
 
 def write_text(target: Path, text: str) -> None:
-    """Write a text file atomically, in UTF-8."""
-    with atomic_path(target) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    """Write a text file atomically, in UTF-8.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    with staged_path(target) as staged, writing(target):
+        staged.write_text(text, encoding="utf-8")
 
 
 def check_writable(target: Path) -> None:
