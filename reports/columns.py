@@ -1,0 +1,92 @@
+"""The columns of the report's tables, once for all renderers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from onnxtool.reports import findings, units
+from onnxtool.reports.model import Bench, Cell, Difference, Metric, OutputParity
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Column(Generic[T]):
+    """One column.
+
+    Attributes:
+        title: Its heading.
+        text: What it shows of a record.
+        numeric: Whether it is aligned to the right.
+    """
+
+    title: str
+    text: Callable[[T], str]
+    numeric: bool = True
+
+
+PARITY: Sequence[Column[OutputParity]] = (
+    Column("", lambda output: "✓" if output.passed else "✗", numeric=False),
+    Column("Output", lambda output: units.name(output.name), numeric=False),
+    Column("Max abs", lambda output: units.number(output.max_absolute, 2)),
+    Column("Mean", lambda output: units.number(output.mean_absolute, 2)),
+    Column("p99", lambda output: units.number(output.p99_absolute, 2)),
+    Column("Max rel", lambda output: units.number(output.max_relative, 2)),
+    Column("ULPs", lambda output: units.number(output.max_ulps, 2)),
+    Column("Rows off", lambda output: f"{output.rows_off:,}"),
+    Column("Flips", lambda output: units.count(output.label_flips)),
+)
+TOLERANCE: Column[OutputParity] = Column("Tolerance", findings.tolerance, numeric=False)
+"""Apart from the rest: where there is no room for it, it is a note below the table."""
+
+WORST: Sequence[Column[Difference]] = (
+    Column("Row", lambda difference: units.count(difference.row)),
+    Column("Index", lambda difference: units.shape(difference.index)),
+    Column("Source", lambda difference: units.element(difference.source)),
+    Column("ONNX", lambda difference: units.element(difference.onnx)),
+    Column("Abs", lambda difference: units.number(difference.absolute)),
+    Column("Rel", lambda difference: units.number(difference.relative)),
+    Column("ULPs", lambda difference: units.number(difference.ulps)),
+)
+
+METRICS: Sequence[Column[Metric]] = (
+    Column("", lambda metric: "✓" if metric.passed else "✗", numeric=False),
+    Column("Metric", lambda metric: metric.name, numeric=False),
+    Column("Source", lambda metric: units.number(metric.source, 5)),
+    Column("ONNX", lambda metric: units.number(metric.onnx, 5)),
+    Column("Difference", lambda metric: units.number(metric.difference)),
+    Column("Allowed", lambda metric: units.number(metric.allowed)),
+)
+
+
+def bench_columns(bench: Bench) -> Sequence[Column[Cell]]:
+    """The columns of the table of cells, the ones that hold nothing left out."""
+
+    def quantile(q: float) -> Callable[[Cell], str]:
+        def text(cell: Cell) -> str:
+            entry = findings.percentile(cell, q)
+            if entry is None:
+                return units.NONE
+            return "refused" if entry.refused else units.seconds(entry.value_s)
+
+        return text
+
+    columns: list[Column[Cell]] = [
+        Column("Provider", lambda cell: units.provider(cell.provider), numeric=False),
+        Column("Batch", lambda cell: units.count(cell.batch)),
+        Column("Threads", lambda cell: str(cell.threads) if cell.threads else "auto"),
+        Column("p50", lambda cell: cell.status if cell.status != "measured" else quantile(50)(cell)),
+        Column("p90", quantile(90)),
+        Column("p99", quantile(99)),
+        Column("Rows/s", lambda cell: units.rate(cell.rows_per_s)),
+        Column("Memory", lambda cell: units.size(cell.peak_memory_bytes)),
+    ]
+    if any(cell.provider == findings.SOURCE for cell in bench.cells):
+        columns.append(Column("Speed-up", lambda cell: units.ratio(findings.speedup(bench, cell))))
+    return columns
+
+
+RAN_ON: Column[Cell] = Column("Ran on", findings.ran_on, numeric=False)
+"""Apart from the rest: where there is no room for it, it is a note below the table."""

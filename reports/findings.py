@@ -1,0 +1,240 @@
+"""What a report comes down to: the verdict, the numbers that matter, and the notes that go with a table.
+
+Every renderer says the same because they all ask here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from onnxtool.reports import units
+from onnxtool.reports.model import Bench, Cell, Check, OutputParity, Parity, Percentile, Report, Subject
+
+T = TypeVar("T")
+
+SOURCE = "source"
+"""The provider of a cell that measured the source model in its own framework."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The first thing that a reader is told.
+
+    Attributes:
+        outcome: `unchecked` when no gate was applied, which is no success.
+        reason: One sentence.
+    """
+
+    outcome: Literal["passed", "failed", "unchecked"]
+    reason: str
+
+    @property
+    def symbol(self) -> str:
+        """A sign that needs no colour."""
+        return {"passed": "✓", "failed": "✗", "unchecked": "○"}[self.outcome]
+
+    @property
+    def word(self) -> str:
+        """The outcome, for a headline."""
+        return {"passed": "Passed", "failed": "Failed", "unchecked": "Nothing checked"}[self.outcome]
+
+
+def verdict(report: Report) -> Verdict:
+    """The verdict of the whole report, and why."""
+    checks = [check for subject in report.subjects for check in subject.checks]
+    models = units.plural(len(report.subjects), "model")
+    if not checks:
+        return Verdict("unchecked", f"No gate was applied to {models}.")
+    failed = failures(report)
+    if not failed:
+        return Verdict("passed", f"{_all(len(checks))} of {models} passed{_scope(report)}.")
+    subject, check = failed[0]
+    more = f" And {units.plural(len(failed) - 1, 'more check')} failed." if len(failed) > 1 else ""
+    name = f"{subject.name}: " if len(report.subjects) > 1 else ""
+    return Verdict("failed", f"{name}{check.message.rstrip('.')}.{more}")
+
+
+def subject_verdict(subject: Subject) -> Verdict:
+    """The verdict on one model."""
+    failed = [check for check in subject.checks if not check.passed]
+    if not subject.checks:
+        return Verdict("unchecked", "No gate was applied.")
+    if failed:
+        return Verdict("failed", failed[0].message)
+    return Verdict("passed", f"{_all(len(subject.checks))} passed.")
+
+
+def failures(report: Report) -> list[tuple[Subject, Check]]:
+    """The gates that failed."""
+    return [(subject, check) for subject in report.subjects for check in subject.checks if not check.passed]
+
+
+def model_line(subject: Subject) -> str:
+    """The model, where it came from and how large it is, in a line."""
+    model, source = subject.model, subject.source
+    opset = model.opsets.get("ai.onnx")
+    parts = [
+        f"ONNX opset {opset}" if opset else f"ONNX, {', '.join(model.opsets)}",
+        units.size(model.size_bytes),
+        units.plural(model.parameters, "parameter"),
+    ]
+    origin = f"{source.framework} {source.framework_version} {source.kind} → " if source else ""
+    return origin + ", ".join(parts)
+
+
+def worst_output(parity: Parity) -> OutputParity | None:
+    """The output that a reader should see first: one that failed, or the one with the largest difference."""
+    return max(
+        parity.outputs,
+        key=lambda output: (not output.passed, output.rows_off, output.max_absolute or 0.0),
+        default=None,
+    )
+
+
+def tolerance(output: OutputParity) -> str:
+    """What an element of an output may differ by."""
+    limits = output.tolerance
+    if not limits.rtol and not limits.atol:
+        return "equal"
+    return f"{units.number(limits.atol)} + {units.number(limits.rtol)}·|source|"
+
+
+def tolerance_notes(parity: Parity) -> list[str]:
+    """The tolerances that were applied, each with its reason and the outputs that it holds for."""
+    names: dict[str, list[str]] = {}
+    for output in parity.outputs:
+        names.setdefault(f"{tolerance(output)} ({output.tolerance.why})", []).append(units.name(output.name))
+    if len(names) == 1:
+        return [f"Tolerance: {next(iter(names))}."]
+    return [f"Tolerance of {_enumerate(outputs, 'outputs')}: {text}." for text, outputs in names.items()]
+
+
+def parity_notes(parity: Parity) -> list[str]:
+    """What must be said beside the table: tolerances, what could not be compared, what was left aside."""
+    notes = tolerance_notes(parity)
+    for output in parity.outputs:
+        if output.problem:
+            notes.append(f"{units.name(output.name)}: {output.problem}")
+        if output.nonfinite_off:
+            notes.append(
+                f"{units.name(output.name)}: {units.plural(output.nonfinite_off, 'element')} NaN or infinite "
+                "on one side only, or of another sign."
+            )
+    floors = sorted({output.relative_floor for output in parity.outputs if output.relative_floor})
+    left_out = sum(output.below_floor for output in parity.outputs)
+    if floors and left_out:
+        limit = " or ".join(units.number(floor) for floor in floors)
+        notes.append(
+            f"Relative differences leave out {units.plural(left_out, 'element')} nearer to zero than {limit}."
+        )
+    return [*notes, *parity.notes]
+
+
+def rows_line(parity: Parity) -> str:
+    """How much was compared, and of what."""
+    seed = f", seed {parity.seed}" if parity.seed is not None else ""
+    batches = ", ".join(map(str, parity.batches))
+    return (
+        f"{units.plural(parity.rows, 'row')} ({parity.data}{seed}) in batches of {batches} "
+        f"on {units.provider(parity.provider)}"
+    )
+
+
+def percentile(cell: Cell, q: float) -> Percentile | None:
+    """A percentile of a cell's latency, by its number (50 for the median); None when none was measured."""
+    if cell.latency is None:
+        return None
+    return next((entry for entry in cell.latency.percentiles if entry.q == q), None)
+
+
+def median(cell: Cell) -> float | None:
+    """The median latency in seconds."""
+    entry = percentile(cell, 50)
+    return entry.value_s if entry else None
+
+
+def speedup(bench: Bench, cell: Cell) -> float | None:
+    """The source's median over this cell's, at the same batch size and, where it was measured, thread count."""
+    if cell.provider == SOURCE:
+        return None
+    sources = [other for other in bench.cells if other.provider == SOURCE and other.batch == cell.batch]
+    source = next((other for other in sources if other.threads == cell.threads), sources[0] if sources else None)
+    theirs, ours = median(source) if source else None, median(cell)
+    return theirs / ours if theirs and ours else None
+
+
+def headline_cell(bench: Bench) -> Cell | None:
+    """The cell that stands for a model: the fastest one at the smallest batch size measured."""
+    measured = [cell for cell in bench.cells if cell.provider != SOURCE and median(cell) is not None]
+    return min(measured, key=lambda cell: (cell.batch, median(cell) or 0.0), default=None)
+
+
+def cell_name(cell: Cell) -> str:
+    """A cell in words."""
+    threads = f", {units.plural(cell.threads, 'thread')}" if cell.threads else ""
+    return f"{units.provider(cell.provider)}, batch {cell.batch}{threads}"
+
+
+def ran_on(cell: Cell) -> str:
+    """The providers that really ran nodes, or, where that is not known, those of the session."""
+    if cell.placement:
+        return ", ".join(f"{units.provider(part.provider)} {part.nodes:,}" for part in cell.placement)
+    return ", ".join(units.provider(name) for name in cell.providers) or units.NONE
+
+
+def placement_notes(bench: Bench) -> list[str]:
+    """Whether the providers that were asked for really ran the nodes."""
+    placed = [cell for cell in bench.cells if cell.placement]
+    strays = {
+        f"{cell_name(cell)}: nodes ran on {ran_on(cell)}"
+        for cell in placed
+        if any(part.provider != cell.provider for part in cell.placement)
+    }
+    if placed and not strays:
+        return ["Every node ran on the provider that was asked for."]
+    return sorted(strays)
+
+
+def bench_notes(bench: Bench) -> list[str]:
+    """Why cells were not measured, why percentiles were refused, and warnings: each reason once."""
+    reasons: dict[str, list[str]] = {}
+    for cell in bench.cells:
+        said = [] if cell.status == "measured" else [f"{cell.status}: {cell.reason or 'no reason given'}"]
+        if cell.latency:
+            said += [
+                f"p{entry.q:g} refused: {entry.refused}" for entry in cell.latency.percentiles if entry.refused
+            ]
+        for reason in (*said, *cell.warnings):
+            reasons.setdefault(reason, []).append(cell_name(cell))
+    return [f"{_enumerate(cells, 'cells')}: {reason}" for reason, cells in reasons.items()]
+
+
+def telling(items: Sequence[T], limit: int, first: Callable[[T], bool]) -> list[T]:
+    """At most `limit` items in their order, those for which `first` holds before the rest where not all fit."""
+    if len(items) <= limit:
+        return list(items)
+    return sorted(items, key=lambda item: not first(item))[:limit]
+
+
+def _scope(report: Report) -> str:
+    parities = [subject.parity for subject in report.subjects if subject.parity]
+    cells = [cell for subject in report.subjects if subject.bench for cell in subject.bench.cells]
+    parts = []
+    if parities:
+        outputs = units.plural(sum(len(parity.outputs) for parity in parities), "output")
+        parts.append(f"{outputs} compared over {units.plural(sum(parity.rows for parity in parities), 'row')}")
+    if cells:
+        measured = sum(cell.status == "measured" for cell in cells)
+        parts.append(f"{measured:,} of {units.plural(len(cells), 'cell')} measured")
+    return f": {', '.join(parts)}" if parts else ""
+
+
+def _all(checks: int) -> str:
+    return "The check" if checks == 1 else f"All {checks} checks"
+
+
+def _enumerate(names: Iterable[str], noun: str) -> str:
+    listed = list(names)
+    return "; ".join(listed) if len(listed) <= 3 else f"{listed[0]} and {len(listed) - 1:,} more {noun}"

@@ -1,0 +1,110 @@
+"""Reports as Markdown, for comments on pull requests and job summaries: the verdict and the tables."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+from onnxtool.reports import columns, findings, units
+from onnxtool.reports.columns import Column
+from onnxtool.reports.model import Bench, Parity, Report, Subject
+from onnxtool.reports.sanitize import sanitized
+
+T = TypeVar("T")
+
+ROWS = 60
+"""A table longer than this is cut: comments on GitHub end at 65,536 characters."""
+
+_SPECIAL = re.compile(r"[\\`*_{}\[\]|~$]|:(?=//)|^[#+=-]")
+
+
+def render(report: Report) -> str:
+    """GitHub-flavoured Markdown."""
+    report = sanitized(report)
+    verdict = findings.verdict(report)
+    emoji = {"passed": "✅", "failed": "❌", "unchecked": "⚪"}[verdict.outcome]
+    lines = [f"## {emoji} {verdict.word}", "", _escape(verdict.reason), ""]
+    for subject in report.subjects:
+        lines += _subject(subject)
+    machine = report.environment
+    lines.append(
+        f"<sub>onnxtool {_escape(report.tool_version)} · {_escape(machine.cpu.name)}, "
+        f"{units.plural(machine.cpu.usable_cores, 'core')} · {_escape(machine.os)} · "
+        f"{_escape(machine.python)}</sub>"
+    )
+    return "\n".join(lines) + "\n"
+
+
+def _subject(subject: Subject) -> Iterator[str]:
+    verdict = findings.subject_verdict(subject)
+    yield f"### {verdict.symbol} {_escape(subject.name)}"
+    yield ""
+    yield _escape(findings.model_line(subject))
+    yield ""
+    for check in subject.checks:
+        if not check.passed:
+            yield f"- **{_escape(check.id)}**: {_escape(check.message)}"
+    if any(not check.passed for check in subject.checks):
+        yield ""
+    if subject.parity:
+        yield from _parity(subject.parity)
+    if subject.drift:
+        rows = units.plural(subject.drift.rows, "row")
+        yield f"**Quality** on {rows} labelled by {_escape(subject.drift.labels)}"
+        yield ""
+        yield from _table(columns.METRICS, subject.drift.metrics)
+    if subject.bench:
+        yield from _bench(subject.bench)
+
+
+def _parity(parity: Parity) -> Iterator[str]:
+    yield f"**Parity** over {_escape(findings.rows_line(parity))}"
+    yield ""
+    outputs = findings.telling(parity.outputs, ROWS, lambda output: not output.passed)
+    yield from _table((*columns.PARITY, columns.TOLERANCE), outputs)
+    yield from _cut(len(parity.outputs), "output")
+    yield from _list(findings.parity_notes(parity))
+    for output in outputs:
+        if not output.passed and output.worst:
+            name = html.escape(units.name(output.name))  # Markdown is not read within an HTML block
+            yield f"<details><summary>Worst rows of {name}</summary>"
+            yield ""
+            yield from _table(columns.WORST, output.worst)
+            yield "</details>"
+            yield ""
+
+
+def _bench(bench: Bench) -> Iterator[str]:
+    yield f"**Latency**, {units.seconds(bench.duration_s)} a cell on {_escape(bench.data)}"
+    yield ""
+    cells = findings.telling(bench.cells, ROWS, lambda cell: cell.status != "measured")
+    yield from _table((*columns.bench_columns(bench), columns.RAN_ON), cells)
+    yield from _cut(len(bench.cells), "cell")
+    yield from _list(findings.bench_notes(bench))
+
+
+def _table(header: Sequence[Column[T]], records: Sequence[T]) -> Iterator[str]:
+    yield f"| {' | '.join(column.title for column in header)} |"
+    yield f"|{'|'.join('--:' if column.numeric else ':--' for column in header)}|"
+    for record in records:
+        yield f"| {' | '.join(_escape(column.text(record)) for column in header)} |"
+    yield ""
+
+
+def _cut(total: int, noun: str) -> Iterator[str]:
+    if total > ROWS:
+        yield f"*{ROWS} of {units.plural(total, noun)} shown.*"
+        yield ""
+
+
+def _list(notes: Sequence[str]) -> Iterator[str]:
+    yield from (f"- {_escape(note)}" for note in notes)
+    yield ""
+
+
+def _escape(text: str) -> str:
+    """Text that stays text: no HTML, table cell, emphasis, link or mention comes of it."""
+    plain = _SPECIAL.sub(r"\\\g<0>", html.escape(text, quote=False))
+    return plain.replace("@", "@<!-- -->")  # GitHub looks for mentions after it has undone the backslashes

@@ -1,0 +1,193 @@
+"""Reports for a terminal: the verdict first, then what it rests on."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from onnxtool.reports import columns, findings, units
+from onnxtool.reports.columns import Column
+from onnxtool.reports.findings import Verdict
+from onnxtool.reports.model import (
+    Bench,
+    Cell,
+    LabelDrift,
+    ModelSummary,
+    OutputParity,
+    Parity,
+    Report,
+    Subject,
+    Tensor,
+)
+from onnxtool.reports.sanitize import sanitized, visible
+
+T = TypeVar("T")
+
+WIDE = 110
+"""Columns of a terminal from which tables say more."""
+
+ROWS = 40
+"""A table longer than this is cut; the JSON has all of it."""
+
+_STYLES = {"passed": "bold green", "failed": "bold red", "unchecked": "bold yellow"}
+
+
+def render(report: Report) -> str:
+    """Plain text, 100 columns wide, without colour."""
+    file = io.StringIO()
+    Console(file=file, width=100, color_system=None).print(view(report, 100))
+    return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
+
+
+def print_report(report: Report) -> None:
+    """Print a report to standard output, in colour where that is a terminal and NO_COLOR is not set."""
+    console = Console()
+    console.print(view(report, console.width))
+
+
+def print_model(model: ModelSummary) -> None:
+    """Print what is in an ONNX file."""
+    Console().print(model_view(model))
+
+
+def view(report: Report, width: int) -> RenderableType:
+    """What to print on a rich console.
+
+    Args:
+        report: The report.
+        width: Columns of the console.
+    """
+    report = sanitized(report)
+    parts: list[RenderableType] = [_headline(findings.verdict(report))]
+    for subject in report.subjects:
+        parts.append(Text())
+        parts += _subject(subject, width)
+    return Group(*parts)
+
+
+def model_view(model: ModelSummary) -> RenderableType:
+    """A model's inputs, outputs, versions, operators and size, to print on a rich console."""
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="bold", no_wrap=True)
+    facts.add_column(overflow="fold")
+    operators = ", ".join(f"{name} {number:,}" for name, number in model.operators.items())
+    for label, text in (
+        ("File", model.path),
+        ("Size", f"{units.size(model.size_bytes)}, {units.plural(model.parameters, 'parameter')}"),
+        ("SHA-256", model.sha256),
+        ("Produced by", model.producer or units.NONE),
+        ("IR version", str(model.ir_version)),
+        ("Opsets", ", ".join(f"{domain} {version}" for domain, version in model.opsets.items())),
+        *(("Input", _tensor(tensor)) for tensor in model.inputs),
+        *(("Output", _tensor(tensor)) for tensor in model.outputs),
+        ("Operators", operators or units.NONE),
+        *((f"Metadata {key}", value) for key, value in model.metadata.items()),
+    ):
+        facts.add_row(Text(visible(label)), Text(visible(text)))
+    return facts
+
+
+def _tensor(tensor: Tensor) -> str:
+    return f"{units.name(tensor.name)}: {tensor.dtype}{units.shape(tensor.shape)}"
+
+
+def _headline(verdict: Verdict) -> Text:
+    return Text.assemble(
+        (f"{verdict.symbol} {verdict.word.upper()}", _STYLES[verdict.outcome]), "  ", verdict.reason
+    )
+
+
+def _subject(subject: Subject, width: int) -> Iterator[RenderableType]:
+    verdict = findings.subject_verdict(subject)
+    symbol = (verdict.symbol, _STYLES[verdict.outcome])
+    yield Text.assemble(symbol, " ", (subject.name, "bold"))
+    yield _indented(Text(findings.model_line(subject), "dim"))
+    for check in subject.checks:
+        if not check.passed:
+            yield _indented(Text.assemble(("✗ ", "red"), f"{check.id}: {check.message}"))
+    if subject.parity:
+        yield from _parity(subject.parity, width)
+    if subject.drift:
+        yield from _drift(subject.drift)
+    if subject.bench:
+        yield from _bench(subject.bench, width)
+
+
+def _parity(parity: Parity, width: int) -> Iterator[RenderableType]:
+    yield _title("Parity", f"over {findings.rows_line(parity)}")
+    wide = (columns.TOLERANCE,) if width >= WIDE else ()
+    outputs = findings.telling(parity.outputs, ROWS, lambda output: not output.passed)
+    yield _table((*columns.PARITY, *wide), outputs, lambda output: None if output.passed else "red")
+    yield from _cut(len(parity.outputs), "output")
+    yield from _notes(findings.parity_notes(parity))
+    for output in outputs:
+        if not output.passed and output.worst:
+            yield from _worst(output)
+
+
+def _worst(output: OutputParity) -> Iterator[RenderableType]:
+    yield _title("Worst rows", f"of {units.name(output.name)}")
+    yield _table(columns.WORST, output.worst)
+
+
+def _drift(drift: LabelDrift) -> Iterator[RenderableType]:
+    yield _title("Quality", f"on {units.plural(drift.rows, 'row')} labelled by {drift.labels}")
+    yield _table(columns.METRICS, drift.metrics, lambda metric: None if metric.passed else "red")
+
+
+def _bench(bench: Bench, width: int) -> Iterator[RenderableType]:
+    yield _title("Latency", f"of {units.plural(len(bench.cells), 'cell')} on {bench.data}")
+    wide = (columns.RAN_ON,) if width >= WIDE else ()
+    cells = findings.telling(bench.cells, ROWS, lambda cell: cell.status != "measured")
+    yield _table((*columns.bench_columns(bench), *wide), cells, _cell_style)
+    yield from _cut(len(bench.cells), "cell")
+    yield from _notes([*findings.placement_notes(bench), *findings.bench_notes(bench)])
+
+
+def _cell_style(cell: Cell) -> str | None:
+    return {"measured": "dim" if cell.provider == findings.SOURCE else None, "unavailable": "yellow"}.get(
+        cell.status, "red"
+    )
+
+
+def _table(
+    header: Sequence[Column[T]], records: Sequence[T], style: Callable[[T], str | None] | None = None
+) -> RenderableType:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0, header_style="bold")
+    for column in header:
+        table.add_column(
+            column.title,
+            justify="right" if column.numeric else "left",
+            overflow="fold",
+            no_wrap=column.numeric,
+        )
+    for record in records:
+        table.add_row(*(Text(column.text(record)) for column in header), style=style(record) if style else None)
+    return _indented(table)
+
+
+def _title(name: str, rest: str) -> RenderableType:
+    return Padding(Text.assemble((name, "bold"), " ", rest), (1, 0, 0, 2))
+
+
+def _notes(notes: Sequence[str]) -> Iterator[RenderableType]:
+    for note in notes:
+        line = Table.grid(padding=(0, 1))
+        line.add_row(Text("·", "dim"), Text(note, "dim"))
+        yield _indented(line)
+
+
+def _cut(total: int, noun: str) -> Iterator[RenderableType]:
+    if total > ROWS:
+        yield _indented(Text(f"{ROWS} of {units.plural(total, noun)} shown; --json has all of them.", "italic"))
+
+
+def _indented(part: RenderableType) -> RenderableType:
+    return Padding(part, (0, 0, 0, 2))

@@ -1,0 +1,106 @@
+"""Numbers and names as people read them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+NONE = "\N{EN DASH}"
+"""Stands where there is nothing to show."""
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number with `digits` significant digits, in scientific notation where it would be long: 2.4e-7."""
+    if value is None:
+        return NONE
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else ("inf" if value > 0 else "-inf")
+    if 10**digits <= abs(value) < 1e7:
+        return f"{value:,.0f}"
+    if value == 0 or 1e-3 <= abs(value) < 10**digits:
+        return f"{value:.{digits}g}"
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+    return f"{mantissa.rstrip('0').rstrip('.') if '.' in mantissa else mantissa}e{int(exponent)}"
+
+
+def element(value: float | int | str | bool) -> str:
+    """An element of a tensor: floats with all the digits that tell two of them apart, text in quotes."""
+    if isinstance(value, float):
+        return number(value, digits=9)
+    return repr(shortened(value)) if isinstance(value, str) else str(value)
+
+
+def shortened(text: str, limit: int = 48) -> str:
+    """Text cut to `limit` characters, the cut marked."""
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def name(text: str) -> str:
+    """A name, or a word for having none."""
+    return text or "(unnamed)"
+
+
+def count(quantity: int | None) -> str:
+    """A whole number, its digits in groups of three."""
+    return NONE if quantity is None else f"{quantity:,}"
+
+
+def seconds(duration: float | None) -> str:
+    """A time in the unit that suits it, from nanoseconds to minutes."""
+    if duration is None or not math.isfinite(duration):
+        return number(duration)
+    if duration >= 120:
+        minutes, rest = divmod(round(duration), 60)
+        return f"{minutes} min {rest} s"
+    return _scaled(duration, (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9)))
+
+
+def size(quantity: int | None) -> str:
+    """A number of bytes in binary units."""
+    if quantity is None:
+        return NONE
+    if quantity < 1024:
+        return f"{quantity} B"
+    return _scaled(quantity, (("GiB", 2.0**30), ("MiB", 2.0**20), ("KiB", 2.0**10)))
+
+
+def rate(per_second: float | None) -> str:
+    """A throughput, with its multiple but without its unit: 12.3 k."""
+    if per_second is None or not math.isfinite(per_second):
+        return number(per_second)
+    return _scaled(per_second, (("G", 1e9), ("M", 1e6), ("k", 1e3), ("", 1.0))).rstrip()
+
+
+def ratio(factor: float | None) -> str:
+    """How many times as much."""
+    return NONE if factor is None else f"{_significant(factor)}x"
+
+
+def shape(dims: Sequence[int | str]) -> str:
+    """The dimensions of a tensor."""
+    return f"[{', '.join(map(str, dims))}]"
+
+
+def provider(name: str) -> str:
+    """An execution provider's short name: CPU for CPUExecutionProvider."""
+    return name.removesuffix("ExecutionProvider").replace("Tensorrt", "TensorRT") or name
+
+
+def plural(quantity: int, noun: str) -> str:
+    """A count with its noun: 1 row, 2 rows."""
+    return f"{quantity:,} {noun}{'' if quantity == 1 else 's'}"
+
+
+def _scaled(quantity: float, units: Sequence[tuple[str, float]]) -> str:
+    if quantity == 0:
+        return f"0 {units[0][0] if units[-1][0] else ''}".rstrip()
+    rounded = float(f"{quantity:.3g}")  # 999.9 µs is 1.00 ms, not 1000 µs
+    unit, scale = next((pair for pair in units if abs(rounded) >= pair[1]), units[-1])
+    return f"{_significant(rounded / scale)} {unit}"
+
+
+def _significant(quantity: float) -> str:
+    """Three significant digits, trailing zeros kept, never in scientific notation below a million."""
+    if abs(quantity) >= 1000:
+        return f"{float(f'{quantity:.3g}'):,.0f}"
+    return f"{quantity:#.3g}".rstrip(".")
