@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 FORMATS: Mapping[str, str] = MappingProxyType(
     {
-        "csv": "onnxtool.reports.as_csv",
+        "csv": "onnxtool.reports.csv",
         "html": "onnxtool.reports.html",
-        "json": "onnxtool.reports.as_json",
+        "json": "onnxtool.reports.json",
         "junit": "onnxtool.reports.junit",
         "md": "onnxtool.reports.markdown",
         "text": "onnxtool.reports.terminal",
