@@ -118,7 +118,7 @@ def _infer_output_shapes(model: onnx.ModelProto) -> None:
             value.CopyFrom(inferred[value.name])
 
 
-def optimize(model: onnx.ModelProto, level: Optimize) -> tuple[onnx.ModelProto, str]:
+def optimize_graph(model: onnx.ModelProto, level: Optimize) -> tuple[onnx.ModelProto, str]:
     """Make a model smaller and faster without changing what it computes.
 
     Args:

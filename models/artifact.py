@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ class OnnxModel:
     proto: onnx.ModelProto
 
     @classmethod
-    def read(cls, path: str | Path) -> OnnxModel:
+    def read(cls, path: str | os.PathLike[str]) -> OnnxModel:
         """Open an ONNX file and check that it is one.
 
         Raises:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +14,32 @@ from numpy.typing import NDArray
 from onnxtool.errors import DataError, require
 from onnxtool.models.signature import Tensors, TensorSpec, dtype_name, numpy_dtype
 
+Data: TypeAlias = str | os.PathLike[str] | Mapping[str, Any] | NDArray[Any] | Any
+"""A file, a mapping from input name to array, a single array, or a pandas DataFrame."""
+
 UNNAMED = ""
 """Key of the one array of an `.npy` file, which has no name."""
 
+_NO_TEXT = np.zeros(0, dtype=object)
 _FORMATS = "Known are .npz, .npy, .parquet, .json (records, or name to nested lists) and .csv with a header."
+
+
+def to_arrays(data: Data) -> tuple[Tensors, str]:
+    """Take data in any of its forms, and say in a few words where it came from.
+
+    Raises:
+        DataError: the file cannot be read, or the values are neither numbers nor text.
+    """
+    if isinstance(data, str | os.PathLike):
+        return read_data(Path(data)), str(data)
+    try:
+        if hasattr(data, "columns"):
+            return _columns(data), "a data frame"
+        if isinstance(data, Mapping):
+            return {str(name): _plain(np.asarray(values)) for name, values in data.items()}, "arrays"
+        return {UNNAMED: _plain(np.asarray(data))}, "an array"
+    except ValueError as error:
+        raise DataError(f"The data cannot be used: {error}") from error
 
 
 def read_data(path: str | Path, text: Collection[str] = ()) -> Tensors:
@@ -54,7 +77,7 @@ def read_data(path: str | Path, text: Collection[str] = ()) -> Tensors:
         ) from error
 
 
-def fit_data(data: Tensors, specs: Sequence[TensorSpec], path: str | Path) -> tuple[Tensors, list[str]]:
+def fit_data(data: Tensors, specs: Sequence[TensorSpec], path: str) -> tuple[Tensors, list[str]]:
     """Map arrays to a model's inputs.
 
     Names decide; a single unnamed array, or a table for a single matrix, needs no names. Numbers are
@@ -63,7 +86,8 @@ def fit_data(data: Tensors, specs: Sequence[TensorSpec], path: str | Path) -> tu
     Args:
         data: What `read_data` returned.
         specs: The model's inputs.
-        path: The data's file, for messages.
+        path: Where the data came from, for messages. A csv file is read again where the model wants text in a
+            column that looks like numbers.
 
     Returns:
         One array an input, and notes on what was left aside or rounded.
@@ -74,6 +98,13 @@ def fit_data(data: Tensors, specs: Sequence[TensorSpec], path: str | Path) -> tu
     if not specs:
         raise DataError(f"{path}: the model has no inputs, so it takes no data.")
     notes: list[str] = []
+    text = [
+        spec.name
+        for spec in specs
+        if spec.dtype == "string" and dtype_name(data.get(spec.name, _NO_TEXT)) != "string"
+    ]
+    if text and path.endswith(".csv"):
+        data = data | {name: array for name, array in read_data(path, text).items() if name in data}
     by_name = _match(data, specs, path)
     used = {id(array) for arrays in by_name.values() for array in arrays}
     ignored = [name for name, array in data.items() if id(array) not in used]
@@ -103,7 +134,7 @@ def count_rows(tensors: Tensors, specs: Sequence[TensorSpec]) -> int:
     return lengths[0] if lengths else max((len(array) for array in tensors.values() if array.ndim), default=1)
 
 
-def _match(data: Tensors, specs: Sequence[TensorSpec], path: str | Path) -> dict[str, list[NDArray[Any]]]:
+def _match(data: Tensors, specs: Sequence[TensorSpec], path: str) -> dict[str, list[NDArray[Any]]]:
     first = specs[0]
     if all(spec.name in data for spec in specs):
         return {spec.name: [data[spec.name]] for spec in specs}
@@ -125,7 +156,7 @@ def _match(data: Tensors, specs: Sequence[TensorSpec], path: str | Path) -> dict
     )
 
 
-def _cast(array: NDArray[Any], spec: TensorSpec, path: str | Path) -> NDArray[Any]:
+def _cast(array: NDArray[Any], spec: TensorSpec, path: str) -> NDArray[Any]:
     have, want = dtype_name(array), spec.dtype
     target = numpy_dtype(want)
     if have == want:
@@ -149,7 +180,7 @@ def _convertible(array: NDArray[Any], target: np.dtype[Any]) -> bool:
         return bool(np.array_equal(array.astype(target), array))
 
 
-def _check_shape(tensor: NDArray[Any], spec: TensorSpec, path: str | Path) -> None:
+def _check_shape(tensor: NDArray[Any], spec: TensorSpec, path: str) -> None:
     fixed = [(axis, dim) for axis, dim in enumerate(spec.shape) if isinstance(dim, int)]
     # A fixed number of rows is no mismatch: the data is cut into pieces of that size.
     if tensor.ndim != len(spec.shape) or any(tensor.shape[axis] != dim for axis, dim in fixed if axis > 0):

@@ -1,1 +1,36 @@
-"""onnxtool: convert trained models to ONNX, prove that they still say the same, and measure them."""
+"""onnxtool: convert trained models to ONNX, prove that they still say the same, and measure them.
+
+    import onnxtool
+
+    report = onnxtool.convert(estimator, "model.onnx", data=frame)
+    assert report, report.subjects[0].checks
+    onnxtool.bench("model.onnx", batches=[1, 64])
+
+Importing this package imports nothing heavy; the functions do when they are first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from onnxtool._version import __version__
+from onnxtool.errors import OnnxtoolError
+
+if TYPE_CHECKING:
+    from onnxtool.api import bench as bench
+    from onnxtool.api import convert as convert
+    from onnxtool.api import verify as verify
+
+__all__ = ["OnnxtoolError", "__version__", "bench", "convert", "verify"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "bench":  # a package too, and callable: see its docstring
+        import onnxtool.bench
+
+        return onnxtool.bench
+    if name in ("convert", "verify"):
+        from onnxtool import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'onnxtool' has no attribute {name!r}")

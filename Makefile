@@ -1,0 +1,58 @@
+# The two commands of the README are `make demo` and `make test`; both work on a fresh machine.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+PIP := $(VENV)/bin/pip --disable-pip-version-check
+TORCH := $(shell sed -n 's/^torch==\([0-9.]*\).*/\1/p' constraints.txt)
+
+.PHONY: demo test lint types bench schema lock clean
+
+demo: $(VENV)/.demo
+	$(VENV)/bin/onnxtool demo --out demo
+
+test: lint types $(VENV)/.test
+	$(VENV)/bin/pytest
+
+lint: $(VENV)/.test
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+types: $(VENV)/.test
+	$(VENV)/bin/mypy
+
+# Ratios measured in one run: the overhead of measuring, of converting, of starting.
+bench: $(VENV)/.test
+	$(VENV)/bin/pytest benchmarks --benchmark-only
+
+# Files that are generated from the code, and checked by the tests.
+schema: $(VENV)/.test
+	$(VENV)/bin/python -m onnxtool.reports.schema
+	$(VENV)/bin/python docs/generate_cli.py
+
+# Newest versions that pyproject.toml allows; torch 2.13 is held, whose CPU build the tests know.
+lock: $(VENV)/.test
+	$(VENV)/bin/pip install --quiet uv
+	$(VENV)/bin/uv pip compile pyproject.toml --quiet --upgrade --universal --python-version 3.11 --no-annotate \
+		--extra all --extra test --extra gpu --custom-compile-command "make lock" -o constraints.txt
+
+$(VENV)/.demo: pyproject.toml constraints.txt $(VENV)/.torch
+	$(PIP) install --quiet -c constraints.txt -e '.[all]'
+	touch $@
+
+$(VENV)/.test: pyproject.toml constraints.txt $(VENV)/.torch
+	$(PIP) install --quiet -c constraints.txt -e '.[all,test]'
+	touch $@ $(VENV)/.demo
+
+# Where there is no GPU, torch's CPU build is taken, which is 10 times smaller: from pip's configured index or
+# wheel folder if they have it, else from PyTorch's own index, which uv knows. With a GPU, pip's choice is right.
+$(VENV)/.torch: constraints.txt
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	command -v nvidia-smi >/dev/null 2>&1 \
+		|| $(PIP) install --quiet -c constraints.txt 'torch==$(TORCH)+cpu' 2>/dev/null \
+		|| { $(PIP) install --quiet uv && $(VENV)/bin/uv pip install --quiet --python $(VENV) --torch-backend cpu \
+			-c constraints.txt 'torch==$(TORCH)'; } \
+		|| echo 'No CPU build of torch $(TORCH) found: pip will take the default build.'
+	touch $@
+
+clean:
+	rm -rf $(VENV) demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks

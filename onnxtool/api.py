@@ -1,0 +1,371 @@
+"""The verbs of the command line as functions: convert, verify, bench."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias, TypedDict, Unpack
+
+import numpy as np
+
+from onnxtool.bench.runner import SourceTask, run_bench
+from onnxtool.converters.finish import Optimize, default_opset, finish, optimize_graph, write
+from onnxtool.converters.framework import ConvertOptions, Target, frameworks, open_source
+from onnxtool.errors import DataError, UsageError
+from onnxtool.files import check_writable, staged_path
+from onnxtool.models.artifact import OnnxModel
+from onnxtool.models.data import Data, count_rows, fit_data, to_arrays
+from onnxtool.models.inputs import graph_domains, make_inputs
+from onnxtool.models.signature import Tensors, TensorSpec
+from onnxtool.models.source import LoadOptions, SourceModel, sha256
+from onnxtool.reports.environment import environment
+from onnxtool.reports.gates import bench_gates, drift_gate, parity_gate
+from onnxtool.reports.model import ConversionRecord, Report, SourceSummary, Subject
+from onnxtool.validators.labels import label_drift, read_labels
+from onnxtool.validators.parity import Rows, check_parity, made_up_rows
+
+PathLike: TypeAlias = str | os.PathLike[str]
+
+Progress: TypeAlias = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is (0 where that is not known)."""
+
+# Two rows: an exporter that traces a single row takes the batch dimension for a constant 1.
+_EXAMPLE_ROWS = 2
+
+
+class LoadArguments(TypedDict, total=False):
+    """How the source model is opened, the same for every verb.
+
+    Attributes:
+        inputs: `NAME:DTYPE[DIMS]`, one an input, for models that carry no signature.
+        trust: Full names, `package.Class`, that a pickle may use besides those known to be safe.
+        weights: Weights (safetensors, or a state dict) for a module built by a callable.
+        signature: Name of a SavedModel's signature.
+    """
+
+    inputs: Sequence[str | TensorSpec]
+    trust: Sequence[str]
+    weights: PathLike | None
+    signature: str | None
+
+
+def convert(
+    source: Any,
+    output: PathLike | None = None,
+    *,
+    data: Data | None = None,
+    opset: int | None = None,
+    target: Target = "ort",
+    optimize: Optimize = "none",
+    verify: bool = True,
+    rtol: float | None = None,
+    atol: float | None = None,
+    seed: int = 0,
+    on_progress: Progress | None = None,
+    **load: Unpack[LoadArguments],
+) -> Report:
+    """Convert a model to ONNX and prove that it still says the same.
+
+    Args:
+        source: A path, a `package.module:callable`, or a live estimator, module or Keras model.
+        output: The ONNX file to write; by default the source's name with `.onnx`, in the current folder.
+        data: Real rows to verify with: a file, arrays by input name, an array or a data frame. Without them
+            rows are made up from the model's signature.
+        opset: Version of the default operator set, or None for the framework's default.
+        target: The runtime that will load the model; `mlnet` keeps ML.NET's rules.
+        optimize: `none`, `basic` (onnxsim) or `full` (ONNX Runtime's own graph as well).
+        verify: Whether to compare the result with the source.
+        rtol: Relative tolerance, or None for each dtype's.
+        atol: Absolute tolerance, or None for each dtype's.
+        seed: Seed of made-up rows.
+        on_progress: See `Progress`.
+        load: See `LoadArguments`.
+
+    Returns:
+        The report. It is falsy when the ONNX model drifts; the file is kept.
+
+    Raises:
+        OnnxtoolError: the source, the data or the options are at fault; no file is left.
+    """
+    tell = on_progress or _silent
+    path = Path(output) if output is not None else Path(f"{_source_name(source)}.onnx")
+    check_writable(path)
+    tell("Loading the source", 0, 0)
+    raw, origin = to_arrays(data) if data is not None else ({}, "")
+    model = open_source(source, _load_options(raw, load))
+    framework = frameworks()[model.framework]
+    if opset is not None and not 1 <= opset <= framework.max_opset:
+        raise UsageError(
+            f"--opset {opset} is out of range: {framework.name} models convert up to opset {framework.max_opset}."
+        )
+    rows = _fit(raw, model, origin) if raw else None
+
+    tell(f"Converting from {framework.name}", 0, 0)
+    began = time.perf_counter()
+    conversion = framework.convert(model, _example(model, rows, seed), ConvertOptions(opset=opset, target=target))
+    converted = time.perf_counter()
+    proto, sentence = optimize_graph(conversion.model, optimize)
+    finish(proto, model.inputs, _provenance(model), target)
+    with staged_path(path) as staged:
+        write(proto, staged)
+        finished = time.perf_counter()
+        parity = None
+        if verify:
+            written = OnnxModel(staged, proto)
+            parity = check_parity(
+                model,
+                written,
+                rows or made_up_rows(model.inputs, model, written, seed),
+                rtol=rtol,
+                atol=atol,
+                on_progress=lambda done, total: tell("Comparing rows", done, total),
+            )
+    subject = Subject(
+        name=path.name,
+        model=OnnxModel.read(path).summary(),
+        source=_summary(model),
+        conversion=ConversionRecord(
+            opset=default_opset(proto),
+            target=target,
+            optimize=optimize,
+            convert_s=converted - began,
+            finish_s=finished - converted,
+            choices=[*conversion.choices, sentence],
+        ),
+        parity=parity,
+        checks=[parity_gate(parity)] if parity else [],
+    )
+    return _report("convert", [subject])
+
+
+def verify(
+    model: PathLike,
+    source: Any,
+    *,
+    data: Data | None = None,
+    labels: str | None = None,
+    rtol: float | None = None,
+    atol: float | None = None,
+    seed: int = 0,
+    on_progress: Progress | None = None,
+    **load: Unpack[LoadArguments],
+) -> Report:
+    """Hold an ONNX model against its source: every output of every row.
+
+    Args:
+        model: The ONNX file.
+        source: A path, a `package.module:callable`, or a live estimator, module or Keras model.
+        data: As for `convert`.
+        labels: A column of the data, or a file, with the true label of each row: quality is compared too.
+        rtol: Relative tolerance, or None for each dtype's.
+        atol: Absolute tolerance, or None for each dtype's.
+        seed: Seed of made-up rows.
+        on_progress: See `Progress`.
+        load: See `LoadArguments`.
+
+    Returns:
+        The report. It is falsy when the models differ by more than the tolerance, or quality is lost.
+
+    Raises:
+        OnnxtoolError: a file or an option is at fault.
+    """
+    tell = on_progress or _silent
+    onnx_model = OnnxModel.read(model)
+    raw, origin = to_arrays(data) if data is not None else ({}, "")
+    truth = read_labels(labels, raw, origin) if labels is not None else None
+    raw.pop(labels or "", None)
+    tell("Loading the source", 0, 0)
+    opened = _open_beside(onnx_model, source, _load_options(raw, load))
+    rows = _fit(raw, opened, origin) if raw else made_up_rows(opened.inputs, opened, onnx_model, seed)
+    outputs: list[tuple[Tensors, Tensors]] = []
+    parity = check_parity(
+        opened,
+        onnx_model,
+        rows,
+        rtol=rtol,
+        atol=atol,
+        on_progress=lambda done, total: tell("Comparing rows", done, total),
+        on_outputs=(lambda *pair: outputs.append(pair)) if truth else None,
+    )
+    checks = [parity_gate(parity)]
+    drift = None
+    if truth:
+        before, after = _joined([pair[0] for pair in outputs]), _joined([pair[1] for pair in outputs])
+        drift = label_drift(*truth, source=before, onnx=after, roles=opened.roles)
+        checks.append(drift_gate(drift))
+    subject = Subject(
+        name=onnx_model.path.name,
+        model=onnx_model.summary(),
+        source=_summary(opened),
+        parity=parity,
+        drift=drift,
+        checks=checks,
+    )
+    return _report("verify", [subject])
+
+
+def bench(
+    models: PathLike | Sequence[PathLike],
+    *,
+    providers: Sequence[str] = ("cpu",),
+    batches: Sequence[int] = (1,),
+    threads: Sequence[int | None] = (None,),
+    data: Data | None = None,
+    duration: float = 2.0,
+    source: str | None = None,
+    strict: bool = False,
+    seed: int = 0,
+    on_progress: Progress | None = None,
+    **load: Unpack[LoadArguments],
+) -> Report:
+    """Measure latency and throughput, each combination in a process of its own.
+
+    Args:
+        models: One ONNX file or several.
+        providers: `cpu`, `cuda`, `tensorrt`, or an execution provider's full name.
+        batches: Batch sizes.
+        threads: Threads within an operator; None leaves it to ONNX Runtime.
+        data: As for `convert`.
+        duration: Seconds of measuring in each cell, warm-up aside.
+        source: Path, or `package.module:callable`, of a source model to measure beside.
+        strict: Whether a provider that is not usable fails the run.
+        seed: Seed of made-up rows.
+        on_progress: See `Progress`.
+        load: See `LoadArguments`.
+
+    Returns:
+        The report. It is falsy when a cell failed, nothing could be measured, or, with `strict`, a provider
+        was not usable.
+
+    Raises:
+        OnnxtoolError: a file or an option is at fault.
+    """
+    tell = on_progress or _silent
+    opened_models = [OnnxModel.read(path) for path in _as_list(models)]
+    raw, origin = to_arrays(data) if data is not None else ({}, "")
+    options = _load_options(raw, load)
+    opened = open_source(source, options) if source is not None else None
+    task = SourceTask(source=str(source), options=options) if source is not None else None
+    subjects = []
+    for model in opened_models:
+        if raw:
+            rows = Rows(fit_data(raw, model.inputs, origin)[0], origin)
+        else:
+            domains = {**graph_domains(model.proto), **(opened.domains() if opened else {})}
+            tensors = make_inputs(model.inputs, max(batches), seed, domains)
+            rows = Rows(tensors, "made up from the model's signature", seed)
+        result = run_bench(
+            model,
+            inputs=rows.tensors,
+            providers=providers,
+            batches=batches,
+            threads=threads,
+            duration_s=duration,
+            data=rows.origin,
+            seed=rows.seed,
+            source=task,
+            on_progress=lambda done, total, cell, name=model.path.name: tell(f"{name}: {cell}", done, total),
+        )
+        subjects.append(
+            Subject(
+                name=model.path.name,
+                model=model.summary(),
+                source=_summary(opened) if opened else None,
+                bench=result,
+                checks=bench_gates(result.cells, strict),
+            )
+        )
+    return _report("bench", subjects)
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    """Progress that nobody watches."""
+
+
+def _as_list(models: PathLike | Sequence[PathLike]) -> list[PathLike]:
+    found = [models] if isinstance(models, str | os.PathLike) else list(models)
+    if not found:
+        raise UsageError("Name at least one ONNX model to measure.")
+    return found
+
+
+def _source_name(source: Any) -> str:
+    if not isinstance(source, str | os.PathLike):
+        return type(source).__name__
+    path = Path(source)
+    return path.stem if path.exists() else path.name.rpartition(":")[2]
+
+
+def _load_options(raw: Tensors, load: LoadArguments) -> LoadOptions:
+    weights = load.get("weights")
+    return LoadOptions(
+        trust=tuple(load.get("trust", ())),
+        inputs=tuple(TensorSpec.parse(spec) if isinstance(spec, str) else spec for spec in load.get("inputs", ())),
+        weights=Path(weights) if weights is not None else None,
+        signature=load.get("signature"),
+        data=raw,
+    )
+
+
+def _open_beside(model: OnnxModel, source: Any, options: LoadOptions) -> SourceModel:
+    """Open a source; one that carries no signature of its own takes the ONNX model's."""
+    try:
+        return open_source(source, options)
+    except UsageError:
+        if options.inputs:
+            raise
+        return open_source(source, LoadOptions(options.trust, model.inputs, options.weights, options.signature))
+
+
+def _fit(raw: Tensors, model: SourceModel, origin: str) -> Rows:
+    tensors, notes = fit_data(raw, model.inputs, origin)
+    return Rows(tensors, origin, notes=notes)
+
+
+def _example(model: SourceModel, rows: Rows | None, seed: int) -> Tensors:
+    if rows is None:
+        return make_inputs(model.inputs, _EXAMPLE_ROWS, seed, model.domains())
+    if count_rows(rows.tensors, model.inputs) < _EXAMPLE_ROWS:
+        return {name: np.repeat(tensor, _EXAMPLE_ROWS, axis=0) for name, tensor in rows.tensors.items()}
+    return {name: tensor[:_EXAMPLE_ROWS] for name, tensor in rows.tensors.items()}
+
+
+def _joined(chunks: Sequence[Tensors]) -> Tensors:
+    if not chunks:
+        raise DataError("No rows were compared, so there is nothing to hold against the labels.")
+    return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
+
+
+def _provenance(model: SourceModel) -> dict[str, str]:
+    summary = _summary(model)
+    known = {
+        "onnxtool.source.framework": f"{summary.framework} {summary.framework_version}",
+        "onnxtool.source.kind": summary.kind,
+        "onnxtool.source.sha256": summary.sha256,
+    }
+    return {key: value for key, value in known.items() if value}
+
+
+def _summary(model: SourceModel) -> SourceSummary:
+    kind = type(model.model)
+    return SourceSummary(
+        framework=model.framework,
+        framework_version=model.framework_version,
+        kind=f"{kind.__module__}.{kind.__qualname__}",
+        path=str(model.path) if model.path else None,
+        sha256=sha256(model.path) if model.path else None,
+    )
+
+
+def _report(command: str, subjects: list[Subject]) -> Report:
+    return Report.model_validate(
+        {
+            "command": command,
+            "created": datetime.datetime.now(datetime.UTC),
+            "environment": environment(),
+            "subjects": subjects,
+        }
+    )

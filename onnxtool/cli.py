@@ -1,0 +1,299 @@
+"""The command line: parse, call the API, show the report, say how it ended.
+
+Nothing heavy is imported before a command runs.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from onnxtool._version import __version__
+from onnxtool.errors import OnnxtoolError, UsageError
+from onnxtool.reports.render import FORMATS
+
+if TYPE_CHECKING:
+    from onnxtool.api import Progress
+    from onnxtool.reports.model import Report
+
+PASSED, FAILED, BAD_INPUT = 0, 1, 2
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def main() -> None:
+    """Run the command line and exit: 0 passed, 1 a gate failed, 2 bad usage or bad input."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a stopped run cleans up as Ctrl-C does
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = BAD_INPUT
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("onnxtool: interrupted. Nothing was written.", err=True)
+        code = BAD_INPUT
+    except OnnxtoolError as error:
+        click.echo(f"onnxtool: {error}", err=True)
+        code = BAD_INPUT
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it exits
+        code = BAD_INPUT
+    except Exception:
+        traceback.print_exc()
+        click.echo("onnxtool: this is a bug in onnxtool. Please report it with the lines above.", err=True)
+        code = BAD_INPUT
+    sys.exit(code or PASSED)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="onnxtool")
+def cli() -> None:
+    """Convert trained models to ONNX, prove that they still say the same, and measure them.
+
+    Exit status: 0 passed, 1 a gate failed, 2 bad usage or bad input.
+    """
+
+
+def _options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+_loading = _options(
+    click.option(
+        "--input", "inputs", multiple=True, metavar="NAME:DTYPE[DIMS]",
+        help="An input of a model that carries no signature, as in image:float32[batch,3,224,224]. Repeatable.",
+    ),
+    click.option(
+        "--trust", multiple=True, metavar="NAME",
+        help="Full name of a class, package.Class, that the source file may use. Repeatable.",
+    ),
+    click.option(
+        "--weights", type=click.Path(path_type=Path),
+        help="Weights (safetensors, or a state dict) for a package.module:callable.",
+    ),
+    click.option("--signature", metavar="NAME", help="Signature of a SavedModel. [default: serving_default]"),
+)  # fmt: skip
+
+_rows = _options(
+    click.option(
+        "--data", type=click.Path(path_type=Path),
+        help="Real rows: .npz, .npy, .csv, .parquet or .json. Without it, rows are made up from the signature.",
+    ),
+    click.option("--seed", type=int, default=0, show_default=True, help="Seed of made-up rows."),
+)  # fmt: skip
+
+_tolerances = _options(
+    click.option("--rtol", type=click.FloatRange(0), help="Relative tolerance. [default: by dtype]"),
+    click.option("--atol", type=click.FloatRange(0), help="Absolute tolerance. [default: by dtype]"),
+)
+
+_results = _options(
+    click.option("--json", "json_path", metavar="FILE", help="Write the report as JSON; - for standard output."),
+    click.option(
+        "--report", "html_path", type=click.Path(path_type=Path), help="Write the report as one HTML page."
+    ),
+)  # fmt: skip
+
+
+@cli.command()
+@click.argument("source")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="File to write. [default: SOURCE's name + .onnx]"
+)
+@_loading
+@_rows
+@click.option("--opset", type=int, help="Operator set version. [default: the framework's]")
+@click.option(
+    "--target", type=click.Choice(["ort", "mlnet"]), default="ort", show_default=True,
+    help="Runtime that will load the model.",
+)  # fmt: skip
+@click.option(
+    "--optimize", type=click.Choice(["none", "basic", "full"]), default="none", show_default=True,
+    help="basic: onnxsim. full: ONNX Runtime's own graph as well.",
+)  # fmt: skip
+@click.option("--no-verify", is_flag=True, help="Do not compare the result with the source.")
+@_tolerances
+@_results
+def convert(json_path: str | None, html_path: Path | None, no_verify: bool, **arguments: Any) -> int:
+    """Convert SOURCE to ONNX, and prove that it says the same.
+
+    SOURCE is a scikit-learn, XGBoost, LightGBM or CatBoost file, a PyTorch .pt2 file or package.module:callable, a
+    Keras .keras or .h5 file, or a TensorFlow SavedModel folder. It is recognised by its content.
+    """
+    from onnxtool import api
+
+    with _progress() as on_progress:
+        report = api.convert(**arguments, verify=not no_verify, on_progress=on_progress)
+    return _deliver(report, json_path, html_path)
+
+
+@cli.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("source")
+@_loading
+@_rows
+@click.option("--labels", metavar="COLUMN|FILE", help="True label of each row: compare the quality too.")
+@_tolerances
+@_results
+def verify(json_path: str | None, html_path: Path | None, **arguments: Any) -> int:
+    """Hold the ONNX MODEL against its SOURCE: every output of every row."""
+    from onnxtool import api
+
+    with _progress() as on_progress:
+        report = api.verify(**arguments, on_progress=on_progress)
+    return _deliver(report, json_path, html_path)
+
+
+@cli.command()
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...", type=click.Path(path_type=Path))
+@click.option(
+    "--provider", "providers", multiple=True, default=("cpu",), show_default="cpu", metavar="NAME",
+    help="cpu, cuda, tensorrt, or an execution provider's full name. Repeatable.",
+)  # fmt: skip
+@click.option("--batch", default="1", show_default=True, metavar="N,N", help="Batch sizes.")
+@click.option("--threads", metavar="N,N", help="Threads within an operator. [default: ONNX Runtime's choice]")
+@click.option(
+    "--duration", type=click.FloatRange(0, min_open=True), default=2.0, show_default=True,
+    help="Seconds of measuring in each cell.",
+)  # fmt: skip
+@click.option("--source", help="Source model whose own latency is measured beside.")
+@click.option("--strict", is_flag=True, help="Fail when a provider is not usable.")
+@_loading
+@_rows
+@_results
+def bench(json_path: str | None, html_path: Path | None, batch: str, threads: str | None, **arguments: Any) -> int:
+    """Measure latency and throughput of each MODEL, each combination in a process of its own."""
+    from onnxtool import api
+
+    with _progress() as on_progress:
+        report = api.bench(
+            **arguments,
+            batches=_numbers("--batch", batch),
+            threads=_numbers("--threads", threads) if threads else (None,),
+            on_progress=on_progress,
+        )
+    return _deliver(report, json_path, html_path)
+
+
+@cli.command()
+@click.argument("path", metavar="REPORT.json", type=click.Path(path_type=Path))
+@click.option("--format", "format_name", required=True, metavar="NAME", help=f"One of {', '.join(FORMATS)}.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write. [default: standard output]")
+def report(path: Path, format_name: str, output: Path | None) -> None:
+    """Render a saved report in another format."""
+    from onnxtool.files import write_text
+    from onnxtool.reports.json import read
+    from onnxtool.reports.render import render
+
+    text = render(read(path), format_name)
+    if output is None:
+        click.echo(text)
+    else:
+        write_text(output, text)
+
+
+@cli.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def inspect(model: Path, as_json: bool) -> None:
+    """Describe an ONNX MODEL: inputs, outputs, opsets, operators, parameters, size."""
+    from onnxtool.models.artifact import OnnxModel
+    from onnxtool.reports.summary import print_model
+
+    summary = OnnxModel.read(model).summary()
+    if as_json:
+        click.echo(summary.model_dump_json(indent=2))
+    else:
+        print_model(summary)
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def doctor(as_json: bool) -> int:
+    """Say what is installed, which providers really work, and how to get the rest."""
+    from onnxtool.doctor import examine
+    from onnxtool.reports.summary import print_diagnosis
+
+    diagnosis = examine()
+    if as_json:
+        click.echo(diagnosis.model_dump_json(indent=2))
+    else:
+        print_diagnosis(diagnosis)
+    return PASSED if diagnosis.healthy else FAILED
+
+
+@cli.command()
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("onnxtool-demo"),
+    show_default=True,
+    help="Folder to write.",
+)
+@click.option("--json", "json_path", metavar="FILE", help="Write the report as JSON; - for standard output.")
+def demo(out: Path, json_path: str | None) -> int:
+    """Convert, verify and measure a reference model of each framework, and write a report."""
+    from onnxtool.demo import run_demo
+
+    with _progress() as on_progress:
+        report = run_demo(out, on_progress)
+    return _deliver(report, json_path, out / "report.html")
+
+
+def _numbers(option: str, text: str) -> list[int]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise UsageError(f"{option} {text!r} is not a list of whole numbers above 0, as in 1,8,64.")
+    return [int(part) for part in parts]
+
+
+def _deliver(report: Report, json_path: str | None, html_path: Path | None) -> int:
+    """Print the report and write what was asked for; the exit status says whether its gates passed."""
+    from onnxtool.files import write_text
+    from onnxtool.reports.render import render
+
+    if json_path == "-":
+        click.echo(render(report, "json"))
+    else:
+        from rich.console import Console
+
+        from onnxtool.reports.terminal import view
+
+        console = Console(highlight=False)
+        console.print(view(report, console.width))
+        if json_path:
+            write_text(Path(json_path), render(report, "json"))
+    if html_path:
+        write_text(html_path, render(report, "html"))
+        click.echo(f"Report: {html_path}", err=True)
+    return PASSED if report.passed else FAILED
+
+
+@contextmanager
+def _progress() -> Iterator[Progress | None]:
+    """A progress bar on a terminal, nothing elsewhere."""
+    if os.environ.get("CI") or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("Starting", total=None)
+        yield lambda stage, done, total: bar.update(
+            task, description=stage, completed=done, total=total or None, refresh=True
+        )

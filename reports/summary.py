@@ -1,0 +1,68 @@
+"""What `inspect` and `doctor` print: one thing described, not a run reported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from onnxtool.reports import units
+from onnxtool.reports.model import ModelSummary, Tensor
+
+if TYPE_CHECKING:
+    from onnxtool.doctor import Diagnosis
+
+
+def print_model(model: ModelSummary) -> None:
+    """Describe an ONNX model on the terminal."""
+    rows = [
+        ("file", f"{model.path}, {units.size(model.size_bytes)}"),
+        ("sha256", model.sha256),
+        ("producer", model.producer or units.NONE),
+        ("IR version", str(model.ir_version)),
+        ("opsets", ", ".join(f"{domain} {version}" for domain, version in model.opsets.items())),
+        ("parameters", units.count(model.parameters)),
+        ("inputs", _tensors(model.inputs)),
+        ("outputs", _tensors(model.outputs)),
+        ("operators", ", ".join(f"{name} {count}" for name, count in model.operators.items()) or units.NONE),
+        *model.metadata.items(),
+    ]
+    _print(rows)
+
+
+def print_diagnosis(diagnosis: Diagnosis) -> None:
+    """Say on the terminal what works, what does not, and what to do about it."""
+    machine = diagnosis.environment
+    rows = [
+        ("onnxtool", f"{diagnosis.onnxtool} on {machine.python}, {machine.os}"),
+        ("processor", f"{machine.cpu.name}, {machine.cpu.usable_cores} usable cores"),
+        ("memory", units.size(machine.memory_bytes)),
+        ("GPU", ", ".join(f"{gpu.name} (driver {gpu.driver})" for gpu in machine.gpus) or "none found"),
+    ]
+    for provider in diagnosis.providers:
+        state = "works: a model ran on it" if provider.usable else f"not usable: {provider.reason}"
+        rows.append((units.provider(provider.name), state))
+    for extra in diagnosis.extras:
+        have = ", ".join(f"{name} {version}" for name, version in extra.installed.items())
+        lacking = (
+            f"lacks {', '.join(extra.missing)}: pip install 'onnxtool[{extra.name}]'" if extra.missing else ""
+        )
+        rows.append((f"[{extra.name}]", "; ".join(part for part in (have, lacking) if part)))
+    rows += [("PROBLEM", problem) for problem in diagnosis.problems]
+    _print(rows)
+
+
+def _print(rows: Iterable[tuple[str, str]]) -> None:
+    table = Table.grid(padding=(0, 2))
+    for name, value in rows:
+        table.add_row(Text(units.visible(name), "bold"), Text("\n".join(map(units.visible, value.split("\n")))))
+    Console(highlight=False).print(table)
+
+
+def _tensors(tensors: Iterable[Tensor]) -> str:
+    return (
+        "\n".join(f"{tensor.name}  {tensor.dtype}{units.shape(tensor.shape)}" for tensor in tensors) or units.NONE
+    )
