@@ -1,0 +1,52 @@
+"""How arrays travel between a run and its worker: a line of JSON, then each array in NumPy's own format.
+
+No pickle: what a worker says is data, never code.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.lib import format as npy
+from pydantic import TypeAdapter
+
+from onnxtool.models.signature import Tensors, dtype_name, numpy_dtype
+
+_HEADER = TypeAdapter(tuple[Any, list[tuple[str, str, list[int]]]])
+
+
+def send(file: BinaryIO, content: object, tensors: Tensors) -> None:
+    """Write one message.
+
+    Args:
+        file: A real file or a `BytesIO`; NumPy cannot write to a pipe.
+        content: Anything that JSON can say.
+        tensors: Arrays of the dtypes of a `TensorSpec`.
+    """
+    arrays = [(name, dtype_name(array), list(array.shape)) for name, array in tensors.items()]
+    file.write(json.dumps([content, arrays]).encode() + b"\n")
+    for array in tensors.values():
+        if dtype_name(array) == "string":
+            text = json.dumps([str(value) for value in array.ravel()]).encode()
+            array = np.frombuffer(text, dtype=np.uint8)  # noqa: PLW2901
+        npy.write_array(file, np.asarray(array), allow_pickle=False)
+
+
+def receive(file: BinaryIO) -> tuple[Any, Tensors]:
+    """Read one message.
+
+    Raises:
+        ValueError: it is cut short or no message of `send`.
+    """
+    content, arrays = _HEADER.validate_json(file.readline())
+    tensors: Tensors = {}
+    for name, dtype, shape in arrays:
+        array = npy.read_array(file, allow_pickle=False)
+        if dtype == "string":
+            array = np.array(json.loads(array.tobytes()), dtype=object)
+        elif array.dtype.kind == "V":  # NumPy's format has no name for bfloat16
+            array = array.view(numpy_dtype(dtype))
+        tensors[name] = array.reshape(shape)
+    return content, tensors

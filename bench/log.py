@@ -1,0 +1,34 @@
+"""What ONNX Runtime wrote to standard error, made readable."""
+
+from __future__ import annotations
+
+import re
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_MESSAGE = re.compile(r"^\S+ \S+ \[[WEF]:onnxruntime:[^\]]*\] (.+)$", re.MULTILINE)
+_PLACE = re.compile(
+    r"^/\S+\.(?:cc|h):\d+ .*?\) (?:\[with [^\]]*\] )?"  # C++ file, line and function
+    r"|^.*?\[ONNXRuntimeError\] : \d+ : \w+ : "
+)
+LONGEST = 500
+MOST = 20
+
+
+def tidy(message: str) -> str:
+    """The first line of a message of ONNX Runtime, without the place in its C++ sources."""
+    line = next((line.strip() for line in message.splitlines() if line.strip()), "no message")
+    while (shorter := _PLACE.sub("", line)) != line and shorter:
+        line = shorter
+    return line[:LONGEST]
+
+
+def runtime_messages(log: str) -> list[str]:
+    """The warnings and errors that ONNX Runtime logged, each once, in order, 20 at most."""
+    messages = (tidy(match[1]) for match in _MESSAGE.finditer(_COLOUR.sub("", log)))
+    return list(dict.fromkeys(messages))[:MOST]
+
+
+def last_line(log: str) -> str | None:
+    """The last line of a worker's standard error that is not blank."""
+    lines = [line.strip() for line in _COLOUR.sub("", log).splitlines() if line.strip()]
+    return lines[-1][:LONGEST] if lines else None

@@ -1,0 +1,204 @@
+"""Running a sweep: each cell in a worker process of its own, whose failure costs that cell alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxtool.bench.log import last_line, runtime_messages
+from onnxtool.bench.plan import SOURCE, CellPlan, check_duration, plan_cells
+from onnxtool.bench.process import Outcome, run_worker
+from onnxtool.bench.providers import full_name
+from onnxtool.bench.statistics import summarise
+from onnxtool.bench.task import SourceTask, Task, read_answer, write_task
+from onnxtool.errors import DataError
+from onnxtool.models.artifact import OnnxModel
+from onnxtool.models.signature import Tensors, TensorSpec
+from onnxtool.reports.model import Bench, Cell
+
+__all__ = ["SourceTask", "run_bench"]
+
+WORKER = "onnxtool.bench.worker"
+
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",  # PyTorch, XGBoost, LightGBM, scikit-learn
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "TF_NUM_INTRAOP_THREADS",
+)
+"""What frameworks read when they are imported; an estimator's own n_jobs goes before them."""
+
+
+def run_bench(
+    model: OnnxModel | str | Path,
+    *,
+    inputs: Tensors,
+    providers: Sequence[str],
+    batches: Sequence[int],
+    threads: Sequence[int | None],
+    duration_s: float,
+    data: str,
+    seed: int | None,
+    source: SourceTask | None = None,
+    timeout_s: float | None = None,
+    on_progress: Callable[[int, int, str], None] | None = None,
+) -> Bench:
+    """Measure a model on every combination of provider, batch and threads.
+
+    Args:
+        model: The ONNX model.
+        inputs: At least one row of each input, repeated or cut to each batch.
+        providers: `cpu`, `cuda`, `tensorrt` and their like, or full names.
+        batches: Rows in a run. A model whose batch is fixed fails the cells of other batches.
+        threads: Threads within an operator; None leaves it to the runtime.
+        duration_s: How long the runs of a cell are timed, after a warm-up of that time at most.
+        data: Where the rows came from, for the report.
+        seed: Of made-up rows, for the report.
+        source: The source model, to be measured in its own framework with the same rows, batches and threads.
+        timeout_s: A cell that takes longer has failed. By default 5 minutes and 10 times the duration:
+            building a TensorRT engine takes minutes.
+        on_progress: Called with the number of cells done, the number of all cells, and a description of the
+            cell that is measured next (at the end, of the last one).
+
+    Raises:
+        UsageError: the options name no cell, or no provider that ONNX Runtime knows.
+        DataError: an input has no rows.
+        ModelError: `model` is no ONNX file.
+        MissingExtraError: ONNX Runtime is not installed.
+    """
+    if not isinstance(model, OnnxModel):
+        model = OnnxModel.read(model)
+    check_duration(duration_s)
+    plans = plan_cells([full_name(name) for name in providers], batches, threads)
+    if source is not None:
+        plans += plan_cells([SOURCE], batches, threads)
+    _check_rows(model.inputs, inputs)
+    if timeout_s is None:
+        timeout_s = 300 + 10 * duration_s
+
+    fixed = fixed_batch(model.inputs)
+    cells: list[Cell] = []
+    for plan in plans:
+        if on_progress:
+            on_progress(len(cells), len(plans), str(plan))
+        if fixed is not None and fixed != plan.batch:
+            cells.append(_refused(plan, fixed))
+            continue
+        task = Task(
+            provider=plan.provider,
+            batch=plan.batch,
+            threads=plan.threads,
+            duration_s=duration_s,
+            model=source if source is not None and plan.provider == SOURCE else str(model.path.resolve()),
+            inputs=batch_of(inputs, model.inputs, plan.batch),
+        )
+        cells.append(_run(task, timeout_s))
+    if on_progress:
+        on_progress(len(cells), len(plans), str(plans[-1]))
+    return Bench(data=data, seed=seed, duration_s=duration_s, cells=cells)
+
+
+def _run(task: Task, timeout_s: float) -> Cell:
+    """Have a worker measure one cell."""
+    failed = Cell(provider=task.provider, batch=task.batch, threads=task.threads, status="failed")
+    # Files without a name: nothing is left of them, however this process ends.
+    with tempfile.TemporaryFile() as task_file, tempfile.TemporaryFile() as answer_file:
+        try:
+            write_task(task_file, task)
+            task_file.seek(0)
+            outcome = run_worker(WORKER, task_file, answer_file, _environment(task), timeout_s)
+        except OSError as error:
+            failed.reason = f"Its worker could not be started: {error.strerror or error}."
+            return failed
+        answer_file.seek(0)
+        try:
+            cell, samples = read_answer(answer_file)
+        except ValueError:
+            failed.reason = f"Its worker {_end_of(outcome, timeout_s)}"
+            return failed
+    return complete(cell, samples, outcome, timeout_s)
+
+
+def _refused(plan: CellPlan, fixed: int) -> Cell:
+    """A cell that its model cannot run. The other cells of the sweep are none the worse for it."""
+    return Cell(
+        provider=plan.provider,
+        batch=plan.batch,
+        threads=plan.threads,
+        status="failed",
+        reason=f"The model's batch is fixed at {fixed}: it cannot run {plan.batch} rows at once. "
+        f"Ask for batch {fixed}, or convert it with a dynamic batch.",
+    )
+
+
+def complete(cell: Cell, samples_ns: NDArray[np.int64], outcome: Outcome, timeout_s: float) -> Cell:
+    """Add to a worker's answer what its samples and its log say."""
+    messages = runtime_messages(outcome.log)
+    if cell.status == "unavailable":
+        # The log names the library that is missing; the exception, if there was one, rarely does.
+        cell.reason = "; ".join(text.rstrip(".") for text in (cell.reason or "", *messages)) + "."
+        return cell
+    cell.warnings = messages
+    if cell.status == "measured":
+        if outcome.exit_code != 0:
+            cell.warnings.append(f"After the measurement its worker {_end_of(outcome, timeout_s)}")
+        cell.latency = summarise(samples_ns)
+        cell.rows_per_s = cell.batch / cell.latency.mean_s
+    return cell
+
+
+def fixed_batch(specs: Sequence[TensorSpec]) -> int | None:
+    """The only batch that a model takes, or None when the first dimension of any input is dynamic."""
+    shaped = [spec for spec in specs if spec.shape]
+    if not shaped or any(spec.batched for spec in shaped):
+        return None
+    return int(shaped[0].shape[0])
+
+
+def batch_of(inputs: Tensors, specs: Sequence[TensorSpec], batch: int) -> Tensors:
+    """Repeat or cut the rows of each batched input to `batch`; other inputs stay as they are."""
+    batched = {spec.name for spec in specs if spec.batched}
+    return {
+        name: array[np.arange(batch) % len(array)] if name in batched else array for name, array in inputs.items()
+    }
+
+
+def _check_rows(specs: Sequence[TensorSpec], inputs: Tensors) -> None:
+    for spec in specs:
+        if spec.name not in inputs:
+            raise DataError(f"There are no values for the input {spec}.")
+        if spec.shape and not len(inputs[spec.name]):
+            raise DataError(f"There are no rows for the input {spec}: give at least one.")
+
+
+def _environment(task: Task) -> Mapping[str, str]:
+    if task.threads is None or not isinstance(task.model, SourceTask):
+        return os.environ
+    return {**os.environ, **dict.fromkeys(_THREAD_VARIABLES, str(task.threads))}
+
+
+def _end_of(outcome: Outcome, timeout_s: float) -> str:
+    """How a worker ended that gave no answer, to follow on "its worker"."""
+    if outcome.exit_code is None:
+        how = f"did not end within {timeout_s:g} s"
+    elif outcome.exit_code < 0:
+        how = f"was ended by {_signal_name(-outcome.exit_code)}"
+        if -outcome.exit_code == signal.SIGKILL:
+            how += " (the system does so when memory runs out)"
+    else:
+        how = f"ended with exit code {outcome.exit_code}"
+    words = last_line(outcome.log)
+    return how + (f"; its last words: {words}" if words else ".")
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -1,0 +1,91 @@
+"""What a worker is told, and what it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import BinaryIO, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ConfigDict, TypeAdapter
+
+from onnxtool.bench.channel import receive, send
+from onnxtool.models.signature import Tensors
+from onnxtool.models.source import LoadOptions
+from onnxtool.reports.model import Cell
+
+
+@dataclass(frozen=True, slots=True)
+class SourceTask:
+    """A source model whose own framework is to be measured.
+
+    Attributes:
+        source: A path or a `package.module:callable`; a worker cannot be handed a live object.
+        options: How it is opened.
+    """
+
+    source: str
+    options: LoadOptions = field(default_factory=LoadOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One cell to be measured.
+
+    Attributes:
+        provider: Full name of an execution provider; not looked at for a source.
+        batch: Rows in a run.
+        threads: Threads within an operator; None leaves it to the runtime.
+        duration_s: How long runs are timed.
+        model: The ONNX file, or the source model.
+        inputs: One batch.
+    """
+
+    provider: str
+    batch: int
+    threads: int | None
+    duration_s: float
+    model: str | SourceTask
+    inputs: Tensors
+
+    __pydantic_config__: ClassVar = ConfigDict(arbitrary_types_allowed=True)
+
+
+_ADAPTER = TypeAdapter(Task)
+
+
+def write_task(file: BinaryIO, task: Task) -> None:
+    """Write a task, the arrays apart from the rest."""
+    model, data = task.model, {}
+    if isinstance(model, SourceTask):
+        data = model.options.data
+        model = replace(model, options=replace(model.options, data={}))
+    send(file, _ADAPTER.dump_python(replace(task, model=model, inputs={}), mode="json"), task.inputs)
+    send(file, None, data)
+
+
+def read_task(file: BinaryIO) -> Task:
+    """Read what `write_task` wrote."""
+    content, inputs = receive(file)
+    _, data = receive(file)
+    task = replace(_ADAPTER.validate_python(content), inputs=inputs)
+    if isinstance(task.model, SourceTask):
+        task = replace(task, model=replace(task.model, options=replace(task.model.options, data=data)))
+    return task
+
+
+def write_answer(file: BinaryIO, cell: Cell, samples_ns: NDArray[np.int64]) -> None:
+    """Write what was measured: the cell without its latency, and the latency of each run in ns."""
+    send(file, cell.model_dump(mode="json"), {"samples_ns": samples_ns})
+
+
+def read_answer(file: BinaryIO) -> tuple[Cell, NDArray[np.int64]]:
+    """Read what `write_answer` wrote.
+
+    Raises:
+        ValueError: it is cut short or garbled.
+    """
+    content, tensors = receive(file)
+    if [(name, array.dtype.str, array.ndim) for name, array in tensors.items()] != [("samples_ns", "<i8", 1)]:
+        raise ValueError("no samples")
+    return Cell.model_validate(content), tensors["samples_ns"]
