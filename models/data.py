@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -71,7 +72,7 @@ def read_data(path: str | Path, text: Collection[str] = ()) -> Tensors:
         if head.lstrip()[:1] in (b"[", b"{"):
             return _read_json(path)
         return _columns(require("pandas", "data").read_csv(path, dtype=dict.fromkeys(text, "str")))
-    except (ValueError, OSError, UnicodeError, KeyError) as error:
+    except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(
             f"{path} cannot be read: {str(error).splitlines()[0] if str(error) else error!r} {_FORMATS}"
         ) from error
@@ -188,10 +189,10 @@ def _check_shape(tensor: NDArray[Any], spec: TensorSpec, path: str) -> None:
 
 
 def _read_numpy(path: Path) -> Tensors:
-    content = np.load(path, allow_pickle=False)
-    if isinstance(content, np.ndarray):
-        return {UNNAMED: _plain(content)}
-    with content:
+    with path.open("rb") as file:
+        content = np.load(file, allow_pickle=False)
+        if isinstance(content, np.ndarray):
+            return {UNNAMED: _plain(content)}
         return {name: _plain(content[name]) for name in content.files}
 
 

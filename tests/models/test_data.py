@@ -1,0 +1,129 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from onnxtool.errors import DataError
+from onnxtool.models.data import UNNAMED, fit_data, read_data, to_arrays
+from onnxtool.models.signature import TensorSpec
+
+COLUMNS = (TensorSpec("age", "float32", ("batch", 1)), TensorSpec("city", "string", ("batch", 1)))
+MATRIX = (TensorSpec("X", "float32", ("batch", 2), columns=("a", "b")),)
+
+
+@pytest.fixture
+def frame():
+    return pd.DataFrame({"age": [31, 42, 53], "city": ["Oslo", None, "Rome"], "note": ["x", "y", "z"]})
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "json"])
+def test_tables_read_the_same_from_every_format(frame, tmp_path, kind):
+    path = tmp_path / "rows.bin"  # the content decides, not the name
+    write = {
+        "csv": lambda: frame.to_csv(path, index=False),
+        "parquet": lambda: frame.to_parquet(path),
+        "json": lambda: frame.to_json(path, orient="records"),
+    }
+    write[kind]()
+    data = read_data(path)
+    assert list(data) == ["age", "city", "note"]
+    assert data["city"].tolist() == ["Oslo", "", "Rome"]
+    tensors, notes = fit_data(data, COLUMNS, str(path))
+    assert tensors["age"].dtype == np.float32
+    assert tensors["age"].shape == tensors["city"].shape == (3, 1)
+    assert any("note" in note for note in notes)
+
+
+def test_arrays_read_from_npz_npy_and_json(tmp_path):
+    x, y = np.ones((4, 2), np.float32), np.arange(4)
+    np.savez(tmp_path / "a.npz", x=x, y=y)
+    np.save(tmp_path / "a.npy", x)
+    (tmp_path / "a.json").write_text(json.dumps({"x": x.tolist(), "y": y.tolist()}))
+    assert set(read_data(tmp_path / "a.npz")) == {"x", "y"}
+    assert set(read_data(tmp_path / "a.npy")) == {UNNAMED}
+    np.testing.assert_array_equal(read_data(tmp_path / "a.json")["x"], x)
+
+
+def test_a_pickle_inside_numpy_is_refused(tmp_path):
+    np.save(tmp_path / "evil.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(DataError, match=r"evil\.npy"):
+        read_data(tmp_path / "evil.npy")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"   \n", b"PK\x03\x04broken", b"\x93NUMPY", b"PAR1nothing", b"{bad json", b"\xff\xfe\x00"]
+)
+def test_damaged_files_are_one_error(tmp_path, content):
+    path = tmp_path / "rows"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="rows"):
+        read_data(path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"nowhere\.csv"):
+        read_data(tmp_path / "nowhere.csv")
+
+
+def test_a_matrix_takes_its_columns_by_name_in_its_own_order(tmp_path):
+    data = {"b": np.array([3.0, 4.0]), "id": np.array([1, 2]), "a": np.array([1, 2])}
+    tensors, notes = fit_data(data, MATRIX, "rows.csv")
+    np.testing.assert_array_equal(tensors["X"], [[1, 3], [2, 4]])
+    assert tensors["X"].dtype == np.float32
+    assert any("id" in note for note in notes)
+    assert any("rounded" in note for note in notes)
+
+
+def test_an_unnamed_array_fits_a_single_input_only():
+    x = np.ones((3, 2), np.float32)
+    assert fit_data({UNNAMED: x}, MATRIX, "x.npy")[0]["X"] is not None
+    with pytest.raises(DataError, match="age"):
+        fit_data({UNNAMED: x}, COLUMNS, "x.npy")
+
+
+@pytest.mark.parametrize(
+    ("data", "shown"),
+    [
+        ({"age": np.ones(2)}, "city"),
+        ({"age": np.ones(2), "city": np.ones(2)}, "string"),
+        ({"age": np.array(["old", "young"], object), "city": np.array(["a", "b"], object)}, "string"),
+        ({"age": np.ones((2, 3)), "city": np.array(["a", "b"], object)}, r"\[2, 3\]"),
+        ({"age": np.ones(3), "city": np.array(["a", "b"], object)}, "number of rows"),
+        ({"age": np.ones(0), "city": np.array([], object)}, "no rows"),
+    ],
+)
+def test_a_mismatch_shows_both_sides(data, shown):
+    with pytest.raises(DataError, match=shown):
+        fit_data(data, COLUMNS, "rows.npz")
+
+
+def test_numbers_convert_only_without_loss():
+    spec = (TensorSpec("n", "int32", ("batch",)),)
+    assert fit_data({"n": np.array([1.0, 2.0])}, spec, "d")[0]["n"].dtype == np.int32
+    for lossy in (np.array([1.5]), np.array([2**40]), np.array([np.nan])):
+        with pytest.raises(DataError, match="without loss"):
+            fit_data({"n": lossy}, spec, "d")
+
+
+def test_text_that_looks_like_numbers_stays_text(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("age,city\n31,0123\n42,4567\n")
+    tensors, _ = fit_data(read_data(path), COLUMNS, str(path))
+    assert tensors["city"].tolist() == [["0123"], ["4567"]]
+
+
+def test_missing_numbers_stay_missing(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("age,city\n,Oslo\n42,\n")
+    tensors, _ = fit_data(read_data(path), COLUMNS, str(path))
+    assert np.isnan(tensors["age"][0, 0])
+    assert tensors["city"][1, 0] == ""
+
+
+def test_live_objects_are_taken_as_they_are(frame):
+    assert set(to_arrays(frame)[0]) == {"age", "city", "note"}
+    assert set(to_arrays({"x": [[1.0]]})[0]) == {"x"}
+    assert set(to_arrays(np.ones(3))[0]) == {UNNAMED}
+    with pytest.raises(DataError, match="neither numbers nor text"):
+        to_arrays({"x": np.array([object()])})

@@ -1,0 +1,51 @@
+import os
+import stat
+
+import pytest
+
+from onnxtool.errors import OutputError
+from onnxtool.files import check_writable, staged_path, write_text
+
+
+def test_a_result_replaces_the_old_file_and_leaves_nothing_else(tmp_path):
+    target = tmp_path / "out.txt"
+    target.write_text("old")
+    write_text(target, "new")
+    assert target.read_text() == "new"
+    assert names(tmp_path) == ["out.txt"]
+    assert stat.S_IMODE(target.stat().st_mode) & 0o044 == 0o044 & ~_umask()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError, OSError])
+def test_an_interruption_leaves_the_old_file(tmp_path, error):
+    target = tmp_path / "out.txt"
+    target.write_text("old")
+    with pytest.raises(error), staged_path(target) as staged:
+        staged.write_text("half")
+        raise error
+    assert target.read_text() == "old"
+    assert names(tmp_path) == ["out.txt"]
+
+
+def test_all_files_of_a_result_arrive(tmp_path):
+    with staged_path(tmp_path / "model.onnx") as staged:
+        staged.write_text("graph")
+        (staged.parent / "model.onnx.data").write_text("weights")
+    assert names(tmp_path) == ["model.onnx", "model.onnx.data"]
+
+
+def test_what_cannot_be_written_is_said_before(tmp_path):
+    with pytest.raises(OutputError, match="does not exist"):
+        check_writable(tmp_path / "no" / "out.txt")
+    with pytest.raises(OutputError, match="is a folder"):
+        check_writable(tmp_path)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
