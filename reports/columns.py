@@ -77,9 +77,9 @@ def bench_columns(bench: Bench) -> Sequence[Column[Cell]]:
         Column("Provider", lambda cell: units.provider(cell.provider), numeric=False),
         Column("Batch", lambda cell: units.count(cell.batch)),
         Column("Threads", lambda cell: str(cell.threads) if cell.threads else "auto"),
-        Column("p50", lambda cell: cell.status if cell.status != "measured" else quantile(50)(cell)),
-        Column("p90", quantile(90)),
-        Column("p99", quantile(99)),
+        Column("p50", lambda cell: cell.status if cell.status != "measured" else quantile(0.5)(cell)),
+        Column("p90", quantile(0.9)),
+        Column("p99", quantile(0.99)),
         Column("Rows/s", lambda cell: units.rate(cell.rows_per_s)),
         Column("Memory", lambda cell: units.size(cell.peak_memory_bytes)),
     ]

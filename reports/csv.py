@@ -62,11 +62,10 @@ def _latency(cell: Cell) -> dict[str, Value]:
     row: dict[str, Value] = {
         name: getattr(cell.latency, name) for name in ("samples", "mean_s", "std_s", "min_s", "max_s")
     }
-    for q in (50, 90, 99):
-        entry = findings.percentile(cell, q)
-        row[f"p{q}_s"] = entry.value_s if entry else None
-    median = findings.percentile(cell, 50)
-    if median:
+    for name, q in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99)):
+        if entry := findings.percentile(cell, q):
+            row[f"{name}_s"] = entry.value_s
+    if median := findings.percentile(cell, 0.5):
         row |= {"p50_low_s": median.low_s, "p50_high_s": median.high_s}
     return row
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from onnxtool.reports import units
-from onnxtool.reports.model import Bench, Cell, Check, OutputParity, Parity, Percentile, Report, Subject
+from onnxtool.reports.model import Bench, Cell, Check, Metric, OutputParity, Parity, Percentile, Report, Subject
 
 T = TypeVar("T")
 
@@ -93,6 +93,26 @@ def worst_output(parity: Parity) -> OutputParity | None:
     )
 
 
+def rows_off(parity: Parity) -> int:
+    """Rows outside tolerance in the output where there are most."""
+    return max((output.rows_off for output in parity.outputs), default=0)
+
+
+def label_flips(parity: Parity) -> int | None:
+    """Labels that flip in the output where most do; None where no output is a label or a probability."""
+    return max((output.label_flips for output in parity.outputs if output.label_flips is not None), default=None)
+
+
+def failed(record: OutputParity | Metric) -> bool:
+    """Whether a row of a table is a failure."""
+    return not record.passed
+
+
+def unmeasured(cell: Cell) -> bool:
+    """Whether a cell could not be measured as asked."""
+    return cell.status != "measured"
+
+
 def tolerance(output: OutputParity) -> str:
     """What an element of an output may differ by."""
     limits = output.tolerance
@@ -143,7 +163,7 @@ def rows_line(parity: Parity) -> str:
 
 
 def percentile(cell: Cell, q: float) -> Percentile | None:
-    """A percentile of a cell's latency, by its number (50 for the median); None when none was measured."""
+    """A percentile of a cell's latency, by its fraction (0.5 for the median); None when none was measured."""
     if cell.latency is None:
         return None
     return next((entry for entry in cell.latency.percentiles if entry.q == q), None)
@@ -151,7 +171,7 @@ def percentile(cell: Cell, q: float) -> Percentile | None:
 
 def median(cell: Cell) -> float | None:
     """The median latency in seconds."""
-    entry = percentile(cell, 50)
+    entry = percentile(cell, 0.5)
     return entry.value_s if entry else None
 
 
@@ -197,18 +217,25 @@ def placement_notes(bench: Bench) -> list[str]:
     return sorted(strays)
 
 
-def bench_notes(bench: Bench) -> list[str]:
-    """Why cells were not measured, why percentiles were refused, and warnings: each reason once."""
-    reasons: dict[str, list[str]] = {}
+def bench_notes(bench: Bench, *, unmeasured: bool = True) -> list[str]:
+    """Why percentiles were refused, warnings and why cells were not measured: each reason once.
+
+    Args:
+        bench: The cells.
+        unmeasured: Whether to speak of the cells that were not measured; a table may do so itself.
+    """
+    notes: dict[str, tuple[str, list[str]]] = {}
     for cell in bench.cells:
-        said = [] if cell.status == "measured" else [f"{cell.status}: {cell.reason or 'no reason given'}"]
-        if cell.latency:
-            said += [
-                f"p{entry.q:g} refused: {entry.refused}" for entry in cell.latency.percentiles if entry.refused
-            ]
-        for reason in (*said, *cell.warnings):
-            reasons.setdefault(reason, []).append(cell_name(cell))
-    return [f"{_enumerate(cells, 'cells')}: {reason}" for reason, cells in reasons.items()]
+        texts = {warning: warning for warning in cell.warnings}
+        if unmeasured and cell.status != "measured":
+            reason = f"{cell.status}: {cell.reason or 'no reason given'}"
+            texts[reason] = reason
+        for entry in cell.latency.percentiles if cell.latency else ():
+            if entry.refused:  # the reason counts the runs: one note, not one for each count
+                texts[f"refused {entry.q}"] = entry.refused
+        for key, text in texts.items():
+            notes.setdefault(key, (text, []))[1].append(cell_name(cell))
+    return [f"{_enumerate(cells, 'cells')}: {text}" for text, cells in notes.values()]
 
 
 def telling(items: Sequence[T], limit: int, first: Callable[[T], bool]) -> list[T]:

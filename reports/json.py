@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from onnxtool.errors import DataError
 from onnxtool.files import write_text
 from onnxtool.reports.model import SCHEMA_VERSION, Report
-from onnxtool.reports.sanitize import visible
+from onnxtool.reports.units import visible
 
 
 def render(report: Report) -> str:

@@ -62,7 +62,7 @@ def _subject(subject: Subject) -> Iterator[str]:
 def _parity(parity: Parity) -> Iterator[str]:
     yield f"**Parity** over {_escape(findings.rows_line(parity))}"
     yield ""
-    outputs = findings.telling(parity.outputs, ROWS, lambda output: not output.passed)
+    outputs = findings.telling(parity.outputs, ROWS, findings.failed)
     yield from _table((*columns.PARITY, columns.TOLERANCE), outputs)
     yield from _cut(len(parity.outputs), "output")
     yield from _list(findings.parity_notes(parity))
@@ -79,7 +79,7 @@ def _parity(parity: Parity) -> Iterator[str]:
 def _bench(bench: Bench) -> Iterator[str]:
     yield f"**Latency**, {units.seconds(bench.duration_s)} a cell on {_escape(bench.data)}"
     yield ""
-    cells = findings.telling(bench.cells, ROWS, lambda cell: cell.status != "measured")
+    cells = findings.telling(bench.cells, ROWS, findings.unmeasured)
     yield from _table((*columns.bench_columns(bench), columns.RAN_ON), cells)
     yield from _cut(len(bench.cells), "cell")
     yield from _list(findings.bench_notes(bench))

@@ -7,20 +7,10 @@ in each renderer.
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from onnxtool.reports.model import Report
-
-# C0 and C1 controls, line separators, marks that reorder text, lone surrogates, noncharacters.
-_HIDDEN = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]"
-)
-
-
-def visible(text: str) -> str:
-    r"""Text in which nothing hides: each character of the kinds above is replaced by its escape, as `\x1b`."""
-    return _HIDDEN.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+from onnxtool.reports.units import visible
 
 
 def sanitized(report: Report) -> Report:

@@ -19,14 +19,12 @@ from onnxtool.reports.model import (
     Bench,
     Cell,
     LabelDrift,
-    ModelSummary,
     OutputParity,
     Parity,
     Report,
     Subject,
-    Tensor,
 )
-from onnxtool.reports.sanitize import sanitized, visible
+from onnxtool.reports.sanitize import sanitized
 
 T = TypeVar("T")
 
@@ -46,17 +44,6 @@ def render(report: Report) -> str:
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
 
 
-def print_report(report: Report) -> None:
-    """Print a report to standard output, in colour where that is a terminal and NO_COLOR is not set."""
-    console = Console()
-    console.print(view(report, console.width))
-
-
-def print_model(model: ModelSummary) -> None:
-    """Print what is in an ONNX file."""
-    Console().print(model_view(model))
-
-
 def view(report: Report, width: int) -> RenderableType:
     """What to print on a rich console.
 
@@ -70,32 +57,6 @@ def view(report: Report, width: int) -> RenderableType:
         parts.append(Text())
         parts += _subject(subject, width)
     return Group(*parts)
-
-
-def model_view(model: ModelSummary) -> RenderableType:
-    """A model's inputs, outputs, versions, operators and size, to print on a rich console."""
-    facts = Table.grid(padding=(0, 2))
-    facts.add_column(style="bold", no_wrap=True)
-    facts.add_column(overflow="fold")
-    operators = ", ".join(f"{name} {number:,}" for name, number in model.operators.items())
-    for label, text in (
-        ("File", model.path),
-        ("Size", f"{units.size(model.size_bytes)}, {units.plural(model.parameters, 'parameter')}"),
-        ("SHA-256", model.sha256),
-        ("Produced by", model.producer or units.NONE),
-        ("IR version", str(model.ir_version)),
-        ("Opsets", ", ".join(f"{domain} {version}" for domain, version in model.opsets.items())),
-        *(("Input", _tensor(tensor)) for tensor in model.inputs),
-        *(("Output", _tensor(tensor)) for tensor in model.outputs),
-        ("Operators", operators or units.NONE),
-        *((f"Metadata {key}", value) for key, value in model.metadata.items()),
-    ):
-        facts.add_row(Text(visible(label)), Text(visible(text)))
-    return facts
-
-
-def _tensor(tensor: Tensor) -> str:
-    return f"{units.name(tensor.name)}: {tensor.dtype}{units.shape(tensor.shape)}"
 
 
 def _headline(verdict: Verdict) -> Text:
@@ -123,7 +84,7 @@ def _subject(subject: Subject, width: int) -> Iterator[RenderableType]:
 def _parity(parity: Parity, width: int) -> Iterator[RenderableType]:
     yield _title("Parity", f"over {findings.rows_line(parity)}")
     wide = (columns.TOLERANCE,) if width >= WIDE else ()
-    outputs = findings.telling(parity.outputs, ROWS, lambda output: not output.passed)
+    outputs = findings.telling(parity.outputs, ROWS, findings.failed)
     yield _table((*columns.PARITY, *wide), outputs, lambda output: None if output.passed else "red")
     yield from _cut(len(parity.outputs), "output")
     yield from _notes(findings.parity_notes(parity))
@@ -145,7 +106,7 @@ def _drift(drift: LabelDrift) -> Iterator[RenderableType]:
 def _bench(bench: Bench, width: int) -> Iterator[RenderableType]:
     yield _title("Latency", f"of {units.plural(len(bench.cells), 'cell')} on {bench.data}")
     wide = (columns.RAN_ON,) if width >= WIDE else ()
-    cells = findings.telling(bench.cells, ROWS, lambda cell: cell.status != "measured")
+    cells = findings.telling(bench.cells, ROWS, findings.unmeasured)
     yield _table((*columns.bench_columns(bench), *wide), cells, _cell_style)
     yield from _cut(len(bench.cells), "cell")
     yield from _notes([*findings.placement_notes(bench), *findings.bench_notes(bench)])

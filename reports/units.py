@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 NONE = "\N{EN DASH}"
 """Stands where there is nothing to show."""
+
+# C0 and C1 controls, line separators, marks that reorder text, lone surrogates, noncharacters.
+_HIDDEN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]"
+)
+
+
+def visible(text: str) -> str:
+    r"""Text in which nothing hides: each character of the kinds above is replaced by its escape, as `\x1b`."""
+    return _HIDDEN.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def number(value: float | None, digits: int = 3) -> str:

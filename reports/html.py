@@ -1,0 +1,116 @@
+"""Reports as one HTML page that needs nothing else: no network, no script, no font, no file beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from onnxtool.reports import charts, columns, findings, units
+from onnxtool.reports.model import Bench, Cell, Latency, OutputParity, Percentile, Report
+from onnxtool.reports.sanitize import sanitized
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def render(report: Report) -> str:
+    """The page. Everything that came out of a model file is escaped."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(
+        findings=findings,
+        columns=columns,
+        units=units,
+        swatch=charts.swatch,
+        drift_histogram=drift_histogram,
+        latency_histogram=latency_histogram,
+        latency_series=latency_series,
+        spread=spread,
+        spread_axis=lambda bench: charts.spread_axis(_spread_scale(bench)),
+        throughput=throughput,
+        speedups=speedups,
+        lines=charts.lines,
+    )
+    return environment.get_template("report.html.j2").render(report=sanitized(report))
+
+
+def drift_histogram(output: OutputParity) -> Markup:
+    """Absolute differences of an output, with the part of the tolerance that does not depend on the value."""
+    atol = output.tolerance.atol
+    return charts.histogram(
+        output.histogram,
+        title=f"Absolute differences of {units.name(output.name)}: number of elements by size, logarithmic",
+        label="absolute difference, both axes logarithmic",
+        text=lambda value: units.number(value, 2),
+        marks=[(f"atol {units.number(atol)}", atol)] if atol else [],
+        zeros=output.zero_differences,
+        log_counts=True,
+    )
+
+
+def latency_histogram(cell: Cell, latency: Latency) -> Markup:
+    """Latencies of a cell."""
+    return charts.histogram(
+        latency.histogram,
+        title=f"Latencies of {findings.cell_name(cell)}: number of runs by duration",
+        label="runs by duration",
+        text=units.seconds,
+        marks=[(f"p{entry.q * 100:g}", entry.value_s) for entry in latency.percentiles if entry.value_s],
+    )
+
+
+def latency_series(cell: Cell, latency: Latency) -> Markup:
+    """Latencies of a cell in the order of the runs."""
+    return charts.trace(
+        latency.series_s,
+        title=f"Latency of {findings.cell_name(cell)} over time",
+        label="latency over time, median of consecutive runs",
+        text=units.seconds,
+    )
+
+
+def spread(bench: Bench, cell: Cell) -> Markup:
+    """A cell's percentiles, on the scale of its table."""
+    entries = _entries([cell])
+    said = ", ".join(f"p{entry.q * 100:g} {units.seconds(entry.value_s)}" for entry in entries)
+    return charts.spread(entries, _spread_scale(bench), title=f"{findings.cell_name(cell)}: {said}")
+
+
+def throughput(bench: Bench) -> Sequence[charts.Series]:
+    """Rows a second over the batch size, a series for each provider and number of threads."""
+    return _series(bench, lambda cell: cell.rows_per_s)
+
+
+def speedups(bench: Bench) -> Sequence[charts.Series]:
+    """The source's median over each cell's, over the batch size."""
+    return _series(bench, lambda cell: findings.speedup(bench, cell))
+
+
+def _series(bench: Bench, value: Callable[[Cell], float | None]) -> Sequence[charts.Series]:
+    """The series that reach highest, as many as a chart can tell apart; none with a single batch size."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for cell in bench.cells:
+        if (y := value(cell)) is not None:
+            threads = f", {units.plural(cell.threads, 'thread')}" if cell.threads else ""
+            found.setdefault(f"{units.provider(cell.provider)}{threads}", []).append((cell.batch, y))
+    if len({x for points in found.values() for x, _ in points}) < 2:
+        return []
+    named = [(name, sorted(points)) for name, points in found.items()]
+    if len(named) <= charts.COLOURS:
+        return named
+    return sorted(named, key=lambda entry: -max(y for _, y in entry[1]))[: charts.COLOURS]
+
+
+def _entries(cells: Sequence[Cell]) -> list[Percentile]:
+    return [entry for cell in cells if cell.latency for entry in cell.latency.percentiles if entry.value_s]
+
+
+def _spread_scale(bench: Bench) -> charts.Scale:
+    return charts.spread_scale(_entries(bench.cells))
