@@ -44,12 +44,14 @@ class Admitted:
         value: The object: the thing itself, or a stand-in that does the safe part of it.
         accepts: Whether it may be called with these arguments. Before anything runs, an argument that is a
             global is an `Admitted`, and one that is an object yet to be made has a type of the reader's.
+        pure: Whether calling it has no effect but its result, so that it may be called before all is judged.
     """
 
     full_name: str
     use: Use
     value: Any
     accepts: Callable[[tuple[Any, ...]], bool] = lambda _: True
+    pure: bool = False
 
 
 def admit(module: str, name: str, trust: Sequence[str] = ()) -> Admitted | None:
@@ -77,7 +79,7 @@ def admit(module: str, name: str, trust: Sequence[str] = ()) -> Admitted | None:
     key = f"{module}.{name}"
     if key in STAND_INS:
         use, value, accepts = STAND_INS[key]
-        return Admitted(full, use, value, accepts)
+        return Admitted(full, use, value, accepts, pure=value in (new_dtype, _latin1))
     if key in CALLED:
         return Admitted(full, "call", _look_up(module, name), _only_classes_and_data)
     if key in MADE:
@@ -159,11 +161,9 @@ MADE = frozenset(
         "collections.OrderedDict",
         "numpy.ma.MaskedArray",
         "numpy.ma.core.MaskedArray",
-        "pandas.StringDtype",
         "pandas.arrays.ArrowStringArray",
         "pandas.arrays.StringArray",
         "pandas.core.arrays.string_.StringArray",
-        "pandas.core.arrays.string_.StringDtype",
         "pandas.core.arrays.string_arrow.ArrowStringArray",
         "scipy.interpolate._bsplines.BSpline",
         "sklearn.calibration._CalibratedClassifier",
@@ -206,6 +206,8 @@ CALLED = frozenset(
         "numpy.random._sfc64.SFC64",
         "numpy.random.bit_generator.SeedSequence",
         "numpy.random.bit_generator.__pyx_unpickle_SeedSequence",
+        "pandas.StringDtype",
+        "pandas.core.arrays.string_.StringDtype",
         "pandas.core.indexes.base._new_Index",
         "pyarrow.lib.py_buffer",
         "pyarrow.lib.type_for_alias",
@@ -432,7 +434,7 @@ def _look_up(module: str, name: str) -> Any:
         return getattr(importlib.import_module(module), name)
     except (ModuleNotFoundError, AttributeError) as error:
         raise SourceError(
-            f"The model uses {module}.{name}, which {_installed(root)} does not have. "
+            f"uses {module}.{name}, which {_installed(root)} does not have. "
             "Open it with the version that saved it, and save it again."
         ) from error
 
@@ -450,6 +452,6 @@ def _resolve_trusted(module: str, name: str) -> Any:
         return reduce(getattr, name.split("."), importlib.import_module(module))
     except (ImportError, AttributeError) as error:
         raise SourceError(
-            f"The model uses {module}.{name}, which is trusted but cannot be imported. "
-            f"Install the package that has it, or put its folder on PYTHONPATH."
+            f"uses {module}.{name}, which is trusted but cannot be imported. "
+            "Install the package that has it, or put its folder on PYTHONPATH."
         ) from error

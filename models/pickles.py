@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar, Literal, TypeAlias, cast
+from typing import Any, BinaryIO, ClassVar, Literal, NoReturn, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,7 +110,7 @@ def load_skops(path: Path, trust: Sequence[str] = ()) -> object:
     with _damage(path), _one_note_about_versions(path):
         with zipfile.ZipFile(path) as archive:
             if sum(member.file_size for member in archive.infolist()) > EXPANDED_LIMIT:
-                raise SourceError(f"{path} expands to more than {EXPANDED_LIMIT:,} bytes.")
+                raise SourceError(f"expands to more than {EXPANDED_LIMIT:,} bytes, which is as much as is read.")
             json.loads(archive.read("schema.json"))
         unknown = skops.get_untrusted_types(file=path)
         known = [name for name in unknown if _is_known(name, trust)]
@@ -299,7 +299,7 @@ class Rehearsal(Reader):
             self._violate(f"makes an instance of {target.full_name}")
         elif calls and target.value is not None and not target.accepts(args):
             self._violate(f"calls {target.full_name} in an unusual way")
-        elif target.full_name == "numpy.dtype":
+        elif target.pure:
             return target.value(*args)
         return Token(target.full_name if isinstance(target, Admitted) else "unknown")
 
@@ -320,7 +320,7 @@ class Loader(Reader):
         """Look a global up, at the moment when it is needed, under the rules of the first run."""
         found = self.look_up(module, name)
         if found is None:
-            raise UntrustedError(f"The model names {module}.{name}, which is not known to be safe.")
+            raise UntrustedError(f"uses {module}.{name}, which is not known to be safe.")
         return found.value
 
     def set_state(self, instance: Any, state: Any) -> None:
@@ -363,6 +363,7 @@ class Stream:
 
     def __init__(self, file: BinaryIO, limit: int) -> None:
         self.file = file
+        self.limit = limit
         self.left = limit
 
     def read(self, size: int) -> bytes:
@@ -380,18 +381,17 @@ class Stream:
         Raises:
             EOFError: there are fewer.
         """
-        if size > self.left:
-            raise EOFError("an array is larger than the file")
-        data = self.read(size)
+        data = self._counted(self.file.read(size)) if size <= self.left else self._exceeded()
         if len(data) != size:
             raise EOFError("an array is cut off")
         return data
 
     def _counted(self, data: bytes) -> bytes:
         self.left -= len(data)
-        if self.left < 0:
-            raise SourceError(f"expands to more than {EXPANDED_LIMIT:,} bytes.")
-        return data
+        return data if self.left >= 0 else self._exceeded()
+
+    def _exceeded(self) -> NoReturn:
+        raise SourceError(f"holds, or expands to, more than {self.limit:,} bytes, which is as much as is read.")
 
 
 class ZlibFile(io.RawIOBase):
@@ -437,7 +437,7 @@ def _decompressor(packing: Packing, raw: BinaryIO) -> BinaryIO:
         try:
             import lz4.frame  # type: ignore[import-not-found,unused-ignore]
         except ModuleNotFoundError as error:
-            raise SourceError("The file is compressed with lz4. Install it with: pip install lz4") from error
+            raise SourceError("is compressed with lz4. Install it with: pip install lz4") from error
         return cast(BinaryIO, lz4.frame.open(raw, "rb"))
     openers: dict[Packing, Any] = {"gzip": gzip.open, "bz2": bz2.open, "xz": lzma.open, "lzma": lzma.open}
     return cast(BinaryIO, openers[packing](raw, "rb"))
@@ -460,7 +460,7 @@ def _damage(path: Path) -> Iterator[None]:
     try:
         yield
     except SourceError as error:
-        raise type(error)(str(error) if str(path) in str(error) else f"{path}: {error}") from error
+        raise type(error)(str(error) if str(path) in str(error) else f"{path} {error}") from error
     except OnnxtoolError:
         raise
     except MemoryError as error:
