@@ -6,6 +6,7 @@ import datetime
 import os
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, TypedDict, Unpack
 
@@ -267,7 +268,7 @@ def bench(
             data=rows.origin,
             seed=rows.seed,
             source=task,
-            on_progress=lambda done, total, cell, name=model.path.name: tell(f"{name}: {cell}", done, total),
+            on_progress=partial(_tell_cell, tell, model.path.name),
         )
         subjects.append(
             Subject(
@@ -279,6 +280,10 @@ def bench(
             )
         )
     return _report("bench", subjects)
+
+
+def _tell_cell(tell: Progress, model: str, done: int, total: int, cell: str) -> None:
+    tell(f"{model}: {cell}", done, total)
 
 
 def _silent(stage: str, done: int, total: int) -> None:

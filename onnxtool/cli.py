@@ -160,8 +160,8 @@ def verify(json_path: str | None, html_path: Path | None, **arguments: Any) -> i
 @cli.command()
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...", type=click.Path(path_type=Path))
 @click.option(
-    "--provider", "providers", multiple=True, default=("cpu",), show_default="cpu", metavar="NAME",
-    help="cpu, cuda, tensorrt, or an execution provider's full name. Repeatable.",
+    "--provider", "providers", multiple=True, default=("cpu",), metavar="NAME,NAME",
+    help="cpu, cuda, tensorrt, or an execution provider's full name. Repeatable. [default: cpu]",
 )  # fmt: skip
 @click.option("--batch", default="1", show_default=True, metavar="N,N", help="Batch sizes.")
 @click.option("--threads", metavar="N,N", help="Threads within an operator. [default: ONNX Runtime's choice]")
@@ -174,13 +174,21 @@ def verify(json_path: str | None, html_path: Path | None, **arguments: Any) -> i
 @_loading
 @_rows
 @_results
-def bench(json_path: str | None, html_path: Path | None, batch: str, threads: str | None, **arguments: Any) -> int:
+def bench(
+    json_path: str | None,
+    html_path: Path | None,
+    providers: tuple[str, ...],
+    batch: str,
+    threads: str | None,
+    **arguments: Any,
+) -> int:
     """Measure latency and throughput of each MODEL, each combination in a process of its own."""
     from onnxtool import api
 
     with _progress() as on_progress:
         report = api.bench(
             **arguments,
+            providers=",".join(providers).split(","),
             batches=_numbers("--batch", batch),
             threads=_numbers("--threads", threads) if threads else (None,),
             on_progress=on_progress,

@@ -23,6 +23,9 @@ RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxrunti
 
 # Offered even where they are not built in, since these are what people come for.
 _WANTED_PROVIDERS = ("CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider")
+_SAME = {"tensorflow-cpu": "tensorflow", "xgboost-cpu": "xgboost"}
+"""Builds that bring the same package: a user has one or the other."""
+
 _TESTED_EXTRAS = ("sklearn", "boosting", "torch", "tensorflow", "keras", "optimize", "data")
 
 
@@ -92,7 +95,7 @@ def _runtime_problems(runtimes: dict[str, str]) -> list[str]:
         broken = True
     if broken:
         return [
-            f"{name} is installed but cannot be imported, as when another build was installed over it and removed. "
+            f"{name} is installed but cannot be imported, as after another build was removed again. "
             f"Mend it with: pip install --force-reinstall --no-deps {name}"
         ]
     return []
@@ -131,7 +134,10 @@ def _tiny_model() -> onnx.ModelProto:
 
 
 def _extra(name: str) -> Extra:
-    found = {requirement: _version(requirement) for requirement in dict.fromkeys(_requirements(name))}
+    found = {
+        requirement: _version(requirement) or _version(_SAME.get(requirement, requirement))
+        for requirement in dict.fromkeys(_requirements(name))
+    }
     return Extra(
         name=name,
         installed={requirement: have for requirement, have in found.items() if have},
