@@ -11,7 +11,7 @@ The module named there must import nothing heavy: it is imported to look at any 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
@@ -109,11 +109,17 @@ def frameworks() -> dict[str, Framework]:
     """All registered frameworks by name.
 
     Raises:
-        ConversionError: two distributions register the same name, or one registers something else.
+        ConversionError: two distributions register the same name, or one registers something else or broken.
     """
     found: dict[str, Framework] = {}
     for point in entry_points(group=GROUP):
-        framework = point.load()
+        try:
+            framework = point.load()
+        except ImportError as error:
+            raise ConversionError(
+                f"The framework {point.name!r} ({point.value}) cannot be imported: {error}. "
+                "Mend or uninstall the distribution that registers it."
+            ) from error
         if not isinstance(framework, Framework):
             raise ConversionError(f"Entry point {point.value!r} in {GROUP!r} is not an onnxtool Framework.")
         if framework.name in found:
@@ -150,8 +156,7 @@ def open_source(source: object, options: LoadOptions) -> SourceModel:
 
 
 def _by(test: Callable[[Framework], bool], otherwise: str) -> Framework:
-    found: Iterator[Framework] = (f for f in frameworks().values() if test(f))
-    framework = next(found, None)
+    framework = next((framework for framework in frameworks().values() if test(framework)), None)
     if framework is None:
         raise SourceError(otherwise)
     return framework

@@ -57,6 +57,8 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
 
 def _print(rows: Iterable[tuple[str, str]]) -> None:
     table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for name, value in rows:
         table.add_row(Text(units.visible(name), "bold"), Text("\n".join(map(units.visible, value.split("\n")))))
     Console(highlight=False).print(table)

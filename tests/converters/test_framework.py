@@ -62,6 +62,12 @@ def test_something_else_is_refused(plugin):
         framework.frameworks()
 
 
+def test_a_broken_one_is_named(plugin):
+    plugin("outsider", value="no_such_module:FRAMEWORK")
+    with pytest.raises(ConversionError, match="no_such_module"):
+        framework.frameworks()
+
+
 def test_an_unknown_object_is_named():
     with pytest.raises(SourceError, match=r"builtins\.dict"):
         framework.open_source({"a": 1}, LoadOptions())
