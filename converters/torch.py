@@ -1,0 +1,396 @@
+"""PyTorch to ONNX through `torch.onnx.export`: modules, exported programs, TorchScript."""
+
+from __future__ import annotations
+
+import inspect
+import io
+import linecache
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import onnx
+
+from onnxtool.converters.finish import default_opset
+from onnxtool.converters.framework import Conversion, ConvertOptions, Framework
+from onnxtool.errors import ConversionError, SourceError, UsageError
+from onnxtool.models.artifact import first_line
+from onnxtool.models.signature import Tensors, TensorSpec
+from onnxtool.models.source import LoadOptions, SourceModel
+from onnxtool.models.torch import TorchSource, build, evaluating, named_tensors
+from onnxtool.models.torch_files import kind_of, quiet, read_export, read_torchscript
+
+_CALLABLE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+# Measured with torch 2.13: beyond, its exporters leave it to ONNX's version converter, which stops half way.
+_MAX_OPSET = 25
+_TORCHLIB_OPSET = 18
+_TORCHSCRIPT_MAX_OPSET = 20
+_LIBRARIES = ("torch", "onnxscript", "onnx_ir", "onnxtool")
+# Source lines and paths of the machine that exported: of no use to a reader of the model, and private.
+_TRACES = ("pkg.torch.onnx.stack_trace", "pkg.torch.onnx.fx_node")
+# What torch.export and torch.onnx say when they give up.
+_UNSUPPORTED = re.compile(r"No ONNX function found for <OpOverload\(op='([\w.]+)'")
+_SPECIALISED = re.compile(
+    r"static shape of (?P<size>\d+) for dimension (?P<input>inputs\S*)\.shape\[(?P<axis>\d+)\]"
+)
+_DATA_DEPENDENT = {"GuardOnDataDependentSymNode", "DataDependentOutputException"}
+
+
+class Torch(Framework):
+    """PyTorch."""
+
+    name = "torch"
+    extra = "torch"
+    max_opset = _MAX_OPSET
+    default_opset = 20
+
+    def recognises(self, source: str) -> bool:
+        """A `.pt2` or TorchScript archive, a file of `torch.save`, or `package.module:callable`."""
+        path = Path(source)
+        return kind_of(path) is not None if path.exists() else bool(_CALLABLE.fullmatch(source))
+
+    def owns(self, model: object) -> bool:
+        """A module, a `ScriptModule` or an `ExportedProgram`; a Keras model on PyTorch is Keras's."""
+        torch = sys.modules.get("torch")
+        if torch is None or any(kind.__module__.partition(".")[0] == "keras" for kind in type(model).__mro__):
+            return False
+        return isinstance(model, torch.nn.Module | torch.export.ExportedProgram)
+
+    def load(self, source: str, options: LoadOptions) -> object:
+        """Open a file, or call the callable; see `models.torch_files` and `models.torch.build`."""
+        path = Path(source)
+        if not path.exists():
+            return build(source, options.weights)
+        if options.weights is not None:
+            raise UsageError(f"--weights goes with package.module:callable; {source} has its own weights.")
+        kind = kind_of(path)
+        if kind == "export":
+            return read_export(path, options.trust)
+        if kind == "torchscript":
+            return read_torchscript(path)
+        if kind == "weights":
+            raise SourceError(
+                f"{source} is a file of torch.save: weights or a pickled module, without the code to build it.\n"
+                f"Name a callable that builds the module: package.module:callable --weights {source}"
+            )
+        raise SourceError(f"{source} is a PyTorch file that is cut short or damaged. Save or copy it again.")
+
+    def wrap(self, model: object, options: LoadOptions) -> SourceModel:
+        """See a model as a function of named tensors."""
+        return TorchSource(model, options)
+
+    def convert(self, source: SourceModel, example: Tensors, options: ConvertOptions) -> Conversion:
+        """Export, with every named dimension dynamic; a model that forbids a dynamic batch gets the example's."""
+        import torch
+
+        opset = options.opset or self.default_opset
+        example = {spec.name: _two_rows(example[spec.name], spec) for spec in source.inputs}
+        convert = _from_torchscript if isinstance(source.model, torch.jit.ScriptModule) else _from_module
+        conversion = convert(source, example, opset)
+        reached = default_opset(conversion.model)
+        if reached != opset:  # the exporter only logs that its version converter gave up
+            raise ConversionError(
+                f"PyTorch's exporter cannot write this model in opset {opset}: it stays at {reached}. "
+                f"Ask for --opset {max(reached, _TORCHLIB_OPSET)} to {_MAX_OPSET}."
+            )
+        return conversion
+
+
+FRAMEWORK = Torch()
+
+
+def _two_rows(array: Any, spec: TensorSpec) -> Any:
+    """One row says nothing of how a model treats rows: PyTorch may take it for a dimension to broadcast."""
+    return np.repeat(array, 2, axis=0) if spec.batched and len(array) == 1 else array
+
+
+# -- Modules and exported programs --------------------------------------------------------------------------
+
+
+def _from_module(source: Any, example: Tensors, opset: int) -> Conversion:
+    """Export with every named dimension dynamic, or else with the number of rows fixed to the example's."""
+    output = source.run(example)
+    names = list(named_tensors(output, example))
+    model = source.model if source.exported or _is_plain(source, output) else _flat(source)
+    specs = source.inputs
+    program, fault = _try_export(source, model, example, specs, opset)
+    if fault is None:
+        return Conversion(_finished(program, specs, names))
+    if source.exported or not any(spec.batched for spec in specs):
+        raise ConversionError(fault)
+    rows = next(len(example[spec.name]) for spec in specs if spec.batched)
+    specs = [replace(spec, shape=(rows, *spec.shape[1:])) if spec.batched else spec for spec in specs]
+    program, still = _try_export(source, model, example, specs, opset)
+    if still is not None:
+        raise ConversionError(fault)
+    choice = (
+        f"The model takes {rows} rows at a time, no more and no less, since it forbids another number: {fault}"
+    )
+    return Conversion(_finished(program, specs, names), [choice])
+
+
+def _try_export(
+    source: Any, model: Any, example: Tensors, specs: Sequence[TensorSpec], opset: int
+) -> tuple[Any, str | None]:
+    """Run the exporter once.
+
+    Returns:
+        Its `ONNXProgram`, and what is wrong: None when every dimension is as dynamic as `specs` says.
+    """
+    import torch
+
+    values = source.tensors(example)
+    sizes = {spec.name: {a: dim for a, dim in enumerate(spec.shape) if isinstance(dim, str)} for spec in specs}
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = {}
+    dynamic: Any = list(sizes.values())
+    if model is not source.model:
+        args, dynamic = tuple(values.values()), {"tensors": tuple(dynamic)}
+    elif not source.exported:  # whose dimensions are settled, and only named here
+        args, kwargs = source.arguments(values)
+        size_args, size_kwargs = source.arguments(sizes)
+        dynamic = inspect.Signature(source.parameters).bind(*size_args, **size_kwargs).arguments
+    try:
+        with quiet(), evaluating(source.module), torch.no_grad():
+            program = torch.onnx.export(
+                model, args, kwargs=kwargs, dynamic_shapes=dynamic, opset_version=opset, dynamo=True, verbose=False
+            )
+    except Exception as error:  # the exporter and the user's module raise what they like
+        return None, _explain(error, source)
+    return program, _undone(program, specs)
+
+
+def _is_plain(source: Any, output: Any) -> bool:
+    """Whether the exporter takes the module as it is: it knows neither dataclasses, nor numbers, nor **kwargs."""
+    import torch
+    from torch.utils import _pytree
+
+    return all(leaf is None or isinstance(leaf, torch.Tensor) for leaf in _pytree.tree_leaves(output)) and all(
+        parameter.kind is not parameter.VAR_KEYWORD for parameter in source.parameters
+    )
+
+
+def _flat(source: Any) -> Any:
+    """A module from tensors to tensors around a module with richer arguments and results."""
+    import torch
+
+    class Flat(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = source.module
+
+        def forward(self, *tensors: Any) -> tuple[Any, ...]:
+            args, kwargs = source.arguments(dict(zip(names, tensors, strict=True)))
+            return tuple(named_tensors(self.module(*args, **kwargs)).values())
+
+    names = [spec.name for spec in source.inputs]
+    return Flat().eval()
+
+
+def _undone(program: Any, specs: Sequence[TensorSpec]) -> str | None:
+    """What the exporter did to a dynamic dimension without a word: it is fixed, or holds for some sizes only."""
+    from torch.utils._sympy.numbers import int_oo
+
+    exported = program.exported_program
+    placeholders = {node.name: node.meta["val"] for node in exported.graph.nodes if node.op == "placeholder"}
+    inputs = [placeholders[name] for name in exported.graph_signature.user_inputs if name in placeholders]
+    for spec, value in zip(specs, inputs, strict=True):
+        for axis, dim in enumerate(spec.shape):
+            if not isinstance(dim, str):
+                continue
+            if isinstance(value.shape[axis], int):
+                return _fixed(spec, axis, value.shape[axis])
+            bounds = exported.range_constraints.get(value.shape[axis].node.expr)
+            if bounds is None:
+                continue
+            if bounds.lower == bounds.upper:
+                return _fixed(spec, axis, bounds.lower)
+            if axis == 0 and (bounds.lower > 2 or bounds.upper != int_oo):
+                return f"what it does with {bounds.lower} to {bounds.upper} rows is not what it does with others."
+    return None
+
+
+def _fixed(spec: TensorSpec, axis: int, size: object) -> str:
+    text = f"the model computes with dimension {axis} of input {spec.name!r} as the number {size}."
+    if axis == 0:
+        return text
+    shape = (*spec.shape[:axis], size, *spec.shape[axis + 1 :])
+    return f"{text} Give it its size, as in --input {spec.name}:{spec.dtype}[{','.join(map(str, shape))}]"
+
+
+def _finished(program: Any, specs: Sequence[TensorSpec], names: Sequence[str]) -> onnx.ModelProto:
+    """Name inputs and outputs, and leave out what tells of the machine that exported."""
+    import onnx_ir as ir
+
+    graph = program.model.graph
+    if len(graph.inputs) != len(specs) or len(graph.outputs) != len(names):
+        raise ConversionError(
+            f"PyTorch's exporter made {len(graph.inputs)} inputs and {len(graph.outputs)} outputs of "
+            f"{len(specs)} and {len(names)}: the model ignores an input, or returns something other than tensors."
+        )
+    for value, spec in zip(graph.inputs, specs, strict=True):
+        _rename(value, spec.name, graph)
+    for position, name in enumerate(names):
+        value = graph.outputs[position]
+        if value.producer() is None:  # a constant, which has a name as a weight
+            node = ir.node("Identity", [value])
+            node.outputs[0].type, node.outputs[0].shape = value.type, value.shape
+            graph.append(node)
+            graph.outputs[position] = node.outputs[0]
+        _rename(graph.outputs[position], name, graph)
+    for node in graph.all_nodes():
+        for trace in _TRACES:
+            node.metadata_props.pop(trace, None)
+    model: onnx.ModelProto = program.model_proto
+    return model
+
+
+def _rename(value: Any, name: str, graph: Any) -> None:
+    """Name a value; another one that bears the name gives way."""
+    inner = (output for node in graph.all_nodes() for output in node.outputs)
+    for other in (*graph.inputs, *inner):
+        if other.name == name and other is not value:
+            other.name = f"{name}_inner"
+    value.name = name
+
+
+# -- TorchScript --------------------------------------------------------------------------------------------
+
+
+def _from_torchscript(source: Any, example: Tensors, opset: int) -> Conversion:
+    """Convert with PyTorch's older exporter: the current one refuses every `ScriptModule`."""
+    import torch
+
+    if opset > _TORCHSCRIPT_MAX_OPSET:
+        raise ConversionError(
+            f"TorchScript goes through PyTorch's older exporter, which stops at opset {_TORCHSCRIPT_MAX_OPSET}. "
+            "Ask for that, or save the model's source with torch.export.save and convert the .pt2."
+        )
+    names = list(source.predict(example))
+    choices = [
+        "TorchScript is deprecated, and converted by PyTorch's older exporter. torch.export.save on the model's "
+        "source makes a .pt2 file for the current one."
+    ]
+    specs = source.inputs
+    rows = _only_rows(source, example)
+    if rows is not None:
+        specs = [replace(spec, shape=(rows, *spec.shape[1:])) if spec.batched else spec for spec in specs]
+        choices.append(f"The model takes {rows} rows at a time, no more and no less: it fails with others.")
+    args, kwargs = source.arguments(source.tensors(example))
+    content = io.BytesIO()
+    try:
+        with quiet(), evaluating(source.module), torch.no_grad():
+            torch.onnx.export(
+                source.model,
+                args,
+                content,
+                kwargs=kwargs or None,
+                input_names=[spec.name for spec in specs],
+                output_names=names,
+                dynamic_axes={
+                    spec.name: {a: dim for a, dim in enumerate(spec.shape) if isinstance(dim, str)}
+                    for spec in specs
+                },
+                opset_version=opset,
+                dynamo=False,
+            )
+    except Exception as error:
+        raise ConversionError(
+            f"PyTorch's older exporter cannot convert this TorchScript: {first_line(error)}\n"
+            "Save the model's source with torch.export.save and convert the .pt2."
+        ) from error
+    model = onnx.load_model_from_string(content.getvalue())
+    if [value.name for value in model.graph.output] != names:
+        raise ConversionError(
+            f"PyTorch's older exporter made the outputs {', '.join(v.name for v in model.graph.output)} of "
+            f"{', '.join(names)}. Save the model's source with torch.export.save and convert the .pt2."
+        )
+    return Conversion(model, choices)
+
+
+def _only_rows(source: Any, example: Tensors) -> int | None:
+    """The example's number of rows, when the model fails with one more: a trace may have kept the number."""
+    batched = [spec.name for spec in source.inputs if spec.batched]
+    if not batched:
+        return None
+    more = example | {name: np.concatenate([example[name], example[name][:1]]) for name in batched}
+    try:
+        source.predict(more)
+    except SourceError:
+        return len(example[batched[0]])
+    return None
+
+
+# -- Failures -----------------------------------------------------------------------------------------------
+
+
+def _explain(error: BaseException, source: Any) -> str:
+    """Say in a line or two what the exporter stumbled over, and where in the model."""
+    chain = list(_causes(error))
+    root = chain[-1]
+    text = "\n".join(str(link) for link in chain)
+    if operator := _UNSUPPORTED.search(text):
+        return f"PyTorch's exporter has no ONNX for {operator[1]}{_scope(chain)}. Write it with other operations."
+    if dimension := _SPECIALISED.search(text):
+        spec, axis = _place(dimension, source.inputs)
+        return _fixed(spec, axis, dimension["size"]) if spec else first_line(root)
+    if type(root).__name__ in _DATA_DEPENDENT or "data-dependent" in text:
+        return (
+            f"The model's control flow or shapes depend on values of its inputs{_frame(chain, source)}. "
+            "Write it with torch.where, torch.cond or fixed sizes."
+        )
+    return f"PyTorch cannot export the model{_frame(chain, source)}: {type(root).__name__}: {first_line(root)}"
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _place(match: re.Match[str], specs: Sequence[TensorSpec]) -> tuple[TensorSpec | None, int]:
+    """The input and axis that a message of `torch.export` means: `inputs['x'].shape[1]`."""
+    found = next((spec for spec in specs if f"'{spec.name}'" in match["input"]), None)
+    position = re.search(r"\[(\d+)\]$", match["input"])
+    if found is None and position and int(position[1]) < len(specs):
+        found = specs[int(position[1])]
+    return found, int(match["axis"])
+
+
+def _scope(chain: Sequence[BaseException]) -> str:
+    """The module in which the exporter met the operator that it was translating."""
+    for link in chain:
+        for frame in _frames(link):
+            stack = getattr(frame.f_locals.get("node"), "meta", {}).get("nn_module_stack")
+            if stack:
+                path, kind = list(stack.values())[-1]
+                name = kind if isinstance(kind, str) else kind.__qualname__
+                return f" (in {path or 'the model itself'}, a {name.rpartition('.')[2]})"
+    return ""
+
+
+def _frame(chain: Sequence[BaseException], source: Any) -> str:
+    """The user's line that the exporter was tracing, and the module that it belongs to."""
+    modules = {id(module): name for name, module in source.module.named_modules()}
+    for link in reversed(chain):
+        for frame in reversed(list(_frames(link))):
+            if frame.f_globals.get("__name__", "").partition(".")[0] in _LIBRARIES:
+                continue
+            module = frame.f_locals.get("self")
+            owner = f"{type(module).__name__} " if module is not None else ""
+            where = f"{modules[id(module)]}, a {owner}" if modules.get(id(module)) else owner
+            code = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+            return f" in {where}({Path(frame.f_code.co_filename).name}:{frame.f_lineno}: {code})"
+    return ""
+
+
+def _frames(error: BaseException) -> Iterator[FrameType]:
+    trace = error.__traceback__
+    while trace is not None:
+        yield trace.tb_frame
+        trace = trace.tb_next

@@ -1,0 +1,1 @@
+"""Reference models of every framework, for demonstrations, tests and benchmarks."""

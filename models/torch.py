@@ -1,0 +1,307 @@
+"""PyTorch models as functions of named tensors: modules, exported programs and TorchScript."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxtool.errors import SourceError, require
+from onnxtool.models.artifact import first_line
+from onnxtool.models.domain import Domain
+from onnxtool.models.signature import Tensors, dtype_name
+from onnxtool.models.source import LoadOptions, SourceModel
+from onnxtool.models.torch_files import quiet, read_weights
+from onnxtool.models.torch_signature import agreed, forward_parameters, module_inputs, program_inputs
+
+_SHOWN = 5
+
+
+class TorchSource(SourceModel):
+    """An `nn.Module`, a `ScriptModule` or an `ExportedProgram`.
+
+    Attributes:
+        module: What runs: `model` itself, or the module inside an exported program.
+        parameters: What `forward` takes. An exported program takes its inputs flat, by position.
+    """
+
+    framework = "torch"
+    module: Any
+    parameters: Sequence[inspect.Parameter]
+
+    def __init__(self, model: Any, options: LoadOptions) -> None:
+        torch = require("torch", "torch")
+        self.framework_version = torch.__version__
+        self.model = model
+        if self.exported:
+            self.inputs = agreed(program_inputs(model), options.inputs)
+            with quiet():
+                self.module = model.module(check_guards=False)
+            return
+        self.module = model
+        self.parameters = forward_parameters(model)
+        self.inputs = module_inputs(model, self.parameters, options)
+
+    @property
+    def exported(self) -> bool:
+        """Whether the model is an `ExportedProgram`, whose inputs are settled."""
+        import torch
+
+        return isinstance(self.model, torch.export.ExportedProgram)
+
+    def predict(self, tensors: Tensors) -> Tensors:
+        """Run `forward` in evaluation mode, without gradients, on the device of the module's weights."""
+        return {name: to_array(value) for name, value in named_tensors(self.run(tensors), tensors).items()}
+
+    def run(self, tensors: Tensors) -> Any:
+        """What `forward` itself returns.
+
+        Raises:
+            SourceError: it fails.
+        """
+        import torch
+
+        args, kwargs = self.arguments(self.tensors(tensors))
+        with evaluating(self.module), torch.no_grad():
+            try:
+                return self.module(*args, **kwargs)
+            except Exception as error:  # whatever the user's module raises
+                given = ", ".join(f"{name}:{dtype_name(a)}{list(a.shape)}" for name, a in tensors.items())
+                raise SourceError(
+                    f"{type(self.model).__name__} fails to run on {given}: {first_line(error)}\n"
+                    "If it takes other inputs, say so with --input NAME:DTYPE[DIMS]."
+                ) from error
+
+    def tensors(self, arrays: Tensors) -> dict[str, Any]:
+        """The inputs as tensors, where the module's weights are."""
+        import torch
+
+        device = next((weight.device for weight in _weights(self.module)), torch.device("cpu"))
+        return {spec.name: to_tensor(arrays[spec.name]).to(device) for spec in self.inputs}
+
+    def arguments(self, values: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Place one value an input as `forward` wants it: by position or by keyword."""
+        if self.exported:
+            return _program_arguments(self.model, [values[spec.name] for spec in self.inputs])
+        rest = dict(values)
+        args: list[Any] = []
+        kwargs: dict[str, Any] = {}
+        positional = True
+        for parameter in self.parameters:
+            if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+                args += rest.values()
+                rest = {}
+            elif parameter.name not in rest:
+                positional = False  # what follows a default that stays is named
+            elif positional and parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+                args.append(rest.pop(parameter.name))
+            else:
+                kwargs[parameter.name] = rest.pop(parameter.name)
+        return tuple(args), kwargs | rest
+
+    def domains(self) -> Mapping[str, Domain]:
+        """Whole numbers stay below the smallest vocabulary of the model's embeddings; masks are mostly open."""
+        vocabulary = min(_vocabularies(self), default=None)
+        domains: dict[str, Domain] = {}
+        for spec in self.inputs:
+            if "int" in spec.dtype and vocabulary is not None:
+                domains[spec.name] = Domain(high=vocabulary)
+            elif spec.dtype == "bool" and "mask" in spec.name:
+                # A row that is masked wholly is NaN in most models. A padding mask is True where it masks.
+                domains[spec.name] = Domain(choices=(*[("pad" not in spec.name)] * 3, "pad" in spec.name))
+        return domains
+
+
+def build(reference: str, weights: Path | None = None) -> Any:
+    """Import `package.module:callable`, the current folder included, and call it.
+
+    Args:
+        reference: The callable's name: a function, a class of modules, or a module that exists already.
+        weights: File of a state dict to load into the module.
+
+    Raises:
+        SourceError: there is no such callable, it fails, it returns no module, or the weights do not fit.
+    """
+    torch = require("torch", "torch")
+    package, _, attribute = reference.partition(":")
+    if str(Path.cwd()) not in sys.path and "" not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        found: Any = importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{package}.".startswith(f"{error.name}."):
+            raise SourceError(f"{package} needs {error.name}, which is not installed.") from error
+        raise SourceError(
+            f"There is no Python module {error.name}, neither installed nor in the current folder {Path.cwd()}."
+        ) from error
+    except Exception as error:  # whatever the user's module raises
+        raise SourceError(f"{package} fails on import: {type(error).__name__}: {first_line(error)}") from error
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            close = difflib.get_close_matches(part, dir(found), n=3)
+            hint = f" Did you mean {' or '.join(close)}?" if close else ""
+            raise SourceError(f"{package} has no {attribute}.{hint}")
+        found = getattr(found, part)
+    module = found if isinstance(found, torch.nn.Module) else _call(found, reference)
+    if not isinstance(module, torch.nn.Module):
+        raise SourceError(f"{reference} returns a {type(module).__name__}, not a torch.nn.Module.")
+    if weights is not None:
+        _load_weights(module, weights)
+    return module
+
+
+def named_tensors(value: Any, inputs: Iterable[str] = ()) -> dict[str, Any]:
+    """Flatten what `forward` returns.
+
+    Keys and field names become names, positions become numbers: `logits`, `hidden_0`, or `output` for a lone
+    tensor. What is no tensor is left out.
+
+    Args:
+        value: Tensors, tuples, lists, mappings and dataclasses, nested.
+        inputs: Names that are taken: ONNX has one space of names for all tensors.
+    """
+    named: dict[str, Any] = {}
+    for name, tensor in _flatten(value, ""):
+        unique = name or "output"
+        while unique in named or unique in inputs:
+            unique += "_output"
+        named[unique] = tensor
+    return named
+
+
+@contextmanager
+def evaluating(module: Any) -> Iterator[None]:
+    """Put a module and its children in evaluation mode, and back as they were."""
+    training = [child for child in module.modules() if child.training]
+    try:
+        for child in training:
+            child.training = False
+        yield
+    finally:
+        for child in training:
+            child.training = True
+
+
+def to_tensor(array: NDArray[Any]) -> Any:
+    """A CPU tensor of an array, which shares its memory where that can be written."""
+    import torch
+
+    array = np.require(array, requirements=["C", "W"])
+    if array.dtype.name == "bfloat16":  # NumPy knows it only through ml_dtypes
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
+
+
+def to_array(tensor: Any) -> NDArray[Any]:
+    """An array of a tensor, from whatever device."""
+    import torch
+
+    tensor = tensor.detach().cpu()
+    if tensor.dtype == torch.bfloat16:
+        import ml_dtypes
+
+        bits: NDArray[Any] = tensor.contiguous().view(torch.int16).numpy()
+        return bits.view(ml_dtypes.bfloat16)
+    array: NDArray[Any] = tensor.numpy(force=True)
+    return array
+
+
+def _flatten(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        yield name, value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _flatten(item, _joined(name, key))
+    elif dataclasses.is_dataclass(value) or hasattr(value, "_fields"):
+        fields = value._fields if hasattr(value, "_fields") else [f.name for f in dataclasses.fields(value)]
+        for field in fields:
+            yield from _flatten(getattr(value, field), _joined(name, field))
+    elif isinstance(value, list | tuple):
+        items = [item for item in value if any(True for _ in _flatten(item, ""))]
+        for position, item in enumerate(items):
+            yield from _flatten(item, name if len(items) == 1 else _joined(name or "output", position))
+
+
+def _joined(name: str, part: object) -> str:
+    return f"{name}_{part}" if name else str(part)
+
+
+def _program_arguments(program: Any, tensors: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    from torch.utils import _pytree
+
+    pending = iter(tensors)
+    placeholders = {node.name for node in program.graph.nodes if node.op == "placeholder"}
+    flat = [
+        next(pending) if isinstance(name, str) and name in placeholders else name
+        for name in program.graph_signature.user_inputs
+    ]
+    args, kwargs = _pytree.tree_unflatten(flat, program.call_spec.in_spec)
+    return args, kwargs
+
+
+def _weights(module: Any) -> Iterator[Any]:
+    yield from module.parameters()
+    yield from module.buffers()
+
+
+def _vocabularies(source: TorchSource) -> Iterator[int]:
+    """Number of rows of every embedding."""
+    if source.exported:
+        for node in source.model.graph.nodes:
+            if node.op == "call_function" and str(node.target).startswith("aten.embedding"):
+                yield int(node.args[0].meta["val"].shape[0])
+        return
+    for module in source.module.modules():
+        if getattr(module, "original_name", type(module).__name__) in {"Embedding", "EmbeddingBag"}:
+            yield int(module.weight.shape[0])
+
+
+def _call(function: Callable[..., Any], reference: str) -> Any:
+    if not callable(function):
+        raise SourceError(f"{reference} is a {type(function).__name__}, not something that builds a model.")
+    try:
+        inspect.signature(function).bind()
+    except TypeError as error:
+        raise SourceError(
+            f"{reference} cannot be called without arguments: {error}. "
+            "Write a function without any that returns the model, and name that."
+        ) from error
+    except ValueError:
+        pass  # a callable of C code has no signature to look at
+    try:
+        return function()
+    except Exception as error:  # whatever the user's code raises
+        raise SourceError(f"{reference} fails: {type(error).__name__}: {first_line(error)}") from error
+
+
+def _load_weights(module: Any, path: Path) -> None:
+    weights, own = read_weights(path), module.state_dict()
+    faults = {
+        "missing in the file": [name for name in own if name not in weights],
+        "unknown to the model": [name for name in weights if name not in own],
+        "of another shape": [
+            f"{name} (file {list(weights[name].shape)}, model {list(own[name].shape)})"
+            for name in own
+            if name in weights and weights[name].shape != own[name].shape
+        ],
+    }
+    if any(faults.values()):
+        told = "; ".join(f"{len(names)} {fault}: {_shortened(names)}" for fault, names in faults.items() if names)
+        raise SourceError(f"--weights {path} does not fit {type(module).__name__}. {told}.")
+    module.load_state_dict(weights)
+
+
+def _shortened(names: list[str]) -> str:
+    shown = ", ".join(names[:_SHOWN])
+    return f"{shown} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown

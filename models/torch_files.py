@@ -1,0 +1,250 @@
+"""PyTorch's files: told apart by their content, and opened without running what they carry.
+
+A `.pt2` archive can carry code in four ways: pickles, compiled libraries, the names of the functions that its
+graph calls, and the shape expressions that SymPy evaluates. `torch.export.load` trusts all four, so all four
+are looked at before it is called.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import logging
+import os
+import re
+import warnings
+import zipfile
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from onnxtool.errors import SourceError, UntrustedError, require
+from onnxtool.models.artifact import first_line
+
+Kind: TypeAlias = Literal["export", "torchscript", "weights", "damaged"]
+
+_ZIP = b"PK\x03\x04"
+# PyTorch aligns every record of its archives with an extra field of this id: no other zip has it.
+_PADDING = b"FB"
+# torch.save before 1.6: a pickle of the magic number 0x1950A86A20F9469CFC6C.
+_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+
+_FUNCTIONS = re.compile(
+    r"torch\.ops\.(?!load_library\b|import_module\b|loaded_libraries\b)[A-Za-z]\w*\.\w+(\.\w+)?"
+    r"|torch\.(sym_|_sym_)\w+"
+    r"|math\.\w+"
+    r"|_operator\.(?!call\b|attrgetter\b|itemgetter\b|methodcaller\b)\w+"
+)
+_IS_CLASS = re.compile(r"[A-Z]\w*|floor|ceiling").fullmatch
+_PLAIN_EXPRESSION = (
+    ast.Expression, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.Call, ast.Name, ast.Load, ast.Constant,
+    ast.keyword, ast.operator, ast.unaryop, ast.boolop, ast.cmpop,
+)  # fmt: skip
+
+
+def kind_of(path: Path) -> Kind | None:
+    """What a file is by its content, or None when PyTorch did not write it.
+
+    `weights` is anything of `torch.save`: a state dict, a checkpoint, a pickled module.
+    """
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        head = file.read(64)
+    if head.startswith(_LEGACY):
+        return "weights"
+    if not head.startswith(_ZIP):
+        return None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            # Everything lies in one folder, named for the file; archives of torch 2.7 and before have none.
+            names = {part for name in archive.namelist() for part in (name, name.partition("/")[2])}
+    except (zipfile.BadZipFile, OSError):
+        return "damaged" if _is_padded(path) else None
+    if {"archive_format", "serialized_exported_program.json"} & names:
+        return "export"
+    if "constants.pkl" in names:
+        return "torchscript"
+    return "weights" if {"data.pkl", "version"} <= names else None
+
+
+def read_export(path: Path, trust: Collection[str] = ()) -> Any:
+    """Open a `.pt2` archive of `torch.export.save`, and return its `ExportedProgram`.
+
+    Args:
+        path: The file.
+        trust: Functions that its graph may call besides PyTorch's own operators.
+
+    Raises:
+        UntrustedError: it carries code, or calls functions that are no operators. None of it has run.
+        SourceError: it is damaged, or written by a version of PyTorch that the installed one cannot read.
+    """
+    torch = require("torch", "torch")
+    with quiet(), _without_pickles(), path.open("rb") as file:
+        try:
+            _admit(path, trust)
+            program = torch.export.load(file)
+        except UntrustedError:
+            raise
+        except Exception as error:  # a damaged archive fails in as many ways as there are parsers in it
+            if "weights_only" in str(error).lower() or "WeightsUnpickler" in str(error):
+                raise UntrustedError(
+                    f"{path} carries a pickle of more than tensors, which would run code. Save it again from its "
+                    "source with torch.export.save."
+                ) from error
+            raise SourceError(
+                f"{path} cannot be read by torch {torch.__version__}: {first_line(error)}\n"
+                "Save it again with torch.export.save."
+            ) from error
+    program._guards_code = []  # Python code from the file, which would check the inputs
+    return program
+
+
+def read_torchscript(path: Path) -> Any:
+    """Open a TorchScript archive, and return its `ScriptModule` on the CPU.
+
+    Raises:
+        SourceError: it is damaged, or needs operators that are not installed.
+    """
+    torch = require("torch", "torch")
+    with quiet():
+        try:
+            return torch.jit.load(str(path), map_location="cpu")
+        except RuntimeError as error:
+            raise SourceError(
+                f"{path} cannot be opened as TorchScript: {first_line(error)} Save the model again."
+            ) from error
+
+
+def read_weights(path: Path) -> dict[str, Any]:
+    """Read a state dict: safetensors, or `torch.save` with nothing but tensors in it.
+
+    Raises:
+        UntrustedError: it is a pickle of more than tensors. None of it has run.
+        SourceError: it is damaged, or holds no state dict.
+    """
+    torch = require("torch", "torch")
+    if not path.is_file():
+        raise SourceError(f"--weights {path}: no such file.")
+    with path.open("rb") as file:
+        head = file.read(9)
+    try:
+        # safetensors: length of the header in 8 bytes, then the header as JSON.
+        if head[8:] == b"{" and not head.startswith(_ZIP):
+            weights = require("safetensors.torch", "torch").load_file(path)
+        else:
+            weights = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        if "weights_only" in str(error).lower():
+            raise UntrustedError(
+                f"--weights {path} is a pickle of more than tensors, which would run code. "
+                "Save only the weights: torch.save(model.state_dict(), FILE)."
+            ) from error
+        raise SourceError(f"--weights {path} cannot be read: {first_line(error)}") from error
+    if isinstance(weights, Mapping) and isinstance(weights.get("state_dict"), Mapping):
+        weights = weights["state_dict"]  # a checkpoint, with the state of the optimiser and more
+    if not isinstance(weights, Mapping) or not all(isinstance(name, str) for name in weights):
+        raise SourceError(f"--weights {path} holds no state dict but a {type(weights).__name__}.")
+    return dict(weights)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence PyTorch's progress, logs, graph dumps and warnings: they are about its inside."""
+    loggers = [logging.getLogger(name) for name in ("torch", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        try:
+            for logger in loggers:
+                logger.setLevel(logging.CRITICAL)
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+def _is_padded(path: Path) -> bool:
+    """Whether the first record of a zip that is cut short has PyTorch's padding."""
+    with path.open("rb") as file:
+        head = file.read(30)
+        file.seek(int.from_bytes(head[26:28], "little"), os.SEEK_CUR)
+        return len(head) == 30 and file.read(2) == _PADDING
+
+
+@contextmanager
+def _without_pickles() -> Iterator[None]:
+    """Make every `torch.load` admit only tensors, those with weights_only=False too."""
+    name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+def _admit(path: Path, trust: Collection[str]) -> None:
+    """Refuse an archive that carries code.
+
+    Raises:
+        UntrustedError: it does.
+    """
+    import torch
+
+    with zipfile.ZipFile(path) as archive:
+        if "serialized_exported_program.json" in archive.namelist():  # torch 2.7 and before
+            _admit_graph(path, json.loads(archive.read("serialized_exported_program.json")), trust)
+            return
+    # The reader that torch.export.load uses, so that both see the same records.
+    reader = torch._C.PyTorchFileReader(str(path))
+    for name in reader.get_all_records():
+        if name.startswith(("data/aotinductor/", "data/constants/opaque_obj_")):
+            raise UntrustedError(
+                f"{path} carries code ({name}), which would run. Save the model with torch.export.save alone."
+            )
+        if name.startswith("models/"):
+            _admit_graph(path, json.loads(reader.get_record(name)), trust)
+
+
+def _admit_graph(path: Path, content: Any, trust: Collection[str]) -> None:
+    pending = [content]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, list):
+            pending.extend(item)
+        if not isinstance(item, dict):
+            continue
+        pending.extend(item.values())
+        # A node. Parameters and buffers have targets too, but no inputs.
+        if "target" in item and "inputs" in item:
+            function = str(item["target"])
+            if not _FUNCTIONS.fullmatch(function) and function not in trust:
+                raise UntrustedError(
+                    f"{path} calls {function[:80]}, which is no operator of PyTorch. "
+                    f"If you know where the file comes from: --trust {function[:80]}"
+                )
+        if "expr_str" in item and not _is_plain(item["expr_str"]):
+            raise UntrustedError(f"{path} has a shape {str(item['expr_str'])[:80]!r} that is no plain formula.")
+
+
+def _is_plain(expression: object) -> bool:
+    """Whether a shape is a formula of numbers, symbols and SymPy's functions: `Max(1, Symbol('s0'))`."""
+    if not isinstance(expression, str):
+        return False
+    try:
+        nodes = list(ast.walk(ast.parse(expression, mode="eval")))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return all(
+        isinstance(node, _PLAIN_EXPRESSION)
+        and not (isinstance(node, ast.Constant) and isinstance(node.value, str) and not node.value.isidentifier())
+        # SymPy's functions are classes with capital letters; eval, open and their like are not.
+        and not (isinstance(node, ast.Call) and not (isinstance(node.func, ast.Name) and _IS_CLASS(node.func.id)))
+        for node in nodes
+    )
