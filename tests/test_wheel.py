@@ -1,0 +1,56 @@
+"""What is in the wheel, and what is not."""
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("bench", "converters", "models", "reports", "validators")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheel")
+    # A copy, since a build folder left by an earlier build would put removed files into the wheel.
+    ignored = shutil.ignore_patterns(".*", "build", "dist", "demo", "*.egg-info", "__pycache__")
+    shutil.copytree(ROOT, folder / "source", symlinks=True, ignore=ignored)
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, folder / "source"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    with zipfile.ZipFile(next(folder.glob("*.whl"))) as archive:
+        yield {name: archive.read(name) for name in archive.namelist()}
+
+
+def sources():
+    for folder in ("onnxtool", *FOLDERS):
+        root = ROOT / folder
+        for path in root.rglob("*"):
+            parts = path.relative_to(root).parts
+            linked = folder == "onnxtool" and parts[0] in FOLDERS
+            if path.is_file() and not linked and "__pycache__" not in parts:
+                yield "/".join(("onnxtool", *([] if folder == "onnxtool" else [folder]), *parts))
+
+
+def test_every_source_file_is_shipped_once(wheel):
+    shipped = {name for name in wheel if not name.split("/")[0].endswith(".dist-info")}
+    assert shipped == set(sources())
+
+
+def test_nothing_else_is_at_the_top(wheel):
+    tops = {name.split("/")[0] for name in wheel}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"onnxtool"}
+
+
+def test_commands_and_frameworks_are_registered(wheel):
+    points = next(content.decode() for name, content in wheel.items() if name.endswith("entry_points.txt"))
+    assert "onnxtool = onnxtool.cli:main" in points
+    for framework in ("sklearn", "boosting", "torch", "keras", "tensorflow"):
+        assert f"{framework} = onnxtool.converters.{framework}:FRAMEWORK" in points
+
+
+def test_the_licence_is_inside(wheel):
+    assert any(name.endswith("licenses/LICENSE") for name in wheel)
