@@ -1,0 +1,234 @@
+"""TensorFlow to ONNX, through tf2onnx; Keras shares it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from logging.handlers import BufferingHandler
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from onnxtool.converters.framework import Conversion, ConvertOptions, Framework
+from onnxtool.errors import ConversionError, require
+from onnxtool.models.artifact import all_nodes, first_line
+from onnxtool.models.signature import BATCH, Dim, Tensors, TensorSpec, numpy_dtype
+from onnxtool.models.source import LoadOptions, SourceModel
+from onnxtool.models.tensorflow import TensorFlowModel, import_tensorflow, is_saved_model, load_saved_model, quiet
+
+MAX_OPSET = 18
+"""The highest that tf2onnx 1.17 writes; every core layer of Keras was found to convert alike at 17 and 18."""
+
+
+class TensorFlow(Framework):
+    """SavedModel folders, and live functions, modules and loaded SavedModels."""
+
+    name = "tensorflow"
+    extra = "tensorflow"
+    max_opset = MAX_OPSET
+    default_opset = MAX_OPSET
+
+    def recognises(self, source: str) -> bool:
+        """Whether a path is a folder that holds a SavedModel's graph."""
+        return is_saved_model(Path(source))
+
+    def owns(self, model: object) -> bool:
+        """Whether it is a function or a module of TensorFlow, or a loaded SavedModel."""
+        tf = sys.modules.get("tensorflow")
+        keras = sys.modules.get("keras")
+        if tf is None or (keras is not None and isinstance(model, keras.Model)):
+            return False
+        types = tf.types.experimental
+        return isinstance(model, tf.Module | types.ConcreteFunction | types.PolymorphicFunction) or hasattr(
+            model, "signatures"
+        )
+
+    def load(self, source: str, options: LoadOptions) -> object:
+        """Load a SavedModel; see `models.tensorflow`."""
+        return load_saved_model(Path(source))
+
+    def wrap(self, model: object, options: LoadOptions) -> SourceModel:
+        """See a function, or one signature of a SavedModel, as a source model."""
+        return TensorFlowModel(model, options)
+
+    def convert(self, source: SourceModel, example: Tensors, options: ConvertOptions) -> Conversion:
+        """Convert; see `convert_function`."""
+        assert isinstance(source, TensorFlowModel)  # noqa: S101 -- what `wrap` returned
+        return convert_function(source.call, source.inputs, source.outputs, options.opset or self.default_opset)
+
+
+def convert_function(
+    call: Callable[..., Sequence[Any]], inputs: Sequence[TensorSpec], outputs: Sequence[str], opset: int
+) -> Conversion:
+    """Trace a function of tensors and convert its graph.
+
+    It is what `tf2onnx.convert.from_function` does, in its steps, since that one takes captured constants
+    for inputs, loses lookup tables, and returns a broken model where it should fail.
+
+    Args:
+        call: Takes one `tf.Tensor` for each input, and returns one for each output.
+        inputs: The inputs that the model gets. A string in a shape is a dynamic dimension.
+        outputs: The names that the outputs get.
+        opset: Version of the default operator set.
+
+    Raises:
+        ConversionError: the function cannot be traced, or ONNX has no form for an operator.
+    """
+    tf = import_tensorflow()
+    require("tf2onnx", "tensorflow")
+    from tf2onnx import optimizer, tf_loader
+    from tf2onnx.tfonnx import process_tf_graph
+
+    signature = [
+        tf.TensorSpec(
+            [None if isinstance(dim, str) else dim for dim in spec.shape], spec.dtype, f"input_{position}"
+        )
+        for position, spec in enumerate(inputs)
+    ]
+    with _contained() as records:
+        try:
+            traced = tf.function(lambda *tensors: list(call(*tensors)), input_signature=signature)
+            function = traced.get_concrete_function()
+            input_names = [tensor.name for tensor in function.inputs[: len(inputs)]]
+            output_names = [tensor.name for tensor in function.outputs]
+            with tf.device("/cpu:0"):
+                graph_def, tables = tf_loader.from_trackable(None, function, input_names, output_names, False)
+                graph_def = _inline_compiled(graph_def, input_names, output_names)
+                with tf.Graph().as_default() as graph:
+                    tf.import_graph_def(graph_def, name="")
+                    converted = process_tf_graph(
+                        graph,
+                        continue_on_error=True,
+                        opset=opset,
+                        custom_rewriter=[_rewrite_erfc],
+                        input_names=input_names,
+                        output_names=output_names,
+                        tensors_to_rename=dict(
+                            zip([*input_names, *output_names], [*(s.name for s in inputs), *outputs], strict=True)
+                        ),
+                        initialized_tables=tables,
+                    )
+                    model = optimizer.optimize_graph(converted).make_model("onnxtool")
+        except Exception as error:  # tracing runs the model's own code; tf2onnx raises what comes up
+            raise ConversionError(f"tf2onnx cannot convert the model: {first_line(error)}") from error
+    _check(model, records, opset)
+    _set_signature(model, inputs, [list(tensor.shape) for tensor in function.outputs], outputs)
+    return Conversion(model, [f"tf2onnx wrote opset {opset} from the traced graph; layouts are the model's own."])
+
+
+@contextmanager
+def _contained() -> Iterator[list[logging.LogRecord]]:
+    """Keep the chatter of TensorFlow and tf2onnx to ourselves; yield what tf2onnx logs as an error."""
+    logger = logging.getLogger("tf2onnx")
+    level, propagate = logger.level, logger.propagate
+    handler = BufferingHandler(sys.maxsize)
+    logger.addHandler(handler)
+    logger.setLevel(logging.ERROR)
+    logger.propagate = False
+    try:
+        with quiet(), warnings.catch_warnings():
+            # tf2onnx uses what NumPy, protobuf and TensorFlow have deprecated: no user can mend that.
+            warnings.filterwarnings("ignore", category=DeprecationWarning)
+            yield handler.buffer
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = propagate
+
+
+def _inline_compiled(graph_def: Any, inputs: list[str], outputs: list[str]) -> Any:
+    """Inline the functions that are marked for XLA, as Keras marks grouped convolutions."""
+    from tf2onnx import tf_loader
+
+    nodes = [*graph_def.node, *(node for function in graph_def.library.function for node in function.node_def)]
+    marked = [part for part in [*nodes, *graph_def.library.function] if "_XlaMustCompile" in part.attr]
+    if not marked:
+        return graph_def
+    for part in marked:
+        part.attr.pop("_XlaMustCompile")
+        part.attr.pop("_noinline", None)
+    tf = import_tensorflow()
+    with tf.Graph().as_default():
+        tf.import_graph_def(graph_def, name="")
+        return tf_loader.tf_optimize(inputs, outputs, graph_def)
+
+
+def _rewrite_erfc(graph: Any, nodes: list[Any]) -> list[Any]:
+    """Write erfc(x) as 1 - erf(x): tf2onnx does not know Erfc, which is in every exact GELU."""
+    for node in nodes:
+        if node.type == "Erfc":
+            dtype = graph.get_dtype(node.output[0])
+            one = graph.make_const(f"{node.name}_one", np.array(1, onnx.helper.tensor_dtype_to_np_dtype(dtype)))
+            erf = graph.make_node("Erf", [node.input[0]], dtypes=[dtype])
+            difference = graph.make_node("Sub", [one.output[0], erf.output[0]], dtypes=[dtype])
+            graph.replace_all_inputs(node.output[0], difference.output[0])
+    return list(graph.get_nodes())
+
+
+def _check(model: onnx.ModelProto, records: list[logging.LogRecord], opset: int) -> None:
+    """Find out whether tf2onnx failed: it logs an error, leaves the operator as it was, and goes on.
+
+    Raises:
+        ConversionError: it did; the message names the operator and its place in the model.
+    """
+    versions = {entry.domain: entry.version for entry in model.opset_import}
+    for node in all_nodes(model.graph):
+        if not onnx.defs.has(node.op_type, versions.get(node.domain, 1), node.domain):
+            raise ConversionError(
+                f"The operator {node.op_type} of {node.name} has no ONNX form in tf2onnx at opset {opset}. "
+                "Replace that layer or operator."
+            )
+    for record in records:
+        if record.exc_info and record.exc_info[1]:
+            place = f" {record.args[0]}" if isinstance(record.args, tuple) and record.args else ""
+            raise ConversionError(f"tf2onnx cannot convert{place}: {first_line(record.exc_info[1])}")
+
+
+def _set_signature(
+    model: onnx.ModelProto,
+    inputs: Sequence[TensorSpec],
+    shapes: Sequence[Sequence[Dim | None]],
+    outputs: Sequence[str],
+) -> None:
+    """Give inputs and outputs readable dimensions, and keep the inputs that the model does not read."""
+    graph = model.graph
+    types = {value.name: value.type.tensor_type.elem_type for value in graph.output}
+    del graph.input[:], graph.output[:], graph.value_info[:]
+    graph.input.extend(onnx.helper.make_tensor_value_info(s.name, _onnx_dtype(s.dtype), s.shape) for s in inputs)
+    graph.output.extend(onnx.helper.make_tensor_value_info(name, types[name], None) for name in outputs)
+    inferred = _inferred_dims(model) if any(None in shape[1:] for shape in shapes) else {}
+    known = {dim for spec in inputs for dim in spec.shape if isinstance(dim, str)}
+    del graph.output[:]
+    for name, shape in zip(outputs, shapes, strict=True):
+        dims = list(shape)
+        for position, size in enumerate(dims):
+            if size is None:
+                guess = inferred.get((name, position), "")
+                otherwise = BATCH if position == 0 and BATCH in known else f"{name}_dim_{position}"
+                dims[position] = guess if guess in known else otherwise
+        graph.output.append(onnx.helper.make_tensor_value_info(name, types[name], dims))
+
+
+def _inferred_dims(model: onnx.ModelProto) -> dict[tuple[str, int], str]:
+    """What ONNX's shape inference says of the outputs' dynamic dimensions."""
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    return {
+        (value.name, position): dim.dim_param
+        for value in inferred.graph.output
+        for position, dim in enumerate(value.type.tensor_type.shape.dim)
+        if dim.dim_param
+    }
+
+
+def _onnx_dtype(name: str) -> int:
+    if name == "string":
+        return onnx.TensorProto.STRING
+    return int(onnx.helper.np_dtype_to_tensor_dtype(numpy_dtype(name)))
+
+
+FRAMEWORK = TensorFlow()

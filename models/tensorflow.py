@@ -1,0 +1,286 @@
+"""TensorFlow models as sources: SavedModel folders, and live functions and modules."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onnxtool.errors import SourceError, UntrustedError, UsageError, require
+from onnxtool.models.artifact import first_line
+from onnxtool.models.signature import BATCH, DTYPES, Dim, Tensors, TensorSpec
+from onnxtool.models.source import LoadOptions, SourceModel
+
+GRAPH_FILE = "saved_model.pb"
+DEFAULT_SIGNATURE = "serving_default"
+
+SYSTEM_OPS = frozenset({
+    "EagerPyFunc", "PyFunc", "PyFuncStateless",
+    "MatchingFiles", "ReadFile", "WriteFile", "WholeFileReader", "WholeFileReaderV2",
+    "TextLineDataset", "TFRecordDataset", "FixedLengthRecordDataset", "FixedLengthRecordDatasetV2",
+    "CreateSummaryFileWriter", "DebugIdentity", "DebugIdentityV2",
+})  # fmt: skip
+"""Operators that read or write files of their own choosing, or call back into Python."""
+
+
+class TensorFlowModel(SourceModel):
+    """A TensorFlow function with names for its inputs and outputs.
+
+    Attributes:
+        outputs: Names of the outputs, in order.
+    """
+
+    framework = "tensorflow"
+
+    def __init__(self, model: Any, options: LoadOptions) -> None:
+        tf = import_tensorflow()
+        self.model = model
+        self.framework_version = tf.__version__
+        self._function = _concrete_function(model, options)
+        self._structure = self._function.structured_input_signature
+        leaves = tf.nest.flatten(self._structure)
+        specs = []
+        for position, leaf in enumerate(leaves):
+            name = leaf.name or f"input_{position}"
+            specs.append(tensor_spec(name, leaf.dtype.name, _shape(leaf, name, options), alone=len(leaves) == 1))
+        self.inputs = override(specs, options.inputs)
+        names = list(_leaf_names(self._function.structured_outputs))
+        if not isinstance(self._function.structured_outputs, Mapping):
+            names = ["output"] if len(names) == 1 else [f"output_{name}" for name in names]
+        self.outputs = unique(names, taken=[spec.name for spec in self.inputs])
+
+    def call(self, *tensors: Any) -> list[Any]:
+        """Run the function on `tf.Tensor`s, one an input; it can be traced."""
+        tf = import_tensorflow()
+        args, kwargs = tf.nest.pack_sequence_as(self._structure, tensors)
+        outputs: list[Any] = tf.nest.flatten(self._function(*args, **kwargs))
+        return outputs
+
+    def predict(self, tensors: Tensors) -> Tensors:
+        """Run the function; see `SourceModel`."""
+        values = self.call(*to_tensorflow(self.inputs, tensors))
+        return to_numpy(self.outputs, values)
+
+
+def is_saved_model(folder: Path) -> bool:
+    """Whether a path is a folder with a SavedModel's graph."""
+    return (folder / GRAPH_FILE).is_file()
+
+
+def load_saved_model(folder: Path) -> Any:
+    """Load a SavedModel whose graph touches neither files nor Python.
+
+    Raises:
+        SourceError: it is damaged.
+        UntrustedError: its graph holds one of `SYSTEM_OPS`; nothing of it has run.
+    """
+    tf = import_tensorflow()
+    from google.protobuf.message import DecodeError
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+    content = SavedModel()
+    try:
+        content.ParseFromString((folder / GRAPH_FILE).read_bytes())
+    except DecodeError:
+        content.Clear()
+    if not content.meta_graphs:
+        raise SourceError(f"{folder} is no SavedModel, or is cut short: its {GRAPH_FILE} cannot be parsed.")
+    for node in _nodes(content):
+        if node.op in SYSTEM_OPS:
+            raise UntrustedError(
+                f"{folder} holds the operator {node.op} ({node.name}), which reaches files or Python code. "
+                "It was not loaded; save the model without it."
+            )
+    try:
+        with quiet():
+            return tf.saved_model.load(str(folder))
+    except Exception as error:  # TensorFlow's errors have no common base
+        raise SourceError(f"{folder} cannot be loaded by TensorFlow: {first_line(error)}") from error
+
+
+def import_tensorflow() -> Any:
+    """Import TensorFlow without its chatter.
+
+    Raises:
+        MissingExtraError: TensorFlow is not installed.
+    """
+    if "tensorflow" in sys.modules:
+        return sys.modules["tensorflow"]
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with _no_native_stderr():
+        return require("tensorflow", "tensorflow")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Hold back what TensorFlow logs below an error."""
+    loggers = [logging.getLogger(name) for name in ("tensorflow", "absl")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def tensor_spec(name: str, dtype: str, shape: Iterable[int | None], *, alone: bool) -> TensorSpec:
+    """Describe a tensor whose unknown sizes are None: the first is the batch.
+
+    Args:
+        name: The tensor's name.
+        dtype: TensorFlow's name of the dtype.
+        shape: Sizes.
+        alone: Whether it is the only input. Sizes of several inputs are not known to be the same, so
+            the names of their dimensions differ.
+
+    Raises:
+        SourceError: ONNX Runtime has no such dtype.
+    """
+    if dtype not in DTYPES:
+        raise SourceError(
+            f"Input {name!r} has the dtype {dtype}, which cannot be fed. Known: {', '.join(DTYPES)}."
+        )
+    dims: list[Dim] = []
+    for position, size in enumerate(shape):
+        unknown = BATCH if position == 0 else f"dim_{position}" if alone else f"{name}_dim_{position}"
+        dims.append(unknown if size is None else int(size))
+    return TensorSpec(name, dtype, tuple(dims))
+
+
+def override(specs: Sequence[TensorSpec], given: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
+    """Replace the shapes of a model's own inputs by the user's, where they are given.
+
+    Raises:
+        UsageError: an input is not the model's, or has another dtype or rank than it says.
+    """
+    own = {spec.name: spec for spec in specs}
+    for spec in given:
+        mine = own.get(spec.name)
+        if mine is None:
+            raise UsageError(f"--input {spec}: the model has no such input. It has {_list(specs)}.")
+        if mine.dtype != spec.dtype or (mine.shape and len(mine.shape) != len(spec.shape)):
+            raise UsageError(f"--input {spec} does not fit the model's own input {mine}.")
+        own[spec.name] = replace(mine, shape=spec.shape)
+    return tuple(own.values())
+
+
+def unique(names: Iterable[str], taken: Iterable[str] = ()) -> tuple[str, ...]:
+    """Number the names that are used twice, as in `lstm`, `lstm_1`."""
+    used = set(taken)
+    result = []
+    for name in names:
+        candidate, count = name, 0
+        while candidate in used:
+            count += 1
+            candidate = f"{name}_{count}"
+        used.add(candidate)
+        result.append(candidate)
+    return tuple(result)
+
+
+def to_tensorflow(specs: Sequence[TensorSpec], tensors: Tensors) -> list[Any]:
+    """One `tf.Tensor` for each input, in order."""
+    tf = import_tensorflow()
+    return [tf.convert_to_tensor(tensors[spec.name], dtype=spec.dtype) for spec in specs]
+
+
+def to_numpy(names: Sequence[str], values: Sequence[Any]) -> Tensors:
+    """Name the outputs and bring them to NumPy; text becomes arrays of `str`.
+
+    Raises:
+        SourceError: an output is ragged or sparse.
+    """
+    result: Tensors = {}
+    for name, value in zip(names, values, strict=True):
+        if not hasattr(value, "numpy") or not hasattr(value, "device"):
+            raise SourceError(f"Output {name!r} is a {type(value).__name__}: only dense tensors can be compared.")
+        array = np.asarray(value.numpy())
+        if array.dtype.kind in "OS":
+            array = np.vectorize(lambda text: text.decode("utf-8", "replace"), otypes=[object])(array)
+        result[name] = array
+    return result
+
+
+def _concrete_function(model: Any, options: LoadOptions) -> Any:
+    tf = import_tensorflow()
+    if isinstance(model, tf.types.experimental.ConcreteFunction):
+        return model
+    signatures = getattr(model, "signatures", None)
+    if signatures:
+        name = options.signature or DEFAULT_SIGNATURE
+        if name not in signatures:
+            raise UsageError(
+                f"The model has no signature {name!r}. Pass --signature with one of: {', '.join(signatures)}."
+            )
+        return signatures[name]
+    function = model if isinstance(model, tf.types.experimental.PolymorphicFunction) else model.__call__
+    if not isinstance(function, tf.types.experimental.PolymorphicFunction):
+        raise SourceError(
+            f"The {type(model).__name__} has no signature and its __call__ is no tf.function. "
+            "Save it with tf.saved_model.save(..., signatures=...)."
+        )
+    if function.input_signature is None and not options.inputs:
+        raise SourceError(
+            "The tf.function has no input_signature. Pass --input NAME:DTYPE[DIMS] for each argument."
+        )
+    wanted = [
+        tf.TensorSpec([None if isinstance(dim, str) else dim for dim in spec.shape], spec.dtype, spec.name)
+        for spec in options.inputs
+    ]
+    return function.get_concrete_function(*(() if function.input_signature else wanted))
+
+
+def _leaf_names(structure: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
+    """A name for each leaf, made of keys and positions, in the order of `tf.nest.flatten`."""
+    if isinstance(structure, Mapping):
+        for key in sorted(structure):
+            yield from _leaf_names(structure[key], (*path, str(key)))
+    elif isinstance(structure, list | tuple):
+        for position, part in enumerate(structure):
+            yield from _leaf_names(part, (*path, str(position)))
+    else:
+        yield "_".join(path)
+
+
+def _shape(leaf: Any, name: str, options: LoadOptions) -> tuple[int | None, ...]:
+    if leaf.shape.rank is not None:
+        return tuple(leaf.shape)
+    if any(spec.name == name for spec in options.inputs):
+        return ()
+    raise SourceError(
+        f"Input {name!r} has no known number of dimensions. Pass --input {name}:{leaf.dtype.name}[DIMS]."
+    )
+
+
+def _nodes(content: Any) -> Iterator[Any]:
+    for meta_graph in content.meta_graphs:
+        yield from meta_graph.graph_def.node
+        for function in meta_graph.graph_def.library.function:
+            yield from function.node_def
+
+
+def _list(specs: Sequence[TensorSpec]) -> str:
+    return ", ".join(map(str, specs))
+
+
+@contextmanager
+def _no_native_stderr() -> Iterator[None]:
+    """Drop what native code prints while TensorFlow starts; no log level reaches it that early."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with Path(os.devnull).open("w") as null:
+        os.dup2(null.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
