@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
@@ -28,8 +28,9 @@ COLOURS = 8
 
 WIDTH, HEIGHT = 460, 190
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 20, 34
-BAND = 30
+BAND = 34
 """Width of the bars that stand apart from the axis: values equal to zero, and the far tail."""
+GAP = 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +51,19 @@ class Scale:
         return round(self.start + (value - low) / (high - low) * (self.stop - self.start), 1)
 
     def ticks(self, most: int) -> list[float]:
-        """Round values within the scale, at most `most` of them where the scale is linear, or about so."""
-        if self.log:
-            first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
-            factors = (1, 2, 5) if last - first <= 2 else (1,)
-            stride = max(1, math.ceil((last - first + 1) * len(factors) / most)) if len(factors) == 1 else 1
-            found = [factor * 10.0**power for power in range(first, last + 1, stride) for factor in factors]
-        else:
+        """Round values within the scale: at most `most` of them, more only where a decade holds them all."""
+        if not self.log:
             step = _round_step((self.high - self.low) / most)
-            first, last = math.ceil(self.low / step), math.floor(self.high / step)
-            found = [index * step for index in range(first, last + 1)]
-        return [value for value in found if self.low * (1 - 1e-9) <= value <= self.high * (1 + 1e-9)]
+            first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
+            return [index * step for index in range(first, last + 1)]
+        powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+        decades = self._within(10.0**power for power in powers)
+        if len(decades) > 2:
+            return decades[:: math.ceil(len(decades) / most)]
+        return self._within(factor * 10.0**power for power in powers for factor in (1, 2, 5))
+
+    def _within(self, values: Iterable[float]) -> list[float]:
+        return [value for value in values if self.low * (1 - 1e-9) <= value <= self.high * (1 + 1e-9)]
 
 
 def fit(values: Sequence[float], start: float, stop: float, *, zero: bool = False) -> Scale:
@@ -102,12 +105,12 @@ def histogram(
     """
     bins = [entry for entry in bins if math.isfinite(entry.low + entry.high)]
     body, tail = _split_tail(bins)
-    left = LEFT + (BAND + 8 if zeros else 0)
-    right = WIDTH - RIGHT - (BAND + 8 if tail else 0)
+    left = LEFT + (BAND + GAP if zeros else 0)
+    right = WIDTH - RIGHT - (BAND + GAP if tail else 0)
     x = _bins_scale(body, [value for _, value in marks], left, right)
     most = max([zeros, *(entry.count for entry in bins)], default=0)
     y = _counts_scale(most, log=log_counts)
-    parts = [_y_axis(y, units.rate), _x_axis(x, text), _label(label)]
+    parts = [_y_axis(y, units.rate), _x_axis(x, text, clear=20 if tail else 0), _label(label)]
     bars = [
         (x(entry.low), x(entry.high), entry.count, f"{text(entry.low)} to {text(entry.high)}") for entry in body
     ]
@@ -115,8 +118,9 @@ def histogram(
         bars.append((LEFT, LEFT + BAND, zeros, "equal"))
         parts.append(_text(LEFT + BAND / 2, HEIGHT - BOTTOM + 13, "0", "tick"))
     if tail:
-        bars.append((right + 8, right + 8 + BAND, tail.count, f"{text(tail.low)} to {text(tail.high)}"))
-        parts.append(_text(WIDTH - RIGHT, HEIGHT - BOTTOM + 13, f"to {text(tail.high)}", "tick end"))
+        bars.append((WIDTH - RIGHT - BAND, WIDTH - RIGHT, tail.count, f"{text(tail.low)} to {text(tail.high)}"))
+        name = f"to {_short(text(tail.high))}"
+        parts.append(_text(WIDTH - RIGHT - BAND / 2, HEIGHT - BOTTOM + 13, name, "tick"))
     parts += [_bar(low, high, y(count), f"{name}: {count:,}") for low, high, count, name in bars if count]
     for row, (name, value) in enumerate(marks):
         parts.append(_mark(x(value), name, row))
@@ -167,7 +171,12 @@ def trace(values: Sequence[float], *, title: str, label: str, text: Format) -> M
     x = Scale(0, max(1, len(values) - 1), LEFT, WIDTH - RIGHT)
     y = fit(values, HEIGHT - BOTTOM, TOP)
     path = " ".join(f"{x(index)},{y(value)}" for index, value in enumerate(values))
-    parts = [_y_axis(y, text), _label(label)]
+    base = HEIGHT - BOTTOM
+    parts = [
+        _y_axis(y, text),
+        _line(LEFT, base, WIDTH - RIGHT, base, "axis"),
+        _text(WIDTH / 2, base + 15, label, "label"),
+    ]
     if values:
         middle = y(median(values))
         parts.append(_line(LEFT, middle, WIDTH - RIGHT, middle, "reference"))
@@ -274,10 +283,13 @@ def _y_axis(scale: Scale, text: Format) -> Markup:
     return Markup("").join(parts)
 
 
-def _x_axis(scale: Scale, text: Format) -> Markup:
+def _x_axis(scale: Scale, text: Format, clear: float) -> Markup:
+    """The horizontal axis, without ticks in the last `clear` pixels."""
     base = HEIGHT - BOTTOM
     parts = [_line(LEFT, base, WIDTH - RIGHT, base, "axis")]
-    for tick in scale.ticks(7):
+    for tick in scale.ticks(6):
+        if scale(tick) > scale.stop - clear:
+            continue
         parts.append(_line(scale(tick), base, scale(tick), base + 3, "axis"))
         parts.append(_text(scale(tick), base + 13, _short(text(tick)), "tick"))
     return Markup("").join(parts)

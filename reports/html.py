@@ -38,7 +38,8 @@ def render(report: Report) -> str:
         speedups=speedups,
         lines=charts.lines,
     )
-    return environment.get_template("report.html.j2").render(report=sanitized(report))
+    page = environment.get_template("report.html.j2").render(report=sanitized(report))
+    return page.strip() + "\n"
 
 
 def drift_histogram(output: OutputParity) -> Markup:
@@ -94,18 +95,24 @@ def speedups(bench: Bench) -> Sequence[charts.Series]:
 
 
 def _series(bench: Bench, value: Callable[[Cell], float | None]) -> Sequence[charts.Series]:
-    """The series that reach highest, as many as a chart can tell apart; none with a single batch size."""
+    """A value over the batch size; nothing where only one batch size was measured.
+
+    Of more series than a chart can tell apart, the fastest are kept. The order, and so the colours, are the
+    same for every value.
+    """
+    best: dict[str, float] = {}
     found: dict[str, list[tuple[float, float]]] = {}
-    for cell in bench.cells:
+    # The source comes last: it has no speed-up, and must not shift the colours of those that do.
+    for cell in sorted(bench.cells, key=lambda cell: cell.provider == findings.SOURCE):
+        threads = f", {units.plural(cell.threads, 'thread')}" if cell.threads else ""
+        name = f"{units.provider(cell.provider)}{threads}"
+        best[name] = max(best.get(name, 0.0), cell.rows_per_s or 0.0)
         if (y := value(cell)) is not None:
-            threads = f", {units.plural(cell.threads, 'thread')}" if cell.threads else ""
-            found.setdefault(f"{units.provider(cell.provider)}{threads}", []).append((cell.batch, y))
+            found.setdefault(name, []).append((cell.batch, y))
     if len({x for points in found.values() for x, _ in points}) < 2:
         return []
-    named = [(name, sorted(points)) for name, points in found.items()]
-    if len(named) <= charts.COLOURS:
-        return named
-    return sorted(named, key=lambda entry: -max(y for _, y in entry[1]))[: charts.COLOURS]
+    kept = sorted(best, key=lambda name: -best[name])[: charts.COLOURS]
+    return [(name, sorted(points)) for name, points in found.items() if name in kept]
 
 
 def _entries(cells: Sequence[Cell]) -> list[Percentile]:

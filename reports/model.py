@@ -8,9 +8,9 @@ order of the model. A float that is not finite is written to JSON as the string 
 from __future__ import annotations
 
 import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from onnxtool._version import __version__
 
@@ -23,6 +23,12 @@ class Record(BaseModel):
     """Base of all parts: unknown fields are refused, so that a typing error cannot hide in a report."""
 
     model_config = ConfigDict(extra="forbid", ser_json_inf_nan="strings", protected_namespaces=())
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _encodable(cls, value: Any) -> Any:
+        """A file name may hold bytes that are no text: Python keeps them as lone surrogates, UTF-8 cannot."""
+        return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
 # -- Where it ran -------------------------------------------------------------------------------------------
@@ -171,6 +177,23 @@ class OutputParity(Record):
     zero_differences: Count = Field(default=0, description="Elements that are equal bit for bit or in value.")
     problem: str | None = Field(default=None, description="Why nothing could be compared: shapes, missing output.")
     passed: bool
+
+    @field_validator("worst")
+    @classmethod
+    def _numbers(cls, worst: list[Difference], info: ValidationInfo) -> list[Difference]:
+        """A NaN that JSON holds as a string is a number again, unless the output is one of strings."""
+        if "string" in (info.data.get("source_dtype"), info.data.get("onnx_dtype")):
+            return worst
+        names = {name: float(name) for name in ("NaN", "Infinity", "-Infinity")}
+        return [
+            entry.model_copy(
+                update={
+                    "source": names.get(str(entry.source), entry.source),
+                    "onnx": names.get(str(entry.onnx), entry.onnx),
+                }
+            )
+            for entry in worst
+        ]
 
 
 class Parity(Record):

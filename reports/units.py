@@ -9,14 +9,14 @@ from collections.abc import Sequence
 NONE = "\N{EN DASH}"
 """Stands where there is nothing to show."""
 
-# C0 and C1 controls, line separators, marks that reorder text, lone surrogates, noncharacters.
+# Controls, invisible characters, line separators, marks that reorder text, lone surrogates, noncharacters.
 _HIDDEN = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]"
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]"
 )
 
 
 def visible(text: str) -> str:
-    r"""Text in which nothing hides: each character of the kinds above is replaced by its escape, as `\x1b`."""
+    r"""Text in which nothing hides: what a terminal, a browser or a parser would act upon, is its escape, as `\x1b`."""
     return _HIDDEN.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
@@ -84,7 +84,7 @@ def rate(per_second: float | None) -> str:
 
 def ratio(factor: float | None) -> str:
     """How many times as much."""
-    return NONE if factor is None else f"{_significant(factor)}x"
+    return NONE if factor is None else f"{_significant(factor)}\N{MULTIPLICATION SIGN}"
 
 
 def shape(dims: Sequence[int | str]) -> str:
@@ -105,13 +105,12 @@ def plural(quantity: int, noun: str) -> str:
 def _scaled(quantity: float, units: Sequence[tuple[str, float]]) -> str:
     if quantity == 0:
         return f"0 {units[0][0] if units[-1][0] else ''}".rstrip()
-    rounded = float(f"{quantity:.3g}")  # 999.9 µs is 1.00 ms, not 1000 µs
-    unit, scale = next((pair for pair in units if abs(rounded) >= pair[1]), units[-1])
-    return f"{_significant(rounded / scale)} {unit}"
+    # 999.9 µs is 1.00 ms, not 1000 µs
+    unit, scale = next((pair for pair in units if float(f"{quantity / pair[1]:.3g}") >= 1), units[-1])
+    return f"{_significant(quantity / scale)} {unit}"
 
 
 def _significant(quantity: float) -> str:
     """Three significant digits, trailing zeros kept, never in scientific notation below a million."""
-    if abs(quantity) >= 1000:
-        return f"{float(f'{quantity:.3g}'):,.0f}"
-    return f"{quantity:#.3g}".rstrip(".")
+    rounded = float(f"{quantity:.3g}")
+    return f"{rounded:,.0f}" if rounded >= 1000 else f"{rounded:#.3g}".rstrip(".")
