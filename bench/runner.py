@@ -178,9 +178,11 @@ def _check_rows(specs: Sequence[TensorSpec], inputs: Tensors) -> None:
 
 
 def _environment(task: Task) -> Mapping[str, str]:
-    if task.threads is None or not isinstance(task.model, SourceTask):
-        return os.environ
-    return {**os.environ, **dict.fromkeys(_THREAD_VARIABLES, str(task.threads))}
+    # Its uploader would be a thread beside the measured ones, and a stranger's model is nobody's business.
+    environment = {"ORT_DISABLE_TELEMETRY": "1", **os.environ}
+    if task.threads is not None and isinstance(task.model, SourceTask):
+        environment |= dict.fromkeys(_THREAD_VARIABLES, str(task.threads))
+    return environment
 
 
 def _end_of(outcome: Outcome, timeout_s: float) -> str:

@@ -18,10 +18,10 @@ from onnxtool.bench import memory, providers, timing
 from onnxtool.bench.log import tidy
 from onnxtool.bench.providers import UnavailableError
 from onnxtool.bench.task import SourceTask, Task, read_task, write_answer
-from onnxtool.errors import MissingExtraError, require
+from onnxtool.errors import MissingExtraError, OnnxtoolError, require
 from onnxtool.reports.model import Cell, Placement
 
-GRACE_S = 10
+GRACE_S = 5
 
 
 def main() -> None:
@@ -40,7 +40,7 @@ def measure(task: Task) -> tuple[Cell, NDArray[np.int64]]:
     """Measure one cell.
 
     Besides the threads and the placement record, the session has ONNX Runtime's defaults. Python's garbage
-    collector is off while runs are timed.
+    collector is off while runs are timed. Loading a source model includes importing its framework.
 
     Returns:
         The cell without its latency, and the latency of each run in ns: shape [runs], empty unless the
@@ -52,6 +52,8 @@ def measure(task: Task) -> tuple[Cell, NDArray[np.int64]]:
         return cell, _measure(task, cell)
     except (UnavailableError, MissingExtraError) as error:
         cell = _unmeasured(cell, "unavailable", str(error))
+    except OnnxtoolError as error:
+        cell = _unmeasured(cell, "failed", str(error))
     except Exception as error:
         cell = _unmeasured(cell, "failed", f"{type(error).__name__}: {tidy(str(error))}")
     return cell, np.empty(0, dtype=np.int64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import runpy
 import statistics
 import subprocess
@@ -44,6 +45,7 @@ def chain(layers: int) -> onnx.ModelProto:
 
 @pytest.fixture(scope="module")
 def inputs() -> dict[str, np.ndarray]:
+    """One row."""
     return {"x": np.ones((1, WIDTH), dtype=np.float32)}
 
 
@@ -77,7 +79,8 @@ def test_worker_against_bare_loop(benchmark, model: Path, inputs: dict[str, np.n
 
     def bare() -> float:
         command = [sys.executable, BARE_LOOP, model, str(WIDTH), str(SECONDS)]
-        return float(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+        environment = {**os.environ, "ORT_DISABLE_TELEMETRY": "1"}
+        return float(subprocess.run(command, env=environment, capture_output=True, check=True, text=True).stdout)
 
     def ours() -> float:
         bench = run_bench(

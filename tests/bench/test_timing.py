@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import gc
+import time
+
+import numpy as np
+import pytest
+
+from onnxtool.bench.timing import BLOCK, clock, gc_disabled, time_runs, warm_up
+
+
+def test_a_run_longer_than_the_duration_is_made_once():
+    samples = time_runs(lambda *_: time.sleep(0.03), {}, 1_000_000)
+    assert len(samples) == 1
+    assert samples[0] >= 30_000_000
+
+
+def test_runs_last_for_the_duration_and_are_handed_the_inputs():
+    seen = []
+    start = time.perf_counter()
+    inputs = {"x": np.zeros(1)}
+    samples = time_runs(lambda names, tensors: seen.append((names, tensors)), inputs, 200_000_000)
+    assert 0.2 <= time.perf_counter() - start < 2
+    assert len(seen) == len(samples) > BLOCK  # more than one block of storage
+    assert seen[0] == (None, inputs)
+    assert (samples >= 0).all()
+
+
+def test_warm_up_ends_when_two_windows_agree():
+    start = time.perf_counter()
+    assert warm_up(lambda *_: time.sleep(0.01), {}, 60_000_000_000) >= 2
+    assert time.perf_counter() - start < 30
+
+
+def test_warm_up_that_never_settles_ends_at_its_limit():
+    pause = iter(0.001 * 1.2**i for i in range(1000))
+    start = time.perf_counter()
+    runs = warm_up(lambda *_: time.sleep(next(pause)), {}, 500_000_000)
+    assert runs > 2
+    assert 0.5 <= time.perf_counter() - start < 5
+
+
+def test_garbage_collector_is_as_before_also_after_an_error():
+    with pytest.raises(KeyError), gc_disabled():
+        assert not gc.isenabled()
+        raise KeyError
+    assert gc.isenabled()
+
+
+def test_clock():
+    resolution, overhead = clock()
+    assert 0 < resolution <= 1e-3
+    assert 0 < overhead < 1e-4
