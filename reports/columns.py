@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -25,6 +25,10 @@ class Column(Generic[T]):
     title: str
     text: Callable[[T], str]
     numeric: bool = True
+
+    def texts(self, records: Iterable[T]) -> str:
+        """What it shows of several records, each text once."""
+        return ", ".join(dict.fromkeys(map(self.text, records)))
 
 
 PARITY: Sequence[Column[OutputParity]] = (

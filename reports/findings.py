@@ -156,8 +156,9 @@ def rows_line(parity: Parity) -> str:
     """How much was compared, and of what."""
     seed = f", seed {parity.seed}" if parity.seed is not None else ""
     batches = ", ".join(map(str, parity.batches))
+    data = parity.data.removeprefix(f"{parity.rows} rows ")  # made-up rows say how many they are
     return (
-        f"{units.plural(parity.rows, 'row')} ({parity.data}{seed}) in batches of {batches} "
+        f"{units.plural(parity.rows, 'row')} ({data}{seed}) in batches of {batches} "
         f"on {units.provider(parity.provider)}"
     )
 
@@ -236,6 +237,14 @@ def bench_notes(bench: Bench, *, unmeasured: bool = True) -> list[str]:
         for key, text in texts.items():
             notes.setdefault(key, (text, []))[1].append(cell_name(cell))
     return [f"{_enumerate(cells, 'cells')}: {text}" for text, cells in notes.values()]
+
+
+def unmeasured_groups(cells: Sequence[Cell]) -> list[list[Cell]]:
+    """The cells that were not measured, those of one provider and one reason together."""
+    groups: dict[tuple[str, str, str | None], list[Cell]] = {}
+    for cell in filter(unmeasured, cells):
+        groups.setdefault((cell.provider, cell.status, cell.reason), []).append(cell)
+    return list(groups.values())
 
 
 def telling(items: Sequence[T], limit: int, first: Callable[[T], bool]) -> list[T]:

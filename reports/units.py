@@ -16,7 +16,7 @@ _HIDDEN = re.compile(
 
 
 def visible(text: str) -> str:
-    r"""Text in which nothing hides: what a terminal, a browser or a parser would act upon, is its escape, as `\x1b`."""
+    r"""Text in which nothing hides: what a terminal, browser or parser would act upon is escaped, as `\x1b`."""
     return _HIDDEN.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
