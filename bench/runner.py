@@ -95,7 +95,7 @@ def run_bench(
             batch=plan.batch,
             threads=plan.threads,
             duration_s=duration_s,
-            model=source if source is not None and plan.provider == SOURCE else str(model.path.resolve()),
+            model=source if source is not None and plan.provider == SOURCE else str(model.path),
             inputs=batch_of(inputs, model.inputs, plan.batch),
         )
         cells.append(_run(task, timeout_s))
@@ -162,11 +162,15 @@ def fixed_batch(specs: Sequence[TensorSpec]) -> int | None:
 
 
 def batch_of(inputs: Tensors, specs: Sequence[TensorSpec], batch: int) -> Tensors:
-    """Repeat or cut the rows of each batched input to `batch`; other inputs stay as they are."""
-    batched = {spec.name for spec in specs if spec.batched}
-    return {
-        name: array[np.arange(batch) % len(array)] if name in batched else array for name, array in inputs.items()
-    }
+    """Repeat or cut the rows of each input to `batch`, or to the number that the model fixes."""
+    tensors: Tensors = {}
+    for spec in specs:
+        array = inputs[spec.name]
+        if spec.shape:
+            rows = batch if isinstance(spec.shape[0], str) else spec.shape[0]
+            array = array[np.arange(rows) % len(array)]
+        tensors[spec.name] = array
+    return tensors
 
 
 def _check_rows(specs: Sequence[TensorSpec], inputs: Tensors) -> None:

@@ -28,7 +28,7 @@ def main() -> None:
     """Read the task from standard input, measure, answer."""
     answer_fd, parent = int(sys.argv[1]), int(sys.argv[2])
     _die_with(parent)
-    os.set_inheritable(answer_fd, False)  # a process started by the model must not hold it open
+    os.set_inheritable(answer_fd, False)  # it is no business of a process that the model starts
     task = read_task(sys.stdin.buffer)
     cell, samples = measure(task)
     with os.fdopen(answer_fd, "wb") as answer:
