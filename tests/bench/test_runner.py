@@ -168,6 +168,33 @@ def test_source_is_opened_with_its_options(dense_model, misbehaving):
     assert "Ulm" in cell.reason
 
 
+def test_torch_module_is_measured_with_its_threads(dense_model, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "small_modules.py").write_text("""
+import torch
+
+class Small(torch.nn.Module):
+    def __init__(self, threads):
+        super().__init__()
+        self.layer, self.threads = torch.nn.Linear(4, 3), threads
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        assert torch.get_num_threads() == self.threads, f"{torch.get_num_threads()} threads"
+        return self.layer(x)
+
+def build():
+    return Small(threads=1)
+""")
+    options = LoadOptions(inputs=(TensorSpec("x", "float32", ("batch", 4)),))
+    source = SourceTask("small_modules:build", options)
+    one, three = bench(dense_model, batches=[2], threads=[1, 3], source=source).cells[2:]
+    assert (one.status, one.reason) == ("measured", None)
+    assert one.model_memory_bytes > 10_000_000  # the framework's own memory is the model's
+    assert one.latency.samples > 100
+    assert three.status == "failed"
+    assert "3 threads" in three.reason
+
+
 def test_source_that_nothing_recognises(dense_model, tmp_path):
     cell = bench(dense_model, source=SourceTask(str(tmp_path / "nothing.here"))).cells[1]
     assert cell.status == "failed"
