@@ -208,7 +208,7 @@ def report(path: Path, format_name: str, output: Path | None) -> None:
 
     text = render(read(path), format_name)
     if output is None:
-        click.echo(text)
+        click.echo(text, nl=False)
     else:
         write_text(output, text)
 
@@ -274,7 +274,7 @@ def _deliver(report: Report, json_path: str | None, html_path: Path | None) -> i
     from onnxtool.reports.render import render
 
     if json_path == "-":
-        click.echo(render(report, "json"))
+        click.echo(render(report, "json"), nl=False)
     else:
         from rich.console import Console
 
