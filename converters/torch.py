@@ -8,6 +8,7 @@ import linecache
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -114,24 +115,48 @@ def _two_rows(array: Any, spec: TensorSpec) -> Any:
 
 def _from_module(source: Any, example: Tensors, opset: int) -> Conversion:
     """Export with every named dimension dynamic, or else with the number of rows fixed to the example's."""
-    output = source.run(example)
-    names = list(named_tensors(output, example))
-    model = source.model if source.exported or _is_plain(source, output) else _flat(source)
     specs = source.inputs
+    output = source.run(example)
+    sizes = [_sizes(output, example)]
+    longer = _one_more(example, specs, rows=False)
+    if longer is not None and _runs(source, longer):  # else the example is as long as the model allows
+        example = longer  # what is exported at one length is then verified at another
+        output = source.run(longer)
+        sizes.append(_sizes(output, longer))
+    model = source.model if source.exported or _is_plain(source, output) else _flat(source)
+    choices = []
     program, fault = _try_export(source, model, example, specs, opset)
-    if fault is None:
-        return Conversion(_finished(program, specs, names))
-    if source.exported or not any(spec.batched for spec in specs):
-        raise ConversionError(fault)
-    rows = next(len(example[spec.name]) for spec in specs if spec.batched)
-    specs = [replace(spec, shape=(rows, *spec.shape[1:])) if spec.batched else spec for spec in specs]
-    program, still = _try_export(source, model, example, specs, opset)
-    if still is not None:
-        raise ConversionError(fault)
-    choice = (
-        f"The model takes {rows} rows at a time, no more and no less, since it forbids another number: {fault}"
-    )
-    return Conversion(_finished(program, specs, names), [choice])
+    if fault is not None:
+        if source.exported or not any(spec.batched for spec in specs):
+            raise ConversionError(fault)
+        rows = next(len(example[spec.name]) for spec in specs if spec.batched)
+        specs = _with_rows(specs, rows)
+        program, still = _try_export(source, model, example, specs, opset)
+        if still is not None:
+            raise ConversionError(fault)
+        choices = [f"Exported for exactly {rows} rows, and not for any number. {fault}"]
+    return Conversion(_finished(program, specs, sizes), choices)
+
+
+def _sizes(output: Any, inputs: Tensors) -> dict[str, tuple[int, ...]]:
+    """Shapes of the outputs, then of the inputs."""
+    outputs = named_tensors(output, inputs)
+    return {name: tuple(tensor.shape) for name, tensor in (outputs | inputs).items()}
+
+
+def _one_more(example: Tensors, specs: Sequence[TensorSpec], rows: bool) -> Tensors | None:
+    """The example with one row more, or with all other dynamic dimensions one longer; None when there are none."""
+    longer = dict(example)
+    for spec in specs:
+        for axis, dim in enumerate(spec.shape):
+            if isinstance(dim, str) and rows == (axis == 0):
+                array = longer[spec.name]
+                longer[spec.name] = np.concatenate([array, array.take([0], axis)], axis)
+    return longer if any(longer[name] is not example[name] for name in example) else None
+
+
+def _with_rows(specs: Sequence[TensorSpec], rows: int) -> tuple[TensorSpec, ...]:
+    return tuple(replace(spec, shape=(rows, *spec.shape[1:])) if spec.batched else spec for spec in specs)
 
 
 def _try_export(
@@ -156,13 +181,32 @@ def _try_export(
         size_args, size_kwargs = source.arguments(sizes)
         dynamic = inspect.Signature(source.parameters).bind(*size_args, **size_kwargs).arguments
     try:
-        with quiet(), evaluating(source.module), torch.no_grad():
+        # Without gradients: the exporter can trace an LSTM of any length only then.
+        with quiet(), evaluating(source.module), torch.no_grad(), _own_kernels():
             program = torch.onnx.export(
                 model, args, kwargs=kwargs, dynamic_shapes=dynamic, opset_version=opset, dynamo=True, verbose=False
             )
     except Exception as error:  # the exporter and the user's module raise what they like
         return None, _explain(error, source)
     return program, _undone(program, specs)
+
+
+@contextmanager
+def _own_kernels() -> Iterator[None]:
+    """Clear what PyTorch remembers of the kernels that `torch.onnx.export` swaps while it traces.
+
+    Otherwise every LSTM and GRU but the first that a process exports is fixed to the example's length.
+    """
+    import torch
+
+    swapped = (torch.ops.aten.lstm.input, torch.ops.aten.gru.input)
+    try:
+        for operator in swapped:
+            operator._dispatch_cache.clear()
+        yield
+    finally:
+        for operator in swapped:
+            operator._dispatch_cache.clear()
 
 
 def _is_plain(source: Any, output: Any) -> bool:
@@ -211,27 +255,37 @@ def _undone(program: Any, specs: Sequence[TensorSpec]) -> str | None:
             if bounds.lower == bounds.upper:
                 return _fixed(spec, axis, bounds.lower)
             if axis == 0 and (bounds.lower > 2 or bounds.upper != int_oo):
-                return f"what it does with {bounds.lower} to {bounds.upper} rows is not what it does with others."
+                limits = f"{bounds.lower} to {bounds.upper}".replace("to int_oo", "or more")
+                return f"The model does something else with {limits} rows than with others."
     return None
 
 
 def _fixed(spec: TensorSpec, axis: int, size: object) -> str:
-    text = f"the model computes with dimension {axis} of input {spec.name!r} as the number {size}."
+    text = f"The model computes with dimension {axis} of input {spec.name!r} as the number {size}."
     if axis == 0:
         return text
     shape = (*spec.shape[:axis], size, *spec.shape[axis + 1 :])
     return f"{text} Give it its size, as in --input {spec.name}:{spec.dtype}[{','.join(map(str, shape))}]"
 
 
-def _finished(program: Any, specs: Sequence[TensorSpec], names: Sequence[str]) -> onnx.ModelProto:
-    """Name inputs and outputs, and leave out what tells of the machine that exported."""
+def _finished(
+    program: Any, specs: Sequence[TensorSpec], sizes: Sequence[dict[str, tuple[int, ...]]]
+) -> onnx.ModelProto:
+    """Name inputs and outputs, and leave out what is stale or tells of the machine that exported.
+
+    Args:
+        program: What the exporter returned.
+        specs: The inputs.
+        sizes: What `_sizes` returned for one example, or for two of different lengths.
+    """
     import onnx_ir as ir
 
     graph = program.model.graph
+    names = list(sizes[0])[: -len(specs) or None]
     if len(graph.inputs) != len(specs) or len(graph.outputs) != len(names):
         raise ConversionError(
             f"PyTorch's exporter made {len(graph.inputs)} inputs and {len(graph.outputs)} outputs of "
-            f"{len(specs)} and {len(names)}: the model ignores an input, or returns something other than tensors."
+            f"{len(specs)} and {len(names)}. The model may return something other than tensors."
         )
     for value, spec in zip(graph.inputs, specs, strict=True):
         _rename(value, spec.name, graph)
@@ -246,8 +300,32 @@ def _finished(program: Any, specs: Sequence[TensorSpec], names: Sequence[str]) -
     for node in graph.all_nodes():
         for trace in _TRACES:
             node.metadata_props.pop(trace, None)
+    if len(sizes) > 1:
+        _forget_sizes(graph, specs, sizes)
     model: onnx.ModelProto = program.model_proto
     return model
+
+
+def _forget_sizes(graph: Any, specs: Sequence[TensorSpec], sizes: Sequence[dict[str, tuple[int, ...]]]) -> None:
+    """Take the example's lengths out of the graph's annotations, which ONNX Runtime would believe.
+
+    The exporter leaves them there for what an LSTM returns, for one.
+    """
+    import onnx_ir as ir
+
+    def varying(name: str) -> Iterator[tuple[int, ...]]:
+        return zip(*(example[name] for example in sizes), strict=True)
+
+    known = {size: dim for spec in specs for size, dim in zip(varying(spec.name), spec.shape, strict=True)}
+    for value in graph.outputs:
+        pairs = zip(value.shape, varying(value.name), strict=True)
+        value.shape = ir.Shape(
+            known.get(size) if isinstance(dim, int) and len(set(size)) > 1 else dim for dim, size in pairs
+        )
+    for node in graph.all_nodes():
+        for value in node.outputs:
+            if not value.is_graph_output():
+                value.shape = None
 
 
 def _rename(value: Any, name: str, graph: Any) -> None:
@@ -271,25 +349,30 @@ def _from_torchscript(source: Any, example: Tensors, opset: int) -> Conversion:
             f"TorchScript goes through PyTorch's older exporter, which stops at opset {_TORCHSCRIPT_MAX_OPSET}. "
             "Ask for that, or save the model's source with torch.export.save and convert the .pt2."
         )
-    names = list(source.predict(example))
+    specs = source.inputs
+    output = source.run(example)
+    names = list(named_tensors(output, example))
     choices = [
         "TorchScript is deprecated, and converted by PyTorch's older exporter. torch.export.save on the model's "
         "source makes a .pt2 file for the current one."
     ]
-    specs = source.inputs
-    rows = _only_rows(source, example)
-    if rows is not None:
-        specs = [replace(spec, shape=(rows, *spec.shape[1:])) if spec.batched else spec for spec in specs]
-        choices.append(f"The model takes {rows} rows at a time, no more and no less: it fails with others.")
-    args, kwargs = source.arguments(source.tensors(example))
+    more = _one_more(example, specs, rows=True)
+    if more is not None and not _runs(source, more):  # a trace keeps the sizes that it was made with
+        rows = next(len(example[spec.name]) for spec in specs if spec.batched)
+        specs = _with_rows(specs, rows)
+        choices.append(f"Exported for exactly {rows} rows: the model fails with {rows + 1}.")
+    values = tuple(source.tensors(example).values())
     content = io.BytesIO()
     try:
         with quiet(), evaluating(source.module), torch.no_grad():
+            model = source.model
+            if len(specs) < len(source.parameters) or not _is_plain(source, output):
+                # Its scripts stay scripts within a trace; defaults would become inputs, and None fail.
+                model = torch.jit.trace(_flat(source), values, check_trace=False)
             torch.onnx.export(
-                source.model,
-                args,
+                model,
+                values,
                 content,
-                kwargs=kwargs or None,
                 input_names=[spec.name for spec in specs],
                 output_names=names,
                 dynamic_axes={
@@ -304,26 +387,21 @@ def _from_torchscript(source: Any, example: Tensors, opset: int) -> Conversion:
             f"PyTorch's older exporter cannot convert this TorchScript: {first_line(error)}\n"
             "Save the model's source with torch.export.save and convert the .pt2."
         ) from error
-    model = onnx.load_model_from_string(content.getvalue())
-    if [value.name for value in model.graph.output] != names:
+    proto = onnx.load_model_from_string(content.getvalue())
+    if [value.name for value in proto.graph.output] != names:
         raise ConversionError(
-            f"PyTorch's older exporter made the outputs {', '.join(v.name for v in model.graph.output)} of "
+            f"PyTorch's older exporter made the outputs {', '.join(v.name for v in proto.graph.output)} of "
             f"{', '.join(names)}. Save the model's source with torch.export.save and convert the .pt2."
         )
-    return Conversion(model, choices)
+    return Conversion(proto, choices)
 
 
-def _only_rows(source: Any, example: Tensors) -> int | None:
-    """The example's number of rows, when the model fails with one more: a trace may have kept the number."""
-    batched = [spec.name for spec in source.inputs if spec.batched]
-    if not batched:
-        return None
-    more = example | {name: np.concatenate([example[name], example[name][:1]]) for name in batched}
+def _runs(source: Any, tensors: Tensors) -> bool:
     try:
-        source.predict(more)
+        source.run(tensors)
     except SourceError:
-        return len(example[batched[0]])
-    return None
+        return False
+    return True
 
 
 # -- Failures -----------------------------------------------------------------------------------------------

@@ -59,9 +59,13 @@ def kind_of(path: Path) -> Kind | None:
         return None
     try:
         with zipfile.ZipFile(path) as archive:
+            # Otherwise the list of contents is that of an archive within this one, which has lost its own.
+            whole = any(record.header_offset == 0 for record in archive.infolist())
             # Everything lies in one folder, named for the file; archives of torch 2.7 and before have none.
             names = {part for name in archive.namelist() for part in (name, name.partition("/")[2])}
     except (zipfile.BadZipFile, OSError):
+        whole, names = False, set()
+    if not whole:
         return "damaged" if _is_padded(path) else None
     if {"archive_format", "serialized_exported_program.json"} & names:
         return "export"

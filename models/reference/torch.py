@@ -7,6 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from onnxtool.models.torch_files import quiet
+
 
 class BasicBlock(nn.Module):  # type: ignore[misc]
     """Two 3x3 convolutions with a shortcut (He et al. 2016, "Deep Residual Learning", figure 2)."""
@@ -114,8 +116,9 @@ def save(folder: Path) -> list[Path]:
         (resnet(), {"image": {0: batch}}),
         (transformer(), {"tokens": {0: batch, 1: sequence}, "mask": {0: batch, 1: sequence}}),
     ):
-        program = torch.export.export(model, (), model.example_inputs, dynamic_shapes=shapes)
         path = folder / f"{type(model).__name__.lower()}.pt2"
-        torch.export.save(program, path)
+        with quiet():
+            program = torch.export.export(model, (), model.example_inputs, dynamic_shapes=shapes)
+            torch.export.save(program, path)
         written.append(path)
     return written
