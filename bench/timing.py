@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import perf_counter_ns
@@ -16,7 +17,6 @@ from onnxtool.models.signature import Tensors
 Run: TypeAlias = Callable[[None, Tensors], object]
 """The shape of `InferenceSession.run`, which is called as it stands: a wrapper would cost 1 % of 10 us."""
 
-BLOCK = 65536
 WINDOW_NS = 100_000_000
 STABLE = 0.02
 
@@ -46,21 +46,16 @@ def time_runs(run: Run, inputs: Tensors, duration_ns: int) -> NDArray[np.int64]:
         Latency of each run in ns, shape [runs].
     """
     now = perf_counter_ns
-    blocks: list[NDArray[np.int64]] = []
+    samples = array("q")
+    keep = samples.append  # nearer to a bare loop than storing into a NumPy array: 0.2 % of 10 us, not 0.7 %
     end = now()
     deadline = end + duration_ns
-    while end < deadline or not blocks:
-        block = np.empty(BLOCK, dtype=np.int64)
-        for index in range(BLOCK):
-            start = now()
-            run(None, inputs)
-            end = now()
-            block[index] = end - start
-            if end >= deadline:
-                block = block[: index + 1]
-                break
-        blocks.append(block)
-    return np.concatenate(blocks)
+    while end < deadline or not samples:
+        start = now()
+        run(None, inputs)
+        end = now()
+        keep(end - start)
+    return np.frombuffer(samples, dtype=np.int64)
 
 
 def warm_up(run: Run, inputs: Tensors, limit_ns: int) -> int:

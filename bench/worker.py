@@ -74,7 +74,7 @@ def _measure(task: Task, cell: Cell) -> NDArray[np.int64]:
     before = memory.resident()
     start = perf_counter_ns()
     if isinstance(task.model, SourceTask):
-        run = _source_run(task.model)
+        run = _source_run(task.model, task.threads)
         cell.session_s = _seconds_since(start)
     else:
         session = _session(task.model, task)
@@ -115,10 +115,13 @@ def _session(model: str, task: Task) -> Any:
     return providers.make_session(model, task.provider, options)
 
 
-def _source_run(task: SourceTask) -> timing.Run:
+def _source_run(source_task: SourceTask, threads: int | None) -> timing.Run:
     from onnxtool.converters.framework import open_source
 
-    source = open_source(task.source, task.options)
+    source = open_source(source_task.source, source_task.options)
+    torch = sys.modules.get("torch")
+    if torch is not None and threads is not None:
+        torch.set_num_threads(threads)  # it takes OMP_NUM_THREADS only up to the number of cores
     return lambda _, tensors: source.predict(tensors)
 
 

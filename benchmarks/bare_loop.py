@@ -12,13 +12,19 @@ import onnxruntime
 
 
 def bare_loop(session: onnxruntime.InferenceSession, inputs: dict[str, np.ndarray], seconds: float) -> float:
-    """Median of `session.run` in ns."""
+    """Median of `session.run` in ns.
+
+    Names are bound before the loop: looking them up between the two readings costs 1 % of 10 us.
+    """
+    now, run = time.perf_counter, session.run
     latencies = []
-    deadline = time.perf_counter() + seconds
-    while time.perf_counter() < deadline:
-        start = time.perf_counter()
-        session.run(None, inputs)
-        latencies.append(time.perf_counter() - start)
+    end = now()
+    deadline = end + seconds
+    while end < deadline:
+        start = now()
+        run(None, inputs)
+        end = now()
+        latencies.append(end - start)
     return statistics.median(latencies) * 1e9
 
 
