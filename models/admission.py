@@ -13,17 +13,18 @@ known here. Modules are never admitted as a whole: `sklearn.x.os.system` is a do
 class in a known library must be an estimator, or come from one of the compiled modules listed.
 
 Names that look harmless and are not, with the reason why they are missing: `scipy.stats` distributions run
-`exec` on a string of their state; `functools.partial`, `builtins.getattr` and `operator` calls turn data into
-calls; `numpy.load` and `joblib.load` open another pickle; `joblib.Memory` loads pickles from a folder.
+`exec` on a string of their state; `builtins.getattr` and `operator` calls turn data into calls, as would
+`functools.partial`, which is admitted around a function of the third kind alone; `numpy.load` and `joblib.load`
+open another pickle; `joblib.Memory` loads pickles from a folder.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import reduce
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal, TypeAlias
 
@@ -233,6 +234,7 @@ NAMED = frozenset(
         "sklearn.cluster._kmeans._kmeans_single_elkan",
         "sklearn.cluster._kmeans._kmeans_single_lloyd",
         "sklearn.cluster._kmeans.lloyd_iter_chunked_dense",
+        "sklearn.utils.validation.check_array",
     }
 )
 """Types and functions that an estimator keeps as a parameter."""
@@ -356,6 +358,11 @@ def _only_classes_and_data(args: tuple[Any, ...]) -> bool:
     )
 
 
+def _named_function(args: tuple[Any, ...]) -> bool:
+    """Functions that only compute do so with some of their arguments given, too."""
+    return len(args) == 1 and isinstance(args[0], Admitted) and args[0].use == "name"
+
+
 def _container_factory(args: tuple[Any, ...]) -> bool:
     names = ("builtins.dict", "builtins.list", "builtins.int", "builtins.float", "collections.OrderedDict")
     return not args or (len(args) == 1 and (args[0] is None or _is(args[0], *names)))
@@ -367,12 +374,15 @@ def _default_dict(factory: Callable[[], Any] | None = None) -> Any:
     return defaultdict(factory)
 
 
+PARTIAL = "functools.partial"
+
 STAND_INS: dict[str, tuple[Use, Any, Callable[[tuple[Any, ...]], bool]]] = {
     "_codecs.encode": ("call", _latin1, _encodes_latin1),
     "builtins.bytearray": ("call", _bytearray, _byte_data),
     "builtins.bytes": ("call", _bytes, _byte_data),
     "collections.defaultdict": ("call", _default_dict, _container_factory),
     "copyreg._reconstructor": ("call", _reconstruct, _plain_bases),
+    PARTIAL: ("call", functools.partial, _named_function),
     "numpy._core.multiarray._reconstruct": ("call", _empty_array, _empty_ndarray),
     "numpy._core.multiarray.scalar": ("call", _scalar, _no_globals),
     "numpy._core.numeric._frombuffer": ("call", _array, _no_globals),
@@ -449,7 +459,7 @@ def _installed(root: str) -> str:
 
 def _resolve_trusted(module: str, name: str) -> Any:
     try:
-        return reduce(getattr, name.split("."), importlib.import_module(module))
+        return functools.reduce(getattr, name.split("."), importlib.import_module(module))
     except (ImportError, AttributeError) as error:
         raise SourceError(
             f"uses {module}.{name}, which is trusted but cannot be imported. "

@@ -27,6 +27,8 @@ class Domain:
         low: Least whole number (inclusive).
         high: Greatest whole number (exclusive).
         words: How many choices are joined to one text; 0 means that each value is one choice.
+        missing: Share of the numbers that are NaN, for a model that takes missing values.
+        columns: A domain for each column of a matrix; the other attributes are then not used.
     """
 
     choices: tuple[Any, ...] = ()
@@ -36,6 +38,8 @@ class Domain:
     low: int = 0
     high: int = 10
     words: int = 0
+    missing: float = 0.0
+    columns: tuple[Domain, ...] = ()
 
     def sample(self, dtype: str, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[Any]:
         """Draw an array.
@@ -45,6 +49,9 @@ class Domain:
             shape: Every dimension known.
             rng: Source of randomness; the same state gives the same array.
         """
+        if self.columns:
+            rows = (*shape[:-1], 1)
+            return np.concatenate([column.sample(dtype, rows, rng) for column in self.columns], axis=-1)
         if self.choices:
             return self._sample_choices(dtype, shape, rng)
         if dtype == "string":
@@ -56,6 +63,8 @@ class Domain:
             return rng.integers(self.low, max(self.high, self.low + 1), size=shape).astype(dtype)
         values = rng.standard_normal(shape) * self.spread + self.center
         self._visit_landmarks(values, rng)
+        if self.missing:
+            values[rng.random(shape) < self.missing] = np.nan
         return values.astype(numpy_dtype(dtype))
 
     def _sample_choices(self, dtype: str, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[Any]:

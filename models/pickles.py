@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxtool.errors import OnnxtoolError, SourceError, UntrustedError, require
-from onnxtool.models.admission import Admitted, admit, set_dtype_state
+from onnxtool.models.admission import PARTIAL, Admitted, admit, set_dtype_state
 
 EXPANDED_LIMIT = 8 * 2**30
 """Most bytes that a compressed file may expand to."""
@@ -267,6 +267,8 @@ class Rehearsal(Reader):
             self._violate("sets attributes of what it has not made")
         elif instance.origin in ARRAY_MAKERS:
             check_array_state(state)
+        elif instance.origin == PARTIAL and not (isinstance(state[0], Admitted) and state[0].use == "name"):
+            self._violate("makes a partial of something that is no admitted function")
         self.stack.pop()
 
     def read_array(self, wrapper: ArrayWrapper) -> Any:

@@ -25,7 +25,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.compose import make_column_transformer
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.feature_selection import SelectKBest, f_classif
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -117,6 +117,15 @@ def test_loaded_pipeline_predicts_the_same(way: str, tmp_path: Path) -> None:
     WAYS[way](model, path)
     loaded: Any = load(path)
     np.testing.assert_array_equal(loaded.predict_proba(frame), model.predict_proba(frame))
+
+
+def test_histogram_gradient_boosting_with_categories_loads(tmp_path: Path) -> None:
+    """It keeps a functools.partial of a function that only checks."""
+    rows = np.c_[np.arange(60) % 4, ROWS]
+    model = HistGradientBoostingClassifier(max_iter=3, categorical_features=[0]).fit(rows, ROWS[:, 0] > 0.5)
+    joblib.dump(model, tmp_path / "model")
+    loaded: Any = load(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.predict_proba(rows), model.predict_proba(rows))
 
 
 def test_arrays_of_all_kinds_survive(tmp_path: Path) -> None:
@@ -312,6 +321,8 @@ def test_operations_that_reach_outside_are_refused(marker: Path, tmp_path: Path)
         b"ccopyreg\n_reconstructor\ncsklearn.base\nBaseEstimator\ncsklearn.base\nBaseEstimator\nN\x87R.",
         b"c_codecs\nencode\nX\x01\x00\x00\x00aX\x03\x00\x00\x00bz2\x86R.",
         b"cbuiltins\nbytearray\nJ\xff\xff\xff\x7f\x85R.",  # two gigabytes of nothing
+        b"cfunctools\npartial\ncnumpy\nexp\n\x85R(cbuiltins\nlist\n)}Ntbc_codecs\nencode\n(X\x01\x00\x00\x00aNtR.",
+        b"cfunctools\npartial\ncbuiltins\nset\n\x85R.",
         b"ccollections\ndefaultdict\ncsklearn.linear_model._logistic\nLogisticRegression\n\x85R.",
     ],
 )

@@ -1,0 +1,268 @@
+"""Converting XGBoost, LightGBM and CatBoost, alone and as steps of a scikit-learn pipeline.
+
+All three are registered with skl2onnx, which then converts them wherever they stand. The trees come from
+onnxmltools and from CatBoost's own exporter; what these leave undone is done here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import tempfile
+from collections.abc import Iterator
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from onnxtool.converters.framework import Conversion, ConvertOptions, Framework
+from onnxtool.converters.sklearn import BOOSTING, convert_registered
+from onnxtool.converters.sklearn.hist_gradient_boosting import float32_at_most
+from onnxtool.errors import ConversionError, require
+from onnxtool.models import boosting
+from onnxtool.models.artifact import first_line
+from onnxtool.models.signature import Tensors
+from onnxtool.models.source import LoadOptions, SourceModel
+
+
+class BoostingFramework(Framework):
+    """Models of XGBoost (.json, .ubj), LightGBM (.txt) and CatBoost (.cbm), and their live objects."""
+
+    name = "boosting"
+    extra = "boosting"
+    max_opset = 22
+    default_opset = 20
+
+    def recognises(self, source: str) -> bool:
+        """Whether it is a model file of one of the three libraries."""
+        path = Path(source)
+        return path.is_file() and boosting.recognised(path) is not None
+
+    def owns(self, model: object) -> bool:
+        """Whether it is a booster or a wrapper of one of the three libraries."""
+        names = {base.__name__ for base in type(model).__mro__}
+        known = {"Booster", "XGBModel", "LGBMModel", "CatBoost"}
+        return type(model).__module__.partition(".")[0] in BOOSTING and bool(names & known)
+
+    def load(self, source: str, options: LoadOptions) -> object:
+        """Open a model file; none of these formats can hold code."""
+        return boosting.load(Path(source))
+
+    def wrap(self, model: object, options: LoadOptions) -> SourceModel:
+        """See a boosted ensemble as a function from a matrix to named tensors."""
+        return boosting.BoostingModel(model, options)
+
+    def convert(self, source: SourceModel, example: Tensors, options: ConvertOptions) -> Conversion:
+        """Convert through the converters that `register_for_pipelines` registers."""
+        require("onnxmltools", self.extra)
+        return convert_registered(source, options.opset or self.default_opset)
+
+
+FRAMEWORK = BoostingFramework()
+
+ZIPMAP = {"zipmap": [True, False, "columns"], "nocl": [True, False], "output_class_labels": [False, True]}
+
+
+@cache
+def register_for_pipelines() -> None:
+    """Make the libraries that are installed known to skl2onnx."""
+    if find_spec("onnxmltools") is None:
+        return
+    shapes = require("skl2onnx.common.shape_calculator", "boosting")
+    classifier = shapes.calculate_linear_classifier_output_shapes
+    regressor = shapes.calculate_linear_regressor_output_shapes
+    update = require("skl2onnx", "boosting").update_registered_converter
+    if find_spec("xgboost"):
+        xgboost = require("xgboost", "boosting")
+        for kind in (xgboost.XGBClassifier, xgboost.XGBRFClassifier):
+            update(kind, f"XGBoost{kind.__name__}", classifier, _convert_xgboost, options=ZIPMAP)
+        for kind in (xgboost.XGBRegressor, xgboost.XGBRFRegressor, xgboost.XGBRanker):
+            update(kind, f"XGBoost{kind.__name__}", regressor, _convert_xgboost)
+    if find_spec("lightgbm"):
+        lightgbm = require("lightgbm", "boosting")
+        for kind in (lightgbm.LGBMClassifier, boosting.LightGBMBoosterClassifier):
+            update(
+                kind, f"LightGBM{kind.__name__}", classifier, _convert_lightgbm,
+                parser=_parse_classifier, options=ZIPMAP,
+            )  # fmt: skip
+        for kind in (lightgbm.LGBMRegressor, lightgbm.LGBMRanker, boosting.LightGBMBooster):
+            update(kind, f"LightGBM{kind.__name__}", regressor, _convert_lightgbm, options={"split": None})
+    if find_spec("catboost"):
+        catboost = require("catboost", "boosting")
+        update(
+            catboost.CatBoostClassifier, "CatBoostClassifier", classifier, _convert_catboost,
+            parser=_parse_classifier, options=ZIPMAP,
+        )  # fmt: skip
+        for kind in (catboost.CatBoostRegressor, catboost.CatBoostRanker):
+            update(kind, f"CatBoost{kind.__name__}", regressor, _convert_catboost)
+
+
+def _parse_classifier(scope: Any, model: Any, inputs: Any, custom_parsers: Any = None) -> Any:
+    """Declare a label and probabilities; skl2onnx does so by itself for scikit-learn's own classifiers only."""
+    types = require("skl2onnx.common.data_types", "boosting")
+    aliases = require("skl2onnx", "boosting").get_model_alias
+    operator = scope.declare_local_operator(aliases(type(model)), model)
+    operator.inputs = inputs
+    operator.outputs.append(scope.declare_local_variable("label", types.Int64TensorType()))
+    operator.outputs.append(scope.declare_local_variable("probabilities", types.FloatTensorType()))
+    return operator.outputs
+
+
+def _convert_xgboost(scope: Any, operator: Any, container: Any) -> None:
+    upstream = require("onnxmltools.convert.xgboost.operator_converters.XGBoost", "boosting")
+    learner = json.loads(operator.raw_operator.get_booster().save_config())["learner"]
+    kind = learner["gradient_booster"]["name"]
+    if kind != "gbtree":
+        raise ConversionError(f"XGBoost's booster {kind!r} has no conversion to ONNX, only 'gbtree' has.")
+    if int(learner["learner_model_param"]["num_target"]) > 1:
+        raise ConversionError("XGBoost with several targets has no conversion to ONNX. Fit one model a target.")
+    with _without_feature_names(operator.raw_operator.get_booster()):
+        upstream.convert_xgboost(scope, operator, container)
+
+
+@contextlib.contextmanager
+def _without_feature_names(booster: Any) -> Iterator[None]:
+    """onnxmltools takes a feature's number from its name, and fails on the names of a data frame."""
+    names = booster.feature_names
+    booster.feature_names = None
+    try:
+        yield
+    finally:
+        booster.feature_names = names
+
+
+def _convert_lightgbm(scope: Any, operator: Any, container: Any) -> None:
+    upstream = require("onnxmltools.convert.lightgbm.operator_converters.LightGbm", "boosting")
+    with _prepared(operator.raw_operator):
+        upstream.convert_lightgbm(scope, operator, container)
+
+
+@contextlib.contextmanager
+def _prepared(model: Any) -> Iterator[None]:
+    """Let a LightGBM model hold a booster whose trees upstream converts exactly."""
+    lightgbm = require("lightgbm", "boosting")
+    place = "booster_" if isinstance(model, boosting.LightGBMBooster) else "_Booster"
+    before = {name: getattr(model, name) for name in (place, "boosting_type")}
+    setattr(model, place, lightgbm.Booster(model_str=prepared_text(before[place].model_to_string())))
+    model.boosting_type = "gbdt"  # averages are gone; upstream would divide by a hundred
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(model, name, value)
+
+
+def prepared_text(text: str) -> str:
+    """Rewrite a LightGBM model so that a literal reading of its trees agrees with LightGBM on float32 rows.
+
+    * LightGBM compares x <= t for a double t. Rounded to the nearest float32, t may rise to a value that a row
+      has; rounded down, it separates the same float32 values as before.
+    * A number next to zero counts as zero, so a threshold next to zero moves beyond all of them.
+    * Trained without missing values, it takes NaN for 0; the default direction becomes that of 0.
+    * A random forest averages: its leaves are divided by the number of trees.
+
+    Raises:
+        ConversionError: zeros count as missing, which ONNX's trees cannot say.
+    """
+    rounds = 1
+    if "\naverage_output\n" in text:
+        each = int(re.findall(r"^num_tree_per_iteration=(\d+)$", text, re.MULTILINE)[0])
+        rounds = len(re.findall(r"^Tree=\d+$", text, re.MULTILINE)) // each
+    lines = []
+    thresholds: list[float] = []
+    for line in text.splitlines():
+        name, _, value = line.partition("=")
+        if name == "threshold":
+            thresholds = [_threshold(float(number)) for number in value.split()]
+            lines.append(f"threshold={' '.join(map(repr, thresholds))}")
+        elif name == "decision_type":
+            kinds = zip(map(int, value.split()), thresholds, strict=True)
+            lines.append(f"decision_type={' '.join(str(_decision(kind, mark)) for kind, mark in kinds)}")
+        elif name == "leaf_value" and rounds > 1:
+            lines.append(f"leaf_value={' '.join(repr(float(number) / rounds) for number in value.split())}")
+        elif name not in ("tree_sizes", "average_output"):  # sizes in bytes, which have changed, may be left out
+            lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+ZERO = float(np.float32(1e-35))
+"""LightGBM's kZeroThreshold: it reads a number that is no further from zero as zero."""
+
+
+def _threshold(value: float) -> float:
+    if abs(value) > ZERO:
+        return float32_at_most(value)
+    return ZERO if value >= 0 else float(np.nextafter(np.float32(-ZERO), np.float32(-np.inf)))
+
+
+CATEGORICAL, DEFAULT_LEFT, ZERO_IS_MISSING = 1, 2, 4
+"""Bits of LightGBM's decision_type; the third and fourth say what is missing: nothing, zero or NaN."""
+
+
+def _decision(kind: int, threshold: float) -> int:
+    if kind & ZERO_IS_MISSING:
+        raise ConversionError(
+            "LightGBM with zero_as_missing has no conversion to ONNX. Mark what is missing by NaN."
+        )
+    if kind & CATEGORICAL or kind >> 2:
+        return kind
+    return kind | DEFAULT_LEFT if threshold >= 0 else kind & ~DEFAULT_LEFT
+
+
+def _convert_catboost(scope: Any, operator: Any, container: Any) -> None:
+    model = operator.raw_operator
+    if model.get_cat_feature_indices():
+        raise ConversionError(
+            f"{type(model).__name__} has categorical features, which CatBoost's exporter to ONNX does not know. "
+            "Encode them as numbers before, with OneHotEncoder or OrdinalEncoder."
+        )
+    trees = next(node for node in _exported(model).graph.node if node.op_type.startswith("TreeEnsemble"))
+    if len(operator.outputs) == 1 and trees.op_type != "TreeEnsembleRegressor":
+        raise ConversionError("CatBoost with several targets has no conversion to ONNX. Fit one model a target.")
+    attrs = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in trees.attribute}
+    outputs = [value.full_name for value in operator.outputs]
+    exponent = str(model.get_all_params().get("loss_function")).startswith(EXPONENTIAL)
+    last = scope.get_unique_variable_name("raw") if exponent else outputs[-1]
+    container.add_node(
+        trees.op_type,
+        [operator.inputs[0].full_name],
+        [*outputs[:-1], last],
+        op_domain="ai.onnx.ml",
+        op_version=1,
+        name=scope.get_unique_operator_name(trees.op_type),
+        **attrs,
+    )
+    if exponent:
+        container.add_node("Exp", [last], outputs[-1:], name=scope.get_unique_operator_name("Exp"))
+
+
+EXPONENTIAL = ("Poisson", "Tweedie")
+"""Losses whose regressors predict the exponential of what the trees sum up to."""
+
+
+def _exported(model: Any) -> onnx.ModelProto:
+    """What CatBoost's own exporter writes."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model"
+        if getattr(model, "classes_", np.empty(0)).dtype == bool:
+            model = _with_integer_labels(model, path)
+        try:
+            model.save_model(str(path), format="onnx")
+        except require("catboost", "boosting").CatBoostError as error:
+            raise ConversionError(
+                f"CatBoost's exporter to ONNX refuses the {type(model).__name__}: {first_line(error)}"
+            ) from error
+        return onnx.load(path)
+
+
+def _with_integer_labels(model: Any, path: Path) -> Any:
+    """The exporter knows labels that are whole numbers or text; truth values become 0 and 1."""
+    model.save_model(str(path), format="json")
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["model_info"]["class_params"] |= {"class_label_type": "Integer", "class_names": [0, 1]}
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return type(model)().load_model(str(path), format="json")

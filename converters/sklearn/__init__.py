@@ -1,0 +1,243 @@
+"""Converting scikit-learn estimators and pipelines, through skl2onnx.
+
+Own converters, one file a family, stand beside this module; `register` makes them known to skl2onnx.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import warnings
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from onnxtool.converters.framework import Conversion, ConvertOptions, Framework
+from onnxtool.converters.sklearn.outputs import shape_outputs
+from onnxtool.errors import ConversionError, require
+from onnxtool.models import pickles
+from onnxtool.models.artifact import first_line
+from onnxtool.models.lineage import steps
+from onnxtool.models.signature import Tensors, TensorSpec
+from onnxtool.models.source import LoadOptions, SourceModel
+
+ML_OPSET = 3
+"""Of ai.onnx.ml: the first with tree ensembles in double precision; every supported ONNX Runtime has it."""
+
+BOOSTING = frozenset({"xgboost", "lightgbm", "catboost"})
+
+
+class SklearnFramework(Framework):
+    """Estimators, pipelines and searches of scikit-learn, from live objects, pickles and skops files."""
+
+    name = "sklearn"
+    extra = "sklearn"
+    max_opset = 22  # the highest that skl2onnx 1.20 is tested with
+    default_opset = 20
+
+    def recognises(self, source: str) -> bool:
+        """Whether it is a pickle or a skops file."""
+        path = Path(source)
+        return path.is_file() and (pickles.is_skops(path) or pickles.is_pickle(path))
+
+    def owns(self, model: object) -> bool:
+        """Whether it is an estimator, the boosting libraries' own apart."""
+        bases = {f"{base.__module__}.{base.__qualname__}" for base in type(model).__mro__}
+        return "sklearn.base.BaseEstimator" in bases and type(model).__module__.partition(".")[0] not in BOOSTING
+
+    def load(self, source: str, options: LoadOptions) -> object:
+        """Open a pickle or skops file through the gate of `models.pickles`."""
+        require("sklearn", self.extra)
+        path = Path(source)
+        load = pickles.load_skops if pickles.is_skops(path) else pickles.load
+        return load(path, options.trust)
+
+    def wrap(self, model: object, options: LoadOptions) -> SourceModel:
+        """See an estimator as a function of named tensors."""
+        from onnxtool.models.sklearn import SklearnModel
+
+        return SklearnModel(model, options)
+
+    def convert(self, source: SourceModel, example: Tensors, options: ConvertOptions) -> Conversion:
+        """Convert with skl2onnx: no ZipMap, outputs under the source's names."""
+        require("skl2onnx", self.extra)
+        return convert_registered(source, options.opset or self.default_opset)
+
+
+def convert_registered(source: Any, opset: int) -> Conversion:
+    """Convert a source whose estimators are all known to skl2onnx.
+
+    Args:
+        source: A `SklearnModel` or `BoostingModel`.
+        opset: Version of the default operator set.
+
+    Raises:
+        ConversionError: an estimator has no converter, or its converter fails.
+    """
+    import skl2onnx
+
+    register()
+    options, choices = _options(source.model)
+    with quiet(), missing_text_as_empty(source), explained(source.model):
+        model: onnx.ModelProto = skl2onnx.convert_sklearn(
+            source.model,
+            name=type(source.model).__name__,
+            initial_types=[(spec.name, _type(spec)) for spec in source.inputs],
+            target_opset={"": opset, "ai.onnx.ml": ML_OPSET},
+            options=options,
+        )
+    shape_outputs(model, source)
+    return Conversion(model, choices)
+
+
+FRAMEWORK = SklearnFramework()
+
+
+@cache
+def register() -> None:
+    """Make own converters, and those of the boosting libraries installed, known to skl2onnx."""
+    from onnxtool.converters.boosting import register_for_pipelines
+    from onnxtool.converters.sklearn import hist_gradient_boosting
+
+    hist_gradient_boosting.register()
+    register_for_pipelines()
+
+
+def _type(spec: TensorSpec) -> Any:
+    types = require("skl2onnx.common.data_types", "sklearn")
+    kinds = {
+        "float32": types.FloatTensorType,
+        "float64": types.DoubleTensorType,
+        "int64": types.Int64TensorType,
+        "int32": types.Int32TensorType,
+        "bool": types.BooleanTensorType,
+        "string": types.StringTensorType,
+    }
+    if spec.dtype not in kinds:
+        raise ConversionError(f"scikit-learn models take {', '.join(kinds)} in ONNX, not {spec.dtype} ({spec}).")
+    return kinds[spec.dtype]([None, *spec.shape[1:]])
+
+
+def _options(model: Any) -> tuple[dict[int, dict[str, Any]], list[str]]:
+    """Options an estimator by its id, and what to say of them in the report."""
+    final = _final(model)
+    options: dict[int, dict[str, Any]] = {
+        id(target): {"zipmap": False} for target in (final, model) if _has_zipmap(target, final)
+    }
+    scalers = {
+        id(step): (step, EXACT_DIVISION[type(step).__name__])
+        for step, _ in steps(model, ())
+        if type(step).__name__ in EXACT_DIVISION and _allowed(step)
+    }
+    options |= {key: {"div": how} for key, (_, how) in scalers.items()}
+    kinds = " and ".join(sorted({type(step).__name__ for step, _ in scalers.values()}))
+    choices = [f"{kinds}: a division, as in scikit-learn, not a product with the inverse."] if kinds else []
+    return options, choices
+
+
+EXACT_DIVISION = {"StandardScaler": "div", "RobustScaler": "div_cast", "MaxAbsScaler": "div_cast"}
+"""How each scaler divides: in the rows' own precision, or in double precision and back."""
+
+
+def _final(model: Any) -> Any:
+    """The estimator whose outputs are the model's."""
+    while True:
+        if hasattr(model, "steps"):
+            model = model.steps[-1][1]
+        elif hasattr(model, "best_estimator_"):
+            model = model.best_estimator_
+        else:
+            return model
+
+
+def _has_zipmap(target: Any, final: Any) -> bool:
+    """Whether an estimator takes the option; a search hands it on to the best estimator."""
+    return "zipmap" in _allowed(target) or (hasattr(target, "best_estimator_") and "zipmap" in _allowed(final))
+
+
+def _allowed(model: Any) -> dict[str, Any]:
+    """The options that skl2onnx's converter for an estimator takes."""
+    registration = require("skl2onnx.common._registration", "sklearn")
+    aliases = require("skl2onnx._supported_operators", "sklearn").sklearn_operator_name_map
+    try:
+        allowed = registration.get_converter(aliases[type(model)]).get_allowed_options()
+    except (KeyError, ValueError):
+        return {}
+    return allowed if isinstance(allowed, dict) else {}
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep a converter's prints and warnings from the user, who can do nothing about them."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextlib.contextmanager
+def missing_text_as_empty(source: Any) -> Iterator[None]:
+    """Let the steps say "" for missing text while they are converted, as the source's inputs do."""
+    with contextlib.ExitStack() as undo:
+        if any(column.missing_text is not False for column in source.columns):
+            for step, _ in steps(source.model, ()):
+                for name, value in _with_empty_text(step).items():
+                    undo.callback(setattr, step, name, getattr(step, name))
+                    setattr(step, name, value)
+        yield
+
+
+def _with_empty_text(step: Any) -> dict[str, Any]:
+    kind = type(step).__name__
+    if kind == "SimpleImputer" and any(isinstance(value, str) for value in step.statistics_):
+        return {"missing_values": ""}
+    if kind == "OneHotEncoder":
+        return {"categories_": [_without_missing(categories) for categories in step.categories_]}
+    return {}
+
+
+def _without_missing(categories: Any) -> Any:
+    if categories.dtype != object or not any(isinstance(value, str) for value in categories):
+        return categories
+    replaced = categories.copy()
+    for place, value in enumerate(categories):
+        if not isinstance(value, str):
+            replaced[place] = ""
+    return replaced
+
+
+@contextlib.contextmanager
+def explained(model: Any) -> Iterator[None]:
+    """Turn what a converter raises into one sentence that names the step and a remedy."""
+    try:
+        yield
+    except ConversionError:
+        raise
+    except Exception as error:  # converters raise every kind of exception, RuntimeError and TypeError mostly
+        raise ConversionError(_explanation(model, error)) from error
+
+
+def _explanation(model: Any, error: Exception) -> str:
+    text = str(error)
+    missing = re.search(r"Unable to find a (?:shape calculator|converter) for type '<class '([\w.]+)'>'", text)
+    if missing:
+        kind = missing[1].rsplit(".", 1)[-1]
+        return (
+            f"{kind} has no conversion to ONNX{_place(model, kind)}: neither skl2onnx nor onnxtool has one. "
+            "Use another estimator for this step, or register one with skl2onnx.update_registered_converter."
+        )
+    node = re.search(r"Unable to create node '(\w+)'", text)
+    if node:
+        return (
+            f"{type(model).__name__} cannot be converted: skl2onnx fails to write its {node[1]} node. "
+            "Another version of skl2onnx or scikit-learn may help."
+        )
+    return f"{type(model).__name__} cannot be converted: {first_line(error)}"
+
+
+def _place(model: Any, kind: str) -> str:
+    names = [name for name, step in getattr(model, "steps", ()) if type(step).__name__ == kind]
+    return f" (step {names[0]!r})" if names else ""

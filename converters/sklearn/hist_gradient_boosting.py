@@ -1,0 +1,306 @@
+"""Histogram gradient boosting, which skl2onnx 1.20 cannot convert with scikit-learn 1.9 ("Unable to create node").
+
+A row takes the same branch in ONNX as in scikit-learn, which compares in double precision:
+
+* x <= t for a double t: over float32 rows that is x <= the greatest float32 not above t, exactly; over float64
+  rows the threshold stays double.
+* A missing value goes the way that the node says.
+* Membership in a set of categories becomes a chain of equalities that share their target. ONNX Runtime takes a
+  node with several parents, and folds such chains into one test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import TensorProto
+
+from onnxtool.errors import ConversionError, require
+from onnxtool.models.lineage import is_missing
+
+
+def register() -> None:
+    """Replace skl2onnx's converters for this family."""
+    skl2onnx = require("skl2onnx", "sklearn")
+    ensemble = require("sklearn.ensemble", "sklearn")
+    skl2onnx.update_registered_converter(
+        ensemble.HistGradientBoostingClassifier,
+        "SklearnHistGradientBoostingClassifier",
+        _classifier_shapes,
+        _convert_classifier,
+        options={
+            "zipmap": [True, False, "columns"],
+            "raw_scores": [True, False],
+            "output_class_labels": [False, True],
+            "nocl": [True, False],
+        },
+    )
+    skl2onnx.update_registered_converter(
+        ensemble.HistGradientBoostingRegressor,
+        "SklearnHistGradientBoostingRegressor",
+        _regressor_shapes,
+        _convert_regressor,
+    )
+
+
+# -- The trees ------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Trees:
+    """Attributes of a TreeEnsembleRegressor, a list an attribute.
+
+    Attributes:
+        double: Whether rows are compared in double precision.
+    """
+
+    double: bool
+    nodes: dict[str, list[Any]] = field(default_factory=dict)
+    leaves: dict[str, list[Any]] = field(default_factory=dict)
+
+    def add(self, predictor: Any, tree: int, target: int) -> None:
+        """Add one tree of a fitted model; its leaves add to `target`."""
+        spare = len(predictor.nodes)  # ids above the tree's own, for the links of chains
+        for place, node in enumerate(predictor.nodes):
+            if node["is_leaf"]:
+                self._node(tree, place, "LEAF")
+                self._leaf(tree, place, target, float(node["value"]))
+            elif node["is_categorical"]:
+                spare = self._chain(predictor, node, tree, place, spare)
+            else:
+                threshold = float(node["num_threshold"])
+                value = threshold if self.double else float32_at_most(threshold)
+                self._node(tree, place, "BRANCH_LEQ", values=value, **_branch(node))
+
+    def _chain(self, predictor: Any, node: Any, tree: int, place: int, spare: int) -> int:
+        """Write `x in set` as equalities, one a category; the encoder leaves no value outside the known ones."""
+        members = _members(predictor.raw_left_cat_bitsets[int(node["bitset_idx"])])
+        links = [place, *range(spare, spare + len(members) - 1)]
+        branch = _branch(node)
+        for link, following, member in zip(links, [*links[1:], branch["falsenodeids"]], members, strict=True):
+            self._node(tree, link, "BRANCH_EQ", values=float(member), **{**branch, "falsenodeids": following})
+        return spare + len(members) - 1
+
+    def _node(self, tree: int, place: int, mode: str, **branch: float) -> None:
+        row = {"treeids": tree, "nodeids": place, "modes": mode, **dict.fromkeys(BRANCH, 0), **branch}
+        for name, entry in row.items():
+            self.nodes.setdefault(name, []).append(entry)
+
+    def _leaf(self, tree: int, place: int, target: int, weight: float) -> None:
+        for name, entry in {"treeids": tree, "nodeids": place, "ids": target, "weights": weight}.items():
+            self.leaves.setdefault(name, []).append(entry)
+
+    def attributes(self, baseline: Sequence[float]) -> dict[str, Any]:
+        """The attributes in the form that the operator takes for its precision."""
+        floats: dict[str, Any] = {
+            "nodes_values": self.nodes.pop("values"),
+            "target_weights": self.leaves.pop("weights"),
+            "base_values": list(baseline),
+        }
+        if self.double:
+            onnx_helper = require("onnx.helper", "sklearn")
+            floats = {
+                f"{name}_as_tensor": onnx_helper.make_tensor(name, TensorProto.DOUBLE, [len(values)], values)
+                for name, values in floats.items()
+            }
+        return {
+            **floats,
+            **{f"nodes_{name}": values for name, values in self.nodes.items()},
+            **{f"target_{name}": values for name, values in self.leaves.items()},
+            "n_targets": len(baseline),
+        }
+
+
+BRANCH = ("featureids", "values", "truenodeids", "falsenodeids", "missing_value_tracks_true")
+
+
+def _branch(node: Any) -> dict[str, int]:
+    return {
+        "featureids": int(node["feature_idx"]),
+        "truenodeids": int(node["left"]),
+        "falsenodeids": int(node["right"]),
+        "missing_value_tracks_true": int(node["missing_go_to_left"]),
+    }
+
+
+def float32_at_most(value: float) -> float:
+    """The greatest float32 that is not above a double: x <= one exactly where x <= the other, for a float32 x."""
+    with np.errstate(over="ignore"):
+        nearest = np.float32(value)
+    # As floats of Python: NumPy would round the double before comparing it.
+    return float(np.nextafter(nearest, np.float32(-np.inf)) if float(nearest) > value else nearest)
+
+
+def _members(bits: NDArray[np.uint32]) -> list[int]:
+    return [32 * word + bit for word, value in enumerate(bits) for bit in range(32) if int(value) >> bit & 1]
+
+
+# -- The graph ------------------------------------------------------------------------------------------------
+
+
+class Graph:
+    """Writes nodes into skl2onnx's container, with fresh names."""
+
+    def __init__(self, scope: Any, container: Any) -> None:
+        self.scope = scope
+        self.container = container
+
+    def node(
+        self, kind: str, inputs: str | Sequence[str], output: str = "", domain: str = "", **attrs: Any
+    ) -> str:
+        """Add a node with one output, and return the output's name."""
+        name = output or self.scope.get_unique_variable_name(kind.lower())
+        versions = {"op_domain": domain, "op_version": 3 if domain else None}
+        self.container.add_node(
+            kind,
+            inputs,
+            name,
+            name=self.scope.get_unique_operator_name(kind),
+            **{key: value for key, value in versions.items() if value},
+            **attrs,
+        )
+        return name
+
+    def constant(self, kind: int, values: Sequence[Any]) -> str:
+        """Add a one-dimensional constant, and return its name."""
+        name: str = self.scope.get_unique_variable_name("constant")
+        self.container.add_initializer(name, kind, [len(values)], list(values))
+        return name
+
+
+ML = "ai.onnx.ml"
+
+
+def _raw(scope: Any, operator: Any, container: Any) -> tuple[Graph, str, int]:
+    """The sum of all trees: the name of a tensor [batch, targets], and its element type."""
+    model = operator.raw_operator
+    types = require("skl2onnx.common.data_types", "sklearn")
+    double = any(isinstance(value.type, types.DoubleTensorType) for value in operator.inputs)
+    element = TensorProto.DOUBLE if double else TensorProto.FLOAT
+    graph = Graph(scope, container)
+    trees = Trees(double)
+    targets = model.n_trees_per_iteration_
+    for iteration, group in enumerate(model._predictors):
+        for target, predictor in enumerate(group):
+            trees.add(predictor, iteration * targets + target, target)
+    rows = _encoded(graph, operator, model, element)
+    raw = graph.node(
+        "TreeEnsembleRegressor", rows, domain=ML, **trees.attributes(np.ravel(model._baseline_prediction).tolist())
+    )
+    # The operator gives float32 whatever it takes.
+    return graph, graph.node("Cast", raw, to=element) if double else raw, element
+
+
+def _encoded(graph: Graph, operator: Any, model: Any, element: int) -> str:
+    """The matrix that the trees read: categories, encoded, before the numbers, as at training."""
+    encoder = model._preprocessor
+    if encoder is None:
+        wide = [graph.node("Cast", value.full_name, to=element) for value in operator.inputs]
+        return wide[0] if len(wide) == 1 else graph.node("Concat", wide, axis=1)
+    columns = _columns(graph, operator, model)
+    places = encoder._transformer_to_input_indices
+    ordinal = encoder.named_transformers_["encoder"]
+    encoded = [
+        graph.node("Cast", _category(graph, columns[place], known), to=element)
+        for place, known in zip(places["encoder"], ordinal.categories_, strict=True)
+    ]
+    numbers = [graph.node("Cast", columns[place][0], to=element) for place in places["numerical"]]
+    return graph.node("Concat", [*encoded, *numbers], axis=1)
+
+
+def _columns(graph: Graph, operator: Any, model: Any) -> list[tuple[str, Any]]:
+    """Every raw column as a tensor [batch, 1], with its skl2onnx type."""
+    if len(operator.inputs) == model.n_features_in_:
+        return [(value.full_name, value.type) for value in operator.inputs]
+    if len(operator.inputs) > 1:
+        raise ConversionError(
+            f"{type(model).__name__} with categories takes one matrix, or one input for each of its "
+            f"{model.n_features_in_} columns, not {len(operator.inputs)} inputs."
+        )
+    matrix = operator.inputs[0]
+    return [
+        (
+            graph.node("Gather", [matrix.full_name, graph.constant(TensorProto.INT64, [place])], axis=1),
+            matrix.type,
+        )
+        for place in range(model.n_features_in_)
+    ]
+
+
+def _category(graph: Graph, column: tuple[str, Any], known: NDArray[Any]) -> str:
+    """A category's position among the known ones, NaN for a missing or unknown one."""
+    types = require("skl2onnx.common.data_types", "sklearn")
+    name, kind = column
+    places = [place for place, value in enumerate(known.tolist()) if not is_missing(value)]
+    keys = [known[place] for place in places]
+    attrs: dict[str, Any] = {"values_floats": [float(place) for place in places], "default_float": np.nan}
+    if isinstance(kind, types.StringTensorType):
+        attrs["keys_strings"] = [str(key) for key in keys]
+    elif isinstance(kind, types.Int64TensorType):
+        attrs["keys_int64s"] = [int(key) for key in keys]
+    else:
+        attrs["keys_floats"] = [float(key) for key in keys]
+        name = graph.node("Cast", name, to=TensorProto.FLOAT)
+    return graph.node("LabelEncoder", name, domain=ML, **attrs)
+
+
+def _convert_regressor(scope: Any, operator: Any, container: Any) -> None:
+    graph, raw, _ = _raw(scope, operator, container)
+    link = type(operator.raw_operator._loss.link).__name__
+    kinds = {"IdentityLink": "Identity", "LogLink": "Exp"}
+    if link not in kinds:
+        raise ConversionError(f"HistGradientBoostingRegressor with the link {link} has no conversion to ONNX.")
+    graph.node(kinds[link], raw, operator.outputs[0].full_name)
+
+
+def _convert_classifier(scope: Any, operator: Any, container: Any) -> None:
+    model = operator.raw_operator
+    graph, raw, element = _raw(scope, operator, container)
+    binary = model.n_trees_per_iteration_ == 1
+    if binary:
+        zero = graph.constant(element, [0.0])
+        place = graph.node("Cast", graph.node("Greater", [raw, zero]), to=TensorProto.INT64)
+        negated = graph.node("Neg", raw)
+        both = [negated, raw]
+    else:
+        place = graph.node("ArgMax", raw, axis=1, keepdims=1)
+    classes = model.classes_
+    if classes.dtype.kind in "OUS":
+        labels = graph.constant(TensorProto.STRING, [str(label) for label in classes])
+    else:
+        labels = graph.constant(TensorProto.INT64, [int(label) for label in classes])
+    flat = graph.node("Reshape", [place, graph.constant(TensorProto.INT64, [-1])])
+    graph.node("Gather", [labels, flat], operator.outputs[0].full_name, axis=0)
+    target = operator.outputs[1].full_name
+    if container.get_options(model, {"raw_scores": False})["raw_scores"]:
+        if binary:
+            graph.node("Concat", both, target, axis=1)
+        else:
+            graph.node("Identity", raw, target)
+    elif binary:
+        graph.node("Concat", [graph.node("Sigmoid", side) for side in both], target, axis=1)
+    else:
+        graph.node("Softmax", raw, target, axis=1)
+
+
+def _classifier_shapes(operator: Any) -> None:
+    types = require("skl2onnx.common.data_types", "sklearn")
+    model = operator.raw_operator
+    rows = operator.inputs[0].get_first_dimension()
+    label = types.StringTensorType if model.classes_.dtype.kind in "OUS" else types.Int64TensorType
+    operator.outputs[0].set_type(label([rows]))
+    operator.outputs[1].set_type(_number(operator)([rows, len(model.classes_)]))
+
+
+def _regressor_shapes(operator: Any) -> None:
+    operator.outputs[0].set_type(_number(operator)([operator.inputs[0].get_first_dimension(), 1]))
+
+
+def _number(operator: Any) -> Any:
+    types = require("skl2onnx.common.data_types", "sklearn")
+    double = any(isinstance(value.type, types.DoubleTensorType) for value in operator.inputs)
+    return types.DoubleTensorType if double else types.FloatTensorType

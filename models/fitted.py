@@ -1,0 +1,215 @@
+"""What a fitted scikit-learn model knows of its raw columns: their dtypes, categories, ranges, thresholds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxtool.models.domain import Domain
+from onnxtool.models.lineage import Feature, Features, is_missing, steps, transformed
+
+MOST_LANDMARKS = 2000
+"""Thresholds kept for a column: a large forest has more than made-up rows could visit."""
+
+
+@dataclass
+class Column:
+    """One raw column.
+
+    Attributes:
+        categories: Values that an encoder knows, missing ones left out.
+        takes_unknown: Whether a category never seen is allowed.
+        missing: Whether a missing value is allowed.
+        missing_text: What stands for missing text in the model (NaN or None), False if nothing does.
+        ranges: Mean and standard deviation as steps tell them, the most telling last.
+        thresholds: Values at which trees split.
+    """
+
+    categories: tuple[Any, ...] = ()
+    takes_unknown: bool = True
+    missing: bool = False
+    missing_text: float | Literal[False] | None = False
+    fill: Any = None
+    ranges: list[tuple[int, float, float]] = field(default_factory=list)
+    thresholds: list[NDArray[np.float64]] = field(default_factory=list)
+
+    @property
+    def dtype(self) -> str:
+        """The dtype that the categories or the imputer imply, empty when nothing does."""
+        known = (*self.categories, *(() if self.fill is None else (self.fill,)))
+        if not known:
+            return ""
+        if any(isinstance(value, str) for value in known):
+            return "string"
+        if all(isinstance(value, bool | np.bool_) for value in known):
+            return "bool"
+        if self.categories and all(isinstance(value, int | np.integer) for value in self.categories):
+            return "int64"
+        return "float32"
+
+    def domain(self) -> Domain:
+        """The values to try: what is known, what is not, and what lies at the thresholds."""
+        if self.categories:
+            return Domain(choices=self._choices())
+        landmarks = np.unique(np.concatenate(self.thresholds)) if self.thresholds else np.empty(0)
+        if len(landmarks) > MOST_LANDMARKS:
+            landmarks = landmarks[np.linspace(0, len(landmarks) - 1, MOST_LANDMARKS).astype(int)]
+        center, spread = 0.0, 1.0
+        if self.ranges:
+            _, center, spread = max(self.ranges)
+        elif len(landmarks):
+            center, spread = float(landmarks.mean()), float(landmarks.std())
+        if isinstance(self.fill, str):
+            return Domain(choices=(self.fill, "other", ""))
+        return Domain(
+            center=center,
+            spread=spread if np.isfinite(spread) and spread > 0 else max(abs(center) * 0.1, 1.0),
+            landmarks=(landmarks,) if len(landmarks) else (),
+            missing=0.05 if self.missing else 0.0,
+        )
+
+    def _choices(self) -> tuple[Any, ...]:
+        choices = list(self.categories)
+        if isinstance(choices[0], str):
+            return (*choices, *(["never seen"] if self.takes_unknown else []), *([""] if self.missing else []))
+        if not isinstance(choices[0], bool | np.bool_):
+            choices += [max(choices) + 1] if self.takes_unknown else []
+            choices += [np.nan] if self.missing and self.dtype == "float32" else []
+        return tuple(choices)
+
+
+def columns_of(model: Any, count: int) -> tuple[Column, ...]:
+    """Gather what every fitted step says of the raw columns.
+
+    Args:
+        model: A fitted estimator.
+        count: Number of raw columns.
+    """
+    columns = tuple(Column() for _ in range(count))
+    for step, features in steps(model, tuple(Feature(place) for place in range(count))):
+        for witness in (_encoder, _imputer, _ranges, _trees, _takes_nan):
+            witness(step, features, columns)
+    return columns
+
+
+def _encoder(step: Any, features: Features, columns: tuple[Column, ...]) -> None:
+    categories = getattr(step, "categories_", None)
+    if not isinstance(categories, list) or len(categories) != len(features):
+        return
+    for feature, known in zip(features, categories, strict=True):
+        if feature is None or not feature.unchanged:
+            continue
+        column = columns[feature.column]
+        present = [value for value in known.tolist() if not is_missing(value)]
+        absent = [value for value in known.tolist() if is_missing(value)]
+        column.categories = tuple(dict.fromkeys((*column.categories, *present)))
+        column.takes_unknown &= getattr(step, "handle_unknown", "ignore") != "error"
+        if absent:
+            column.missing = True
+            column.missing_text = absent[0]
+
+
+def _imputer(step: Any, features: Features, columns: tuple[Column, ...]) -> None:
+    statistics = getattr(step, "statistics_", None)
+    if statistics is None or len(statistics) != len(features):
+        return
+    for feature, value in zip(features, statistics, strict=True):
+        if feature is None or not feature.unchanged:
+            continue
+        column = columns[feature.column]
+        missing = getattr(step, "missing_values", np.nan)
+        if is_missing(missing):
+            column.missing = True
+            column.missing_text = None if missing is None else np.nan
+        if isinstance(value, str):
+            column.fill = value
+        elif not is_missing(value):
+            column.ranges.append((0, float(value), abs(float(value)) / 2))
+
+
+# Attributes that hold typical rows: training data, centres, quantiles.
+_ROWS = (
+    "quantiles_", "cluster_centers_", "centroids_", "support_vectors_", "means_", "theta_", "_fit_X", "X_train_",
+)  # fmt: skip
+
+
+def _ranges(step: Any, features: Features, columns: tuple[Column, ...]) -> None:
+    center, spread, weight = _typical(step, len(features))
+    if center is None or spread is None:
+        return
+    for feature, middle, width in zip(features, center, spread, strict=True):
+        if feature is not None and np.isfinite(middle):
+            columns[feature.column].ranges.append(
+                (weight, float(feature.raw(middle)), float(abs(width / feature.scale)))
+            )
+
+
+def _typical(step: Any, width: int) -> tuple[Any, Any, int]:
+    kind = type(step).__name__
+    ones = np.ones(width)
+    if kind in _SPREADS:
+        center, spread = _SPREADS[kind](step, ones)
+        return (center, spread, 3) if np.shape(center) == np.shape(spread) == (width,) else (None, None, 0)
+    for name in _ROWS:
+        rows = getattr(step, name, None)
+        if isinstance(rows, np.ndarray) and rows.ndim == 2 and rows.shape[1] == width and rows.dtype.kind == "f":
+            return rows.mean(axis=0), rows.std(axis=0), 2
+    mean = getattr(step, "mean_", None)
+    if isinstance(mean, np.ndarray) and mean.shape == (width,):
+        return mean, ones, 1
+    return None, None, 0
+
+
+_SPREADS: dict[str, Callable[[Any, Any], tuple[Any, Any]]] = {
+    "StandardScaler": lambda s, ones: (
+        s.mean_ if s.mean_ is not None else 0 * ones,
+        np.sqrt(s.var_) if s.var_ is not None else ones,
+    ),
+    "MinMaxScaler": lambda s, ones: ((s.data_min_ + s.data_max_) / 2, (s.data_max_ - s.data_min_) / 3),
+    "MaxAbsScaler": lambda s, ones: (0 * ones, s.max_abs_ / 2),
+    # 1.349 standard deviations lie between the quartiles of a normal distribution.
+    "RobustScaler": lambda s, ones: (
+        s.center_ if s.center_ is not None else 0 * ones,
+        s.scale_ / 1.349 if s.scale_ is not None else ones,
+    ),
+}
+
+
+def _trees(step: Any, features: Features, columns: tuple[Column, ...]) -> None:
+    features = transformed(getattr(step, "_preprocessor", None), features)
+    for places, thresholds in _splits(step):
+        for place in np.unique(places):
+            feature = features[place] if place < len(features) else None
+            if feature is not None:
+                columns[feature.column].thresholds.append(np.unique(feature.raw(thresholds[places == place])))
+
+
+def _splits(step: Any) -> list[tuple[NDArray[Any], NDArray[Any]]]:
+    tree: Any = getattr(step, "tree_", None)
+    if hasattr(tree, "children_left"):
+        inner = tree.children_left >= 0
+        return [(tree.feature[inner], tree.threshold[inner])]
+    predictors = getattr(step, "_predictors", ())
+    nodes = [predictor.nodes for group in predictors for predictor in group]
+    found = []
+    for array in nodes:
+        inner = array[(array["is_leaf"] == 0) & (array["is_categorical"] == 0)]
+        inner = inner[np.isfinite(inner["num_threshold"])]
+        found.append((inner["feature_idx"].astype(int), inner["num_threshold"]))
+    return found
+
+
+_BOOSTING = ("xgboost", "lightgbm", "catboost")
+
+
+def _takes_nan(step: Any, features: Features, columns: tuple[Column, ...]) -> None:
+    """Histogram gradient boosting and its like take missing values as they are."""
+    if not hasattr(step, "_bin_mapper") and type(step).__module__.partition(".")[0] not in _BOOSTING:
+        return
+    for feature in features:
+        if feature is not None:
+            columns[feature.column].missing = True

@@ -1,0 +1,264 @@
+"""scikit-learn's estimators and pipelines as functions from named tensors to named tensors."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxtool.errors import SourceError, UsageError, require
+from onnxtool.models.domain import Domain
+from onnxtool.models.fitted import Column, columns_of
+from onnxtool.models.lineage import steps
+from onnxtool.models.signature import BATCH, Role, Tensors, TensorSpec, dtype_name
+from onnxtool.models.source import LoadOptions, SourceModel
+
+Answer: TypeAlias = Callable[[Any], NDArray[Any]]
+
+MATRIX = "X"
+TEXT = "text"
+VECTORIZERS = {"CountVectorizer", "TfidfVectorizer", "HashingVectorizer"}
+CATEGORICAL = ("string", "int64", "bool")
+
+
+class SklearnModel(SourceModel):
+    """A fitted estimator or pipeline.
+
+    Attributes:
+        columns: What the model knows of each raw column, in order; empty for a model of text.
+        outputs: The outputs' names, in order.
+    """
+
+    def __init__(self, model: Any, options: LoadOptions) -> None:
+        self.framework = "sklearn"
+        self.framework_version = str(require("sklearn", "sklearn").__version__)
+        self.model = model
+        self.names = tuple(str(name) for name in getattr(model, "feature_names_in_", ()))
+        self.reads_text = _reads_text(model)
+        self.columns: tuple[Column, ...] = () if self.reads_text else columns_of(model, _width(model, options))
+        self.inputs = self._signature(options)
+        self._answers = {_apart(name, self.inputs): answer for name, answer in answers(model).items()}
+        self.outputs = tuple(self._answers)
+        self.roles: Mapping[str, Role] = {
+            name: "label" if name.startswith("label") else "probabilities"
+            for name in self.outputs
+            if name.startswith(("label", "probabilities"))
+        }
+
+    def predict(self, tensors: Tensors) -> Tensors:
+        """Run the estimator; rows go in as a data frame when it was fitted on one."""
+        rows = self.rows(tensors)
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # of unknown categories and the like: the user asked for rows like that
+            return {name: answer(rows) for name, answer in self._answers.items()}
+
+    def rows(self, tensors: Tensors) -> Any:
+        """The rows in the form in which the estimator takes them."""
+        if self.reads_text:
+            return list(tensors[self.inputs[0].name].reshape(-1))
+        if len(self.inputs) == 1:
+            matrix = tensors[self.inputs[0].name]
+            if self.inputs[0].dtype == "string":
+                matrix = np.stack(
+                    [self._with_missing(matrix[:, place], place) for place in range(matrix.shape[1])], axis=1
+                )
+            if not self.names:
+                return matrix
+            return require("pandas", "sklearn").DataFrame(matrix, columns=list(self.names), copy=False)
+        values = [
+            self._with_missing(tensors[spec.name].reshape(-1), place) for place, spec in enumerate(self.inputs)
+        ]
+        if not self.names:
+            return np.stack([column.astype(object) for column in values], axis=1)
+        pandas = require("pandas", "sklearn")
+        # dtype=object keeps pandas from turning text into a dtype of its own.
+        return pandas.DataFrame(
+            {
+                name: pandas.Series(column, dtype=column.dtype, copy=False)
+                for name, column in zip(self.names, values, strict=True)
+            }
+        )
+
+    def domains(self) -> Mapping[str, Domain]:
+        """What the fitted steps know of the columns: categories, ranges, thresholds, vocabulary."""
+        if self.reads_text:
+            return {self.inputs[0].name: _vocabulary(self.model)}
+        found = [column.domain() for column in self.columns]
+        if len(self.inputs) == 1:
+            return {self.inputs[0].name: Domain(columns=tuple(found))}
+        return {spec.name: domain for spec, domain in zip(self.inputs, found, strict=True)}
+
+    def _with_missing(self, values: NDArray[Any], place: int) -> NDArray[Any]:
+        """ONNX has no missing text: the empty string stands for it, where the model has something missing."""
+        missing: Any = self.columns[place].missing_text
+        if values.dtype != object or missing is False:
+            return values
+        return np.where(values == "", missing, values)
+
+    def _signature(self, options: LoadOptions) -> tuple[TensorSpec, ...]:
+        if options.inputs:
+            return self._as_asked(options.inputs)
+        if self.reads_text:
+            return (TensorSpec(TEXT, "string", (BATCH, 1)),)
+        names = self.names or tuple(f"x{place}" for place in range(len(self.columns)))
+        dtypes = [
+            column.dtype or _dtype_in_data(options.data, name)
+            for name, column in zip(names, self.columns, strict=True)
+        ]
+        if len(set(dtypes)) == 1 and not _selects_by_name(self.model):
+            return (TensorSpec(MATRIX, dtypes[0], (BATCH, len(dtypes)), columns=self.names),)
+        return tuple(TensorSpec(name, dtype, (BATCH, 1)) for name, dtype in zip(names, dtypes, strict=True))
+
+    def _as_asked(self, specs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
+        count = 1 if self.reads_text else len(self.columns)
+        if len(specs) == 1 and (self.reads_text or specs[0].shape[1:] == (count,)):
+            return (TensorSpec(specs[0].name, specs[0].dtype, specs[0].shape, columns=self.names),)
+        known = self.names or tuple(spec.name for spec in specs)
+        by_name = {spec.name: spec for spec in specs}
+        if set(by_name) != set(known) or len(specs) != count or any(spec.shape[1:] != (1,) for spec in specs):
+            raise UsageError(
+                f"The inputs {', '.join(map(str, specs))} do not fit the model, which takes {count} columns"
+                f"{': ' + ', '.join(self.names) if self.names else ''}. "
+                f"Give one matrix, as in {MATRIX}:float32[batch,{count}], or NAME:DTYPE[batch,1] for every column."
+            )
+        return tuple(by_name[name] for name in known)
+
+
+# -- What goes in ---------------------------------------------------------------------------------------------
+
+
+def _reads_text(model: Any) -> bool:
+    kinds = {type(step).__name__ for step, _ in steps(model, ())}
+    dictionaries = kinds & {"DictVectorizer", "FeatureHasher"}
+    if dictionaries:
+        raise SourceError(
+            f"{dictionaries.pop()} takes dictionaries, which ONNX tensors cannot hold. "
+            "Fit the model on columns, with OneHotEncoder for text."
+        )
+    return bool(kinds & VECTORIZERS) and not hasattr(model, "n_features_in_")
+
+
+def _width(model: Any, options: LoadOptions) -> int:
+    width = getattr(model, "n_features_in_", None)
+    if width is not None:
+        return int(width)
+    if (
+        len(options.inputs) == 1
+        and len(options.inputs[0].shape) == 2
+        and isinstance(options.inputs[0].shape[1], int)
+    ):
+        return options.inputs[0].shape[1]
+    if not any(name.endswith("_") and not name.endswith("__") for name in vars(model)):
+        raise SourceError(f"The {type(model).__name__} is not fitted. Fit it, then save it again.")
+    raise SourceError(
+        f"The {type(model).__name__} does not say how many columns it takes. Say it with --input, "
+        f"as in {MATRIX}:float32[{BATCH},4]."
+    )
+
+
+def _dtype_in_data(data: Tensors, name: str) -> str:
+    """The dtype for a column of which the model says nothing: text and truth values as in the data."""
+    found = dtype_name(data[name]) if name in data else "float32"
+    return found if found in ("string", "bool") else "float32"
+
+
+def _selects_by_name(model: Any) -> bool:
+    for step, _ in steps(model, ()):
+        for _, _, chosen in getattr(step, "transformers_", ()):
+            if isinstance(chosen, str) or (
+                not isinstance(chosen, slice) and any(isinstance(c, str) for c in chosen)
+            ):
+                return True
+    return False
+
+
+def _vocabulary(model: Any) -> Domain:
+    words: set[str] = set()
+    for step, _ in steps(model, ()):
+        words.update(getattr(step, "vocabulary_", ()))
+    return Domain(choices=(*sorted(words), "unheardof"), words=12)
+
+
+# -- What comes out -------------------------------------------------------------------------------------------
+
+
+def answers(model: Any) -> dict[str, Answer]:
+    """The outputs of an estimator by name, each with the function that gives it.
+
+    Raises:
+        SourceError: it gives nothing for new rows.
+    """
+    base = require("sklearn.base", "sklearn")
+    if hasattr(model, "get_support"):  # RFE predicts too, but stands in a pipeline to select
+        return {"transformed": lambda rows: _dense(model.transform(rows))}
+    if base.is_classifier(model) and hasattr(model, "predict"):
+        return {"label": lambda rows: _labels(model.predict(rows)), **_confidence(model)}
+    if base.is_regressor(model) and hasattr(model, "predict"):
+        return {"prediction": lambda rows: _two_dimensional(model.predict(rows))}
+    if base.is_outlier_detector(model) and hasattr(model, "predict"):
+        return {
+            "label": lambda rows: _labels(model.predict(rows)),
+            "scores": lambda rows: _two_dimensional(model.decision_function(rows)),
+        }
+    if hasattr(model, "predict"):
+        found: dict[str, Answer] = {"label": lambda rows: _labels(model.predict(rows))}
+        if hasattr(model, "predict_proba"):
+            found["probabilities"] = lambda rows: np.asarray(model.predict_proba(rows))
+        elif hasattr(model, "transform"):
+            found["distances"] = lambda rows: _dense(model.transform(rows))
+        return found
+    if hasattr(model, "transform"):
+        return {"transformed": lambda rows: _dense(model.transform(rows))}
+    raise SourceError(
+        f"{type(model).__name__} has neither predict nor transform for new rows, so there is nothing to convert."
+    )
+
+
+def _confidence(model: Any) -> dict[str, Answer]:
+    if hasattr(model, "predict_proba"):
+        classes = getattr(model, "classes_", None)
+        if isinstance(classes, list):  # one array of classes for each of several targets
+            targets = range(len(classes))
+            return {f"probabilities_{target}": partial(_probabilities_of, model, target) for target in targets}
+        return {"probabilities": lambda rows: np.asarray(model.predict_proba(rows))}
+    if hasattr(model, "decision_function"):
+        return {"scores": lambda rows: _two_dimensional(model.decision_function(rows))}
+    return {}
+
+
+def _probabilities_of(model: Any, target: int, rows: Any) -> NDArray[Any]:
+    return np.asarray(model.predict_proba(rows)[target])
+
+
+def _labels(values: Any) -> NDArray[Any]:
+    labels = np.asarray(values)
+    if labels.dtype.kind in "OUS":
+        return labels.astype(str).astype(object)
+    whole = labels.astype(np.int64)
+    if not np.array_equal(whole, labels):
+        raise SourceError("The class labels are fractions. Labels in ONNX are whole numbers or text.")
+    return whole
+
+
+def _two_dimensional(values: Any) -> NDArray[Any]:
+    array = np.asarray(values)
+    return array.reshape(len(array), -1)
+
+
+def _dense(values: Any) -> NDArray[Any]:
+    if hasattr(values, "toarray"):
+        values = values.toarray()
+    return np.asarray(values)
+
+
+def _apart(name: str, inputs: Sequence[TensorSpec]) -> str:
+    """A column may have the name of an output, which ONNX does not allow."""
+    while name in {spec.name for spec in inputs}:
+        name = f"{name}_out"
+    return name
