@@ -53,7 +53,7 @@ def measure(task: Task) -> tuple[Cell, NDArray[np.int64]]:
     except (UnavailableError, MissingExtraError) as error:
         cell = _unmeasured(cell, "unavailable", str(error))
     except OnnxtoolError as error:
-        cell = _unmeasured(cell, "failed", str(error))
+        cell = _unmeasured(cell, "failed", " ".join(str(error).splitlines()))
     except Exception as error:
         cell = _unmeasured(cell, "failed", f"{type(error).__name__}: {tidy(str(error))}")
     return cell, np.empty(0, dtype=np.int64)
