@@ -21,6 +21,7 @@ from onnxtool.converters.finish import default_opset
 from onnxtool.converters.framework import Conversion, ConvertOptions, Framework
 from onnxtool.errors import ConversionError, SourceError, UsageError
 from onnxtool.models.artifact import first_line
+from onnxtool.models.data import count_rows
 from onnxtool.models.signature import Tensors, TensorSpec
 from onnxtool.models.source import LoadOptions, SourceModel
 from onnxtool.models.torch import TorchSource, build, evaluating, named_tensors
@@ -90,7 +91,7 @@ class Torch(Framework):
         import torch
 
         opset = options.opset or self.default_opset
-        example = {spec.name: _two_rows(example[spec.name], spec) for spec in source.inputs}
+        example = {spec.name: example[spec.name] for spec in source.inputs}
         convert = _from_torchscript if isinstance(source.model, torch.jit.ScriptModule) else _from_module
         conversion = convert(source, example, opset)
         reached = default_opset(conversion.model)
@@ -105,17 +106,14 @@ class Torch(Framework):
 FRAMEWORK = Torch()
 
 
-def _two_rows(array: Any, spec: TensorSpec) -> Any:
-    """One row says nothing of how a model treats rows: PyTorch may take it for a dimension to broadcast."""
-    return np.repeat(array, 2, axis=0) if spec.batched and len(array) == 1 else array
-
-
 # -- Modules and exported programs --------------------------------------------------------------------------
 
 
 def _from_module(source: Any, example: Tensors, opset: int) -> Conversion:
     """Export with every named dimension dynamic, or else with the number of rows fixed to the example's."""
-    specs = source.inputs
+    specs, given = source.inputs, example
+    if count_rows(example, specs) == 1:  # PyTorch may take a single row for one to broadcast
+        example = _one_more(example, specs, rows=True) or example
     output = source.run(example)
     sizes = [_sizes(output, example)]
     longer = _one_more(example, specs, rows=False)
@@ -129,7 +127,8 @@ def _from_module(source: Any, example: Tensors, opset: int) -> Conversion:
     if fault is not None:
         if source.exported or not any(spec.batched for spec in specs):
             raise ConversionError(fault)
-        rows = next(len(example[spec.name]) for spec in specs if spec.batched)
+        rows = count_rows(given, specs)
+        example = {spec.name: example[spec.name][:rows] if spec.batched else example[spec.name] for spec in specs}
         specs = _with_rows(specs, rows)
         program, still = _try_export(source, model, example, specs, opset)
         if still is not None:
@@ -358,7 +357,7 @@ def _from_torchscript(source: Any, example: Tensors, opset: int) -> Conversion:
     ]
     more = _one_more(example, specs, rows=True)
     if more is not None and not _runs(source, more):  # a trace keeps the sizes that it was made with
-        rows = next(len(example[spec.name]) for spec in specs if spec.batched)
+        rows = count_rows(example, specs)
         specs = _with_rows(specs, rows)
         choices.append(f"Exported for exactly {rows} rows: the model fails with {rows + 1}.")
     values = tuple(source.tensors(example).values())

@@ -154,12 +154,20 @@ def test_a_length_that_is_computed() -> None:
     assert_same(source, convert(source).model)
 
 
-def test_one_row_and_the_longest_length_are_examples_too() -> None:
-    source = opened(transformer(), "tokens:int64[batch,length]", "mask:bool[batch,length]")
-    longest = make_inputs(resized(source, 128), 1, 0, source.domains())
-    conversion = FRAMEWORK.convert(source, longest, ConvertOptions())
+@pytest.mark.parametrize("rows", [1, 2])
+def test_one_row_and_the_longest_length_are_examples_too(rows: int) -> None:
+    def forward(self, x):
+        return self.dense(x) + self.positions.weight[: x.shape[1]]
+
+    source = opened(net(forward, positions=nn.Embedding(12, 4)), SERIES)
+    conversion = convert(source, rows=rows)
     assert not conversion.choices
-    assert_same(source, conversion.model, rows=[1, 3])
+    assert_same(source, conversion.model)
+
+
+def test_a_single_row_is_kept_when_the_number_is_fixed() -> None:
+    source = opened(net(lambda self, x: torch.stack([self.dense(row) for row in x])), MATRIX)
+    assert shapes(convert(source, rows=1).model.graph.input) == {"x": [1, 4]}
 
 
 # -- What goes in and comes out -----------------------------------------------------------------------------
@@ -228,9 +236,8 @@ def test_arguments_of_every_form(forward, specs: list[str]) -> None:
 
 
 def test_weights_keep_their_names() -> None:
-    model = convert(opened(resnet())).model
-    names = {weight.name for weight in model.graph.initializer}
-    assert {"classifier.weight", "classifier.bias"} <= names
+    model = convert(opened(net(lambda self, x: self.dense(x)), MATRIX)).model
+    assert {weight.name for weight in model.graph.initializer} == {"dense.weight", "dense.bias"}
 
 
 def test_float16() -> None:
@@ -350,7 +357,7 @@ def test_any_other_failure_is_short() -> None:
     assert short(caught.value)
 
 
-@pytest.mark.parametrize("opset", [18, 19, 20, 21, 22, 23, 24, 25])
+@pytest.mark.parametrize("opset", [18, 21, 23, 25])
 def test_every_opset_that_the_exporter_reaches(opset: int) -> None:
     assert FRAMEWORK.max_opset == 25 and 18 <= FRAMEWORK.default_opset <= 25
     source = opened(net(lambda self, x: nn.functional.gelu(self.dense(x)).softmax(-1).sum(1)), MATRIX)
@@ -399,11 +406,11 @@ def test_torchscript_is_converted_by_the_older_exporter(tmp_path: Path) -> None:
 
 
 class Everything(nn.Module):
-    def forward(self, x: torch.Tensor, times: int = 2, *, y: torch.Tensor) -> dict[str, torch.Tensor]:
+    def forward(self, x: torch.Tensor, y: torch.Tensor, times: int = 2) -> dict[str, torch.Tensor]:
         return {"sum": x + y * times, "copy": x}
 
 
-def test_torchscript_with_keywords_defaults_and_a_dict(tmp_path: Path) -> None:
+def test_torchscript_with_a_default_and_a_dict(tmp_path: Path) -> None:
     source = opened(scripted(tmp_path / "model.pt", Everything()), "y:float32[batch,4]", MATRIX)
     conversion = convert(source)
     assert list(shapes(conversion.model.graph.output)) == ["sum", "copy"]
@@ -451,7 +458,7 @@ def test_it_is_silent_and_leaves_no_files(
     model = net(lambda self, x: self.block(self.dense(x)), block=nn.Sequential(Gate()))
     with pytest.raises(ConversionError):
         convert(opened(model, MATRIX))
-    convert(opened(transformer()))
+    convert(opened(net(lambda self, x: self.layer(x), layer=nn.LSTM(4, 4)), "x:float32[length,batch,4]"))
     assert capfd.readouterr() == ("", "")
     assert not list(tmp_path.iterdir())
     assert logging.getLogger("torch").level == level
@@ -460,23 +467,26 @@ def test_it_is_silent_and_leaves_no_files(
 
 
 def test_the_live_module_is_left_as_it_was() -> None:
-    model = resnet().train()
-    model.stages[0].eval()
-    model.classifier.weight.requires_grad_(False)
+    def forward(self, x):
+        return self.dropout(self.norm(self.dense(x)))
+
+    model = net(forward, norm=nn.BatchNorm1d(4), dropout=nn.Dropout(0.5)).train()
+    model.norm.eval()
+    model.dense.weight.requires_grad_(False)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     training = [module.training for module in model.modules()]
-    gradients = [weight.requires_grad for weight in model.parameters()]
-    source = opened(model)
+    source = opened(model, MATRIX)
     conversion = convert(source)
     assert [module.training for module in model.modules()] == training
-    assert [weight.requires_grad for weight in model.parameters()] == gradients
+    assert [weight.requires_grad for weight in model.parameters()] == [False, True, True, True]
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert torch.is_grad_enabled()
-    model(torch.zeros(2, 3, 32, 32))["logits"].sum().backward()
-    model.load_state_dict(before)
+    model(torch.zeros(2, 4)).sum().backward()
+    assert model.dense.bias.grad is not None
     assert_same(source, conversion.model, rows=[3], lengths=[1])
 
 
 def test_the_model_tells_nothing_of_the_machine() -> None:
-    content = convert(opened(transformer())).model.SerializeToString()
-    assert b"site-packages" not in content and b"models/reference" not in content
+    content = convert(opened(net(lambda self, x: self.dense(x).relu()), MATRIX)).model.SerializeToString()
+    assert b"dense" in content and b"site-packages" not in content
+    assert str(Path(__file__).parent).encode() not in content and b"return" not in content

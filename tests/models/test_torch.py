@@ -47,9 +47,7 @@ def inputs(*specs: str) -> LoadOptions:
 
 def export(path: Path, module: nn.Module | None = None) -> Path:
     with quiet():
-        program = torch.export.export(
-            (module or Net()).eval(), (torch.randn(2, 4),), dynamic_shapes={"x": {0: BATCH}}
-        )
+        program = torch.export.export((module or Net()).eval(), (torch.randn(2, 4),), dynamic_shapes=({0: BATCH},))
         torch.export.save(program, path)
     return path
 
