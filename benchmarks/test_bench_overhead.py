@@ -56,7 +56,7 @@ def model(inputs: dict[str, np.ndarray], tmp_path_factory: pytest.TempPathFactor
     for layers in range(1, 100):
         onnx.save(chain(layers), path)
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        if bare_loop(session, inputs, 0.1) >= TARGET_NS:
+        if min(bare_loop(session, inputs, 0.05) for _ in range(3)) >= TARGET_NS:
             break
     return path
 
