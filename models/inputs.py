@@ -19,6 +19,9 @@ _IMAGE_RANK = 4
 _TRANSPARENT = {"Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten"}
 # Operators that split text into words before the node that knows the vocabulary.
 _TOKENIZERS = {"StringNormalizer", "Tokenizer", "StringSplit"}
+_WORDS = 12
+# Operators that pick columns by constant indices.
+_PICKERS = {"Gather", "ArrayFeatureExtractor"}
 _CHOICES = ("keys_strings", "keys_int64s", "cats_strings", "cats_int64s", "pool_strings")
 
 
@@ -62,17 +65,19 @@ def sensible_rows(specs: Sequence[TensorSpec]) -> int:
 
 def graph_domains(proto: onnx.ModelProto) -> dict[str, Domain]:
     """What an ONNX graph says of its inputs: vocabulary sizes and categories."""
+    graph = proto.graph
     consumers: dict[str, list[onnx.NodeProto]] = {}
-    for node in proto.graph.node:
+    for node in graph.node:
         for name in node.input:
             consumers.setdefault(name, []).append(node)
-    sizes = {tensor.name: tuple(tensor.dims) for tensor in proto.graph.initializer}
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    widths = {value.name: _width(value) for value in graph.input}
     domains: dict[str, Domain] = {}
-    for value in proto.graph.input:
+    for value in graph.input:
         found = [
             domain
-            for node, name, words in _readers(value.name, consumers)
-            if (domain := _node_domain(node, name, sizes, words)) is not None
+            for node, name, words in _readers(value.name, 0, consumers, weights, widths)
+            if (domain := _node_domain(node, name, weights, words)) is not None
         ]
         if found:
             domains[value.name] = min(found, key=lambda domain: domain.high)
@@ -80,25 +85,46 @@ def graph_domains(proto: onnx.ModelProto) -> dict[str, Domain]:
 
 
 def _readers(
-    name: str, consumers: Mapping[str, Sequence[onnx.NodeProto]], words: int = 0
+    name: str,
+    column: int,
+    consumers: Mapping[str, Sequence[onnx.NodeProto]],
+    weights: Mapping[str, onnx.TensorProto],
+    widths: Mapping[str, int],
+    *,
+    words: int = 0,
 ) -> Iterator[tuple[onnx.NodeProto, str, int]]:
-    """The nodes that read a tensor, directly or through nodes that hand it on."""
+    """The nodes that read a tensor's column, directly or through nodes that hand it on."""
     for node in consumers.get(name, ()):
         yield node, name, words
-        if node.op_type in _TRANSPARENT and node.input[0] == name:
-            yield from _readers(node.output[0], consumers, words)
-        elif node.op_type in _TOKENIZERS:
-            yield from _readers(node.output[0], consumers, words=12)
+        following = words
+        position: int | None = None
+        if node.op_type in _TOKENIZERS:
+            position, following = column, _WORDS
+        elif node.op_type in _TRANSPARENT and node.input[0] == name:
+            position = column
+        elif node.op_type == "Concat" and all(other in widths for other in node.input):
+            position = sum(widths[other] for other in node.input[: list(node.input).index(name)]) + column
+        elif node.op_type in _PICKERS and node.input[0] == name and node.input[1] in weights:
+            picked = onnx.numpy_helper.to_array(weights[node.input[1]]).reshape(-1).tolist()
+            position = picked.index(column) if column in picked else None
+        if position is not None:
+            yield from _readers(node.output[0], position, consumers, weights, widths, words=following)
 
 
 def _node_domain(
-    node: onnx.NodeProto, name: str, sizes: Mapping[str, tuple[int, ...]], words: int
+    node: onnx.NodeProto, name: str, weights: Mapping[str, onnx.TensorProto], words: int
 ) -> Domain | None:
-    if node.op_type == "Gather" and node.input[1] == name and node.input[0] in sizes:
+    if node.op_type == "Gather" and node.input[1] == name and node.input[0] in weights:
         axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
-        return Domain(high=sizes[node.input[0]][axis])
+        return Domain(high=weights[node.input[0]].dims[axis])
     for attribute in node.attribute:
         if attribute.name in _CHOICES and (attribute.strings or attribute.ints):
             texts = tuple(text.decode("utf-8", "replace") for text in attribute.strings)
             return Domain(choices=texts or tuple(attribute.ints), words=words)
     return None
+
+
+def _width(value: onnx.ValueInfoProto) -> int:
+    """Columns of an input, 1 where that is not said."""
+    dims = value.type.tensor_type.shape.dim
+    return dims[-1].dim_value if len(dims) == 2 and dims[-1].dim_value > 0 else 1

@@ -11,6 +11,7 @@ Importing this package imports nothing heavy; the functions do when they are fir
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from onnxtool._version import __version__
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from onnxtool.api import bench as bench
     from onnxtool.api import convert as convert
     from onnxtool.api import verify as verify
+
+# A conversion tool reports to its user and to nobody else. ONNX Runtime reads this when it is imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __all__ = ["OnnxtoolError", "__version__", "bench", "convert", "verify"]
 

@@ -1,5 +1,4 @@
 import numpy as np
-import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -81,7 +80,36 @@ def test_the_graph_tells_vocabulary_and_categories():
     domains = graph_domains(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
     assert domains["ids"].high == 17
     assert domains["city"].choices == ("a", "b")
-    assert isinstance(graph, onnx.GraphProto)
+
+
+def test_columns_are_followed_through_concatenation():
+    def column(name):
+        return helper.make_tensor_value_info(name, TensorProto.STRING, ["batch", 1])
+
+    def encode(name, *categories):
+        return helper.make_node(
+            "OneHotEncoder", [name], [f"{name}_code"], domain="ai.onnx.ml", cats_strings=categories, zeros=0
+        )
+
+    def pick(index, name):
+        return helper.make_node("ArrayFeatureExtractor", ["all", index], [name], domain="ai.onnx.ml")
+
+    nodes = [
+        helper.make_node("Concat", ["a", "b", "c"], ["all"], axis=1),
+        pick("second", "two"),
+        encode("two", "x", "y"),
+        pick("others", "rest"),
+        encode("rest", "u", "v"),
+    ]
+    indices = [numpy_helper.from_array(np.array(i), n) for n, i in (("second", [1]), ("others", [0, 2]))]
+    outputs = [helper.make_tensor_value_info("two_code", TensorProto.FLOAT, None)]
+    graph = helper.make_graph(nodes, "g", [column(name) for name in "abc"], outputs, indices)
+    domains = graph_domains(helper.make_model(graph))
+    assert {name: domain.choices for name, domain in domains.items()} == {
+        "a": ("u", "v"),
+        "b": ("x", "y"),
+        "c": ("u", "v"),
+    }
 
 
 @pytest.mark.parametrize("seed", range(5))
