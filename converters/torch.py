@@ -187,7 +187,7 @@ def _try_export(
             )
     except Exception as error:  # the exporter and the user's module raise what they like
         return None, _explain(error, source)
-    return program, _undone(program, specs)
+    return program, _undone(program, specs, source.exported)
 
 
 @contextmanager
@@ -232,11 +232,19 @@ def _flat(source: Any) -> Any:
             return tuple(named_tensors(self.module(*args, **kwargs)).values())
 
     names = [spec.name for spec in source.inputs]
-    return Flat().eval()
+    flat = Flat()
+    flat.training = False  # itself only: the module in it is the user's
+    return flat
 
 
-def _undone(program: Any, specs: Sequence[TensorSpec]) -> str | None:
-    """What the exporter did to a dynamic dimension without a word: it is fixed, or holds for some sizes only."""
+def _undone(program: Any, specs: Sequence[TensorSpec], bounded: bool) -> str | None:
+    """What the exporter did to a dynamic dimension without a word: it is fixed, or holds for some sizes only.
+
+    Args:
+        program: What the exporter returned.
+        specs: The inputs.
+        bounded: Whether bounds are the user's own, as in `Dim("batch", max=64)`, and no sign of a branch.
+    """
     from torch.utils._sympy.numbers import int_oo
 
     exported = program.exported_program
@@ -253,7 +261,7 @@ def _undone(program: Any, specs: Sequence[TensorSpec]) -> str | None:
                 continue
             if bounds.lower == bounds.upper:
                 return _fixed(spec, axis, bounds.lower)
-            if axis == 0 and (bounds.lower > 2 or bounds.upper != int_oo):
+            if not bounded and axis == 0 and (bounds.lower > 2 or bounds.upper != int_oo):
                 limits = f"{bounds.lower} to {bounds.upper}".replace("to int_oo", "or more")
                 return f"The model does something else with {limits} rows than with others."
     return None
@@ -315,7 +323,11 @@ def _forget_sizes(graph: Any, specs: Sequence[TensorSpec], sizes: Sequence[dict[
     def varying(name: str) -> Iterator[tuple[int, ...]]:
         return zip(*(example[name] for example in sizes), strict=True)
 
-    known = {size: dim for spec in specs for size, dim in zip(varying(spec.name), spec.shape, strict=True)}
+    known: dict[tuple[int, ...], int | str | None] = {}
+    for spec in specs:
+        for size, dim in zip(varying(spec.name), spec.shape, strict=True):
+            if known.setdefault(size, dim) != dim:
+                known[size] = None  # two names for one size: neither is sure
     for value in graph.outputs:
         pairs = zip(value.shape, varying(value.name), strict=True)
         value.shape = ir.Shape(

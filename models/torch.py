@@ -41,7 +41,7 @@ class TorchSource(SourceModel):
     def __init__(self, model: Any, options: LoadOptions) -> None:
         torch = require("torch", "torch")
         self.framework_version = torch.__version__
-        self.model = model
+        self.model = model = getattr(model, "_orig_mod", model)  # what torch.compile has compiled
         if self.exported:
             self.inputs = agreed(program_inputs(model), options.inputs)
             with quiet():

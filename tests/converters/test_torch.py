@@ -103,35 +103,51 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {path.stem: path for path in save(tmp_path_factory.mktemp("reference"))}
 
 
-def test_resnet() -> None:
+def test_resnet(saved: dict[str, Path]) -> None:
     model = resnet()
     assert 0.2e6 < sum(weight.numel() for weight in model.parameters()) < 0.4e6
     norm = model.stem[1]
     assert norm.running_mean.abs().max() > 0.05 and (norm.running_var - 1).abs().max() > 0.05
-    source = opened("onnxtool.models.reference.torch:resnet")
+    source = opened(saved["resnet"])
     conversion = convert(source)
     assert not conversion.choices
     assert shapes(conversion.model.graph.input) == {"image": [BATCH, 3, 32, 32]}
     assert shapes(conversion.model.graph.output) == {"logits": [BATCH, 10], "features": [BATCH, 64]}
     assert_same(source, conversion.model, lengths=[1])
+    assert_same(opened("onnxtool.models.reference.torch:resnet"), conversion.model, rows=[2], lengths=[1])
 
 
-def test_transformer_at_several_lengths() -> None:
-    source = opened(transformer(), "tokens:int64[batch,length]", "mask:bool[batch,length]")
+def test_transformer_at_several_lengths(saved: dict[str, Path]) -> None:
+    signature = ["tokens:int64[batch,length]", "mask:bool[batch,length]"]
+    source = opened(saved["transformer"], *signature)
     conversion = convert(source)
     assert not conversion.choices
     assert shapes(conversion.model.graph.input) == {"tokens": [BATCH, "length"], "mask": [BATCH, "length"]}
     assert shapes(conversion.model.graph.output) == {"logits": [BATCH, 4], "pooled": [BATCH, 64]}
     assert_same(source, conversion.model, lengths=[12, 7, 128])
+    live = opened(transformer(), *signature)
+    assert_same(live, convert(live).model, lengths=[12, 7, 128])
 
 
-@pytest.mark.parametrize("name", ["resnet", "transformer"])
-def test_program_from_a_file(saved: dict[str, Path], name: str) -> None:
-    source = opened(saved[name])
+def test_a_program_with_bounds_and_its_own_names() -> None:
+    module = net(lambda self, x, y: {"sum": self.dense(x) + y, "nothing": None})
+    batch, width = torch.export.Dim("batch", min=2, max=64), torch.export.Dim("width")
+    with quiet():
+        program = torch.export.export(
+            module, (torch.zeros(3, 6, 4),), {"y": torch.zeros(3, 6, 1)},
+            dynamic_shapes={"x": {0: batch, 1: width}, "y": {0: batch, 1: width}},
+        )  # fmt: skip
+    source = opened(program)
+    assert [str(spec) for spec in source.inputs] == ["x:float32[batch,dim_1,4]", "y:float32[batch,dim_1,1]"]
     conversion = convert(source)
-    assert not conversion.choices
-    assert shapes(conversion.model.graph.input) == {spec.name: list(spec.shape) for spec in source.inputs}
-    assert_same(source, conversion.model, lengths=[12, 40])
+    assert shapes(conversion.model.graph.input) == {"x": [BATCH, "dim_1", 4], "y": [BATCH, "dim_1", 1]}
+    assert_same(source, conversion.model)
+
+
+def test_a_compiled_module_is_the_module() -> None:
+    with quiet():
+        source = opened(torch.compile(net(lambda self, x: self.dense(x))), MATRIX)
+    assert_same(source, convert(source).model, lengths=[1])
 
 
 def test_recurrent_layers_of_any_length() -> None:
@@ -466,9 +482,11 @@ def test_it_is_silent_and_leaves_no_files(
         warnings.warn("still heard", stacklevel=1)
 
 
-def test_the_live_module_is_left_as_it_was() -> None:
+@pytest.mark.parametrize("rich", [False, True])
+def test_the_live_module_is_left_as_it_was(rich: bool) -> None:
     def forward(self, x):
-        return self.dropout(self.norm(self.dense(x)))
+        y = self.dropout(self.norm(self.dense(x)))
+        return Output(y) if rich else y
 
     model = net(forward, norm=nn.BatchNorm1d(4), dropout=nn.Dropout(0.5)).train()
     model.norm.eval()
@@ -481,7 +499,8 @@ def test_the_live_module_is_left_as_it_was() -> None:
     assert [weight.requires_grad for weight in model.parameters()] == [False, True, True, True]
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert torch.is_grad_enabled()
-    model(torch.zeros(2, 4)).sum().backward()
+    output = model(torch.zeros(2, 4))
+    (output.logits if rich else output).sum().backward()
     assert model.dense.bias.grad is not None
     assert_same(source, conversion.model, rows=[3], lengths=[1])
 
