@@ -1,0 +1,120 @@
+"""The real ML.NET, for the tests: `mlnet(jobs)` scores models in it. `score.py` says what a job is.
+
+Two wheels of the package index hold all of it: nimbusml 1.8.0 has the assemblies of ML.NET 1.5, dotnetcore2 3.1.23
+the runtime of .NET Core 3.1. They are downloaded once (150 MB) into the user's cache folder and never committed. The
+ONNX Runtime 1.3 that comes with them loads up to opset 12 only, so the installed one takes its place;
+`mlnet(jobs, native="bundled")` keeps the old one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import platformdirs
+import pytest
+
+WHEELS = {
+    "nimbusml==1.8.0": ("3.8", "cp", "cp38"),
+    "dotnetcore2==3.1.23": ("3.8", "py", "none"),
+}
+ASSEMBLIES = ("Core", "Data", "DataView", "Transforms", "CpuMath", "OnnxRuntime", "OnnxTransformer")
+LIBRARIES = ("Google.Protobuf.dll", "Newtonsoft.Json.dll", "libCpuMathNative.so", "libonnxruntime.so")
+RUNTIME_CONFIG = {
+    "runtimeOptions": {
+        "tfm": "netcoreapp3.1",
+        "framework": {"name": "Microsoft.NETCore.App", "version": "3.1.0"},
+        "configProperties": {"System.Globalization.Invariant": True},  # needs no ICU
+    }
+}
+
+Score = Callable[..., list[dict[str, Any]]]
+
+
+@pytest.fixture(scope="session")
+def mlnet_folder() -> Path:
+    """Where ML.NET lies: `dotnet/` is the runtime, `bundled/` and `installed/` the assemblies by native library.
+
+    `installed/` is a folder for each version of the installed ONNX Runtime: use `mlnet` unless you host .NET yourself.
+    """
+    cache = Path(platformdirs.user_cache_dir("onnxtool-tests"))
+    folder = cache / f"mlnet-1.5-onnxruntime-{onnxruntime.__version__}"
+    if not folder.is_dir():
+        cache.mkdir(parents=True, exist_ok=True)
+        # Whole or not at all, though several test runs begin at once.
+        with tempfile.TemporaryDirectory(dir=cache) as scratch:
+            _set_up(Path(scratch))
+            try:
+                Path(scratch, "mlnet").rename(folder)
+            except OSError:
+                if not folder.is_dir():
+                    raise
+    return folder
+
+
+@pytest.fixture(scope="session")
+def mlnet(mlnet_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Score:
+    """Score a list of jobs in one process of ML.NET, and return a result for each; see `score.py`."""
+
+    def score(jobs: list[dict[str, Any]], native: str = "installed") -> list[dict[str, Any]]:
+        folder = tmp_path_factory.mktemp("mlnet")
+        (folder / "jobs.json").write_text(json.dumps(jobs, default=_plain))
+        command = [Path(__file__).with_name("score.py"), mlnet_folder, native, folder / "jobs.json"]
+        done = subprocess.run(
+            [sys.executable, *map(str, command), str(folder / "results.json")],
+            env={**os.environ, "DOTNET_CLI_TELEMETRY_OPTOUT": "1", "COMPlus_EnableDiagnostics": "0"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        results: list[dict[str, Any]] = json.loads((folder / "results.json").read_text())
+        return results
+
+    return score
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else str(value)
+
+
+def _set_up(scratch: Path) -> None:
+    wheels = scratch / "wheels"
+    for requirement, (python, implementation, abi) in WHEELS.items():
+        subprocess.run(
+            [
+                sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:",
+                "--python-version", python, "--implementation", implementation, "--abi", abi,
+                "--platform", "manylinux1_x86_64", "--dest", str(wheels), requirement,
+            ],
+            check=True,
+        )  # fmt: skip
+    folder = scratch / "mlnet"
+    names = [*(f"Microsoft.ML.{name}.dll" for name in ASSEMBLIES), *LIBRARIES]
+    _extract(next(wheels.glob("nimbusml-*.whl")), "nimbusml/internal/libs/", folder / "bundled", names)
+    _extract(next(wheels.glob("dotnetcore2-*.whl")), "dotnetcore2/bin/", folder / "dotnet")
+    (folder / "dotnet" / "dotnet").chmod(0o755)
+    (folder / "runtimeconfig.json").write_text(json.dumps(RUNTIME_CONFIG))
+    shutil.copytree(folder / "bundled", folder / "installed")
+    native = next(Path(onnxruntime.__file__).parent.glob("capi/libonnxruntime.so.*"))
+    shutil.copyfile(native, folder / "installed" / "libonnxruntime.so")
+
+
+def _extract(wheel: Path, prefix: str, folder: Path, names: list[str] | None = None) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        for member in archive.namelist():
+            name = member.removeprefix(prefix)
+            if member.startswith(prefix) and not member.endswith("/") and (names is None or name in names):
+                target = folder / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(archive.read(member))
