@@ -21,6 +21,7 @@ import onnx
 
 from onnxtool.converters.framework import Conversion, ConvertOptions, Framework
 from onnxtool.converters.sklearn import BOOSTING, convert_registered
+from onnxtool.converters.sklearn.graph import Graph
 from onnxtool.converters.sklearn.hist_gradient_boosting import float32_at_most
 from onnxtool.errors import ConversionError, require
 from onnxtool.models import boosting
@@ -64,6 +65,7 @@ class BoostingFramework(Framework):
 
 FRAMEWORK = BoostingFramework()
 
+SPARSE = {"zero_is_missing": [True, False]}
 ZIPMAP = {"zipmap": [True, False, "columns"], "nocl": [True, False], "output_class_labels": [False, True]}
 
 
@@ -79,9 +81,9 @@ def register_for_pipelines() -> None:
     if find_spec("xgboost"):
         xgboost = require("xgboost", "boosting")
         for kind in (xgboost.XGBClassifier, xgboost.XGBRFClassifier):
-            update(kind, f"XGBoost{kind.__name__}", classifier, _convert_xgboost, options=ZIPMAP)
+            update(kind, f"XGBoost{kind.__name__}", classifier, _convert_xgboost, options=ZIPMAP | SPARSE)
         for kind in (xgboost.XGBRegressor, xgboost.XGBRFRegressor, xgboost.XGBRanker):
-            update(kind, f"XGBoost{kind.__name__}", regressor, _convert_xgboost)
+            update(kind, f"XGBoost{kind.__name__}", regressor, _convert_xgboost, options=SPARSE)
     if find_spec("lightgbm"):
         lightgbm = require("lightgbm", "boosting")
         for kind in (lightgbm.LGBMClassifier, boosting.LightGBMBoosterClassifier):
@@ -120,8 +122,23 @@ def _convert_xgboost(scope: Any, operator: Any, container: Any) -> None:
         raise ConversionError(f"XGBoost's booster {kind!r} has no conversion to ONNX, only 'gbtree' has.")
     if int(learner["learner_model_param"]["num_target"]) > 1:
         raise ConversionError("XGBoost with several targets has no conversion to ONNX. Fit one model a target.")
+    before = operator.inputs
+    if container.get_options(operator.raw_operator, {"zero_is_missing": False})["zero_is_missing"]:
+        operator.inputs = [_zeros_missing(scope, container, before[0])]
     with _without_feature_names(operator.raw_operator.get_booster()):
         upstream.convert_xgboost(scope, operator, container)
+    operator.inputs = before
+
+
+def _zeros_missing(scope: Any, container: Any, rows: Any) -> Any:
+    """XGBoost takes what a sparse matrix leaves out for missing, not for zero."""
+    graph = Graph(scope, container)
+    zero = graph.constant(onnx.TensorProto.FLOAT, [0.0])
+    missing = graph.constant(onnx.TensorProto.FLOAT, [np.nan])
+    replaced = scope.declare_local_variable("zeros_missing", rows.type)
+    numbers = graph.node("Cast", rows.full_name, to=onnx.TensorProto.FLOAT)
+    graph.node("Where", [graph.node("Equal", [numbers, zero]), missing, numbers], replaced.full_name)
+    return replaced
 
 
 @contextlib.contextmanager

@@ -35,7 +35,10 @@ class BoostingModel(SourceModel):
     Attributes:
         library: Which one.
         outputs: The outputs' names, in order.
+        selects_columns: No: there is one matrix.
     """
+
+    selects_columns = False
 
     def __init__(self, model: Any, options: LoadOptions) -> None:
         self.library = library_of(model)

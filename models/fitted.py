@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxtool.models.domain import Domain
-from onnxtool.models.lineage import Feature, Features, is_missing, steps, transformed
+from onnxtool.models.lineage import VECTORIZERS, Feature, Features, is_missing, steps, transformed
 
 MOST_LANDMARKS = 2000
 """Thresholds kept for a column: a large forest has more than made-up rows could visit."""
@@ -27,6 +27,7 @@ class Column:
         missing_text: What stands for missing text in the model (NaN or None), False if nothing does.
         ranges: Mean and standard deviation as steps tell them, the most telling last.
         thresholds: Values at which trees split.
+        words: What a vectorizer knows, for a column of text.
     """
 
     categories: tuple[Any, ...] = ()
@@ -36,23 +37,29 @@ class Column:
     fill: Any = None
     ranges: list[tuple[int, float, float]] = field(default_factory=list)
     thresholds: list[NDArray[np.float64]] = field(default_factory=list)
+    words: tuple[str, ...] = ()
 
     @property
     def dtype(self) -> str:
-        """The dtype that the categories or the imputer imply, empty when nothing does."""
+        """The dtype that the categories or the imputer imply, empty when nothing does.
+
+        Truth values count as whole numbers, which is how encoders in ONNX take them.
+        """
+        if self.words:
+            return "string"
         known = (*self.categories, *(() if self.fill is None else (self.fill,)))
         if not known:
             return ""
         if any(isinstance(value, str) for value in known):
             return "string"
-        if all(isinstance(value, bool | np.bool_) for value in known):
-            return "bool"
         if self.categories and all(isinstance(value, int | np.integer) for value in self.categories):
             return "int64"
         return "float32"
 
     def domain(self) -> Domain:
         """The values to try: what is known, what is not, and what lies at the thresholds."""
+        if self.words:
+            return Domain(choices=self.words, words=12)
         if self.categories:
             return Domain(choices=self._choices())
         landmarks = np.unique(np.concatenate(self.thresholds)) if self.thresholds else np.empty(0)
@@ -76,7 +83,7 @@ class Column:
         choices = list(self.categories)
         if isinstance(choices[0], str):
             return (*choices, *(["never seen"] if self.takes_unknown else []), *([""] if self.missing else []))
-        if not isinstance(choices[0], bool | np.bool_):
+        if not isinstance(choices[0], bool):
             choices += [max(choices) + 1] if self.takes_unknown else []
             choices += [np.nan] if self.missing and self.dtype == "float32" else []
         return tuple(choices)
@@ -91,13 +98,15 @@ def columns_of(model: Any, count: int) -> tuple[Column, ...]:
     """
     columns = tuple(Column() for _ in range(count))
     for step, features in steps(model, tuple(Feature(place) for place in range(count))):
-        for witness in (_encoder, _imputer, _ranges, _trees, _takes_nan):
+        for witness in (_encoder, _vectorizer, _imputer, _ranges, _trees, _takes_nan):
             witness(step, features, columns)
     return columns
 
 
 def _encoder(step: Any, features: Features, columns: tuple[Column, ...]) -> None:
     categories = getattr(step, "categories_", None)
+    if type(step).__name__ == "CategoricalNB":
+        categories = [np.arange(float(count)) for count in step.n_categories_]
     if not isinstance(categories, list) or len(categories) != len(features):
         return
     for feature, known in zip(features, categories, strict=True):
@@ -107,10 +116,20 @@ def _encoder(step: Any, features: Features, columns: tuple[Column, ...]) -> None
         present = [value for value in known.tolist() if not is_missing(value)]
         absent = [value for value in known.tolist() if is_missing(value)]
         column.categories = tuple(dict.fromkeys((*column.categories, *present)))
-        column.takes_unknown &= getattr(step, "handle_unknown", "ignore") != "error"
+        column.takes_unknown &= getattr(step, "handle_unknown", "error") != "error"
         if absent:
             column.missing = True
             column.missing_text = absent[0]
+
+
+def _vectorizer(step: Any, features: Features, columns: tuple[Column, ...]) -> None:
+    if type(step).__name__ in VECTORIZERS and len(features) == 1 and features[0] is not None:
+        columns[features[0].column].words = vocabulary(step)
+
+
+def vocabulary(vectorizer: Any) -> tuple[str, ...]:
+    """The words and phrases that a vectorizer knows, and one word that it does not."""
+    return (*sorted(getattr(vectorizer, "vocabulary_", ())), "unheardof")
 
 
 def _imputer(step: Any, features: Features, columns: tuple[Column, ...]) -> None:

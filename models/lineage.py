@@ -79,7 +79,8 @@ _PARTS = ("best_estimator_", "estimator_", "regressor_", "calibrated_classifiers
 
 
 def _fitted_parts(model: Any) -> Iterator[Any]:
-    for name in _PARTS:
+    # Beside fitted estimators_ stands the template that they were cloned from.
+    for name in _PARTS if not hasattr(model, "estimators_") else ("estimators_",):
         found = getattr(model, name, None)
         found = [found] if hasattr(found, "fit") else found
         for part in found.ravel() if isinstance(found, np.ndarray) else found or ():
@@ -173,3 +174,37 @@ def _kept(features: Features, mask: Any) -> Features:
 def is_missing(value: Any) -> bool:
     """Whether a value of a fitted attribute stands for a missing one: None or NaN."""
     return value is None or (isinstance(value, float | np.floating) and bool(np.isnan(value)))
+
+
+VECTORIZERS = frozenset({"CountVectorizer", "TfidfVectorizer", "HashingVectorizer"})
+"""Steps that read text."""
+
+
+def sparse_readers(model: Any) -> Iterator[Any]:
+    """The steps of pipelines inside a model that are given sparse rows."""
+    for step, _ in steps(model, ()):
+        sparse = False
+        for _, inner in getattr(step, "steps", ()):
+            if sparse:
+                yield _unwrapped(inner)
+            sparse = _gives_sparse(inner, sparse)
+
+
+def _gives_sparse(step: Any, given: bool) -> bool:
+    kind = type(step).__name__
+    if hasattr(step, "sparse_output_"):  # of a ColumnTransformer, decided at training
+        return bool(step.sparse_output_)
+    if kind in ("OneHotEncoder", "TargetEncoder", "SplineTransformer"):
+        return bool(getattr(step, "sparse_output", False))
+    if hasattr(step, "steps"):
+        for _, inner in step.steps:
+            given = _gives_sparse(inner, given)
+        return given
+    if hasattr(step, "transformer_list"):
+        return any(_gives_sparse(inner, given) for _, inner in step.transformer_list)
+    keeps = kind in _SCALERS or hasattr(step, "get_support") or step in (None, "passthrough")
+    return kind in VECTORIZERS or kind == "TfidfTransformer" or (keeps and given)
+
+
+def _unwrapped(step: Any) -> Any:
+    return step.best_estimator_ if hasattr(step, "best_estimator_") else step

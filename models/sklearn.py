@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxtool.errors import SourceError, UsageError, require
+from onnxtool.models.artifact import first_line
 from onnxtool.models.domain import Domain
-from onnxtool.models.fitted import Column, columns_of
-from onnxtool.models.lineage import steps
+from onnxtool.models.fitted import Column, columns_of, vocabulary
+from onnxtool.models.lineage import VECTORIZERS, steps
 from onnxtool.models.signature import BATCH, Role, Tensors, TensorSpec, dtype_name
 from onnxtool.models.source import LoadOptions, SourceModel
 
@@ -21,8 +22,6 @@ Answer: TypeAlias = Callable[[Any], NDArray[Any]]
 
 MATRIX = "X"
 TEXT = "text"
-VECTORIZERS = {"CountVectorizer", "TfidfVectorizer", "HashingVectorizer"}
-CATEGORICAL = ("string", "int64", "bool")
 
 
 class SklearnModel(SourceModel):
@@ -31,6 +30,7 @@ class SklearnModel(SourceModel):
     Attributes:
         columns: What the model knows of each raw column, in order; empty for a model of text.
         outputs: The outputs' names, in order.
+        selects_columns: Whether a step picks columns by name, or encodes each by its own kind.
     """
 
     def __init__(self, model: Any, options: LoadOptions) -> None:
@@ -40,6 +40,11 @@ class SklearnModel(SourceModel):
         self.names = tuple(str(name) for name in getattr(model, "feature_names_in_", ()))
         self.reads_text = _reads_text(model)
         self.columns: tuple[Column, ...] = () if self.reads_text else columns_of(model, _width(model, options))
+        self._needs_double = any(
+            getattr(getattr(step, "cluster_centers_", None), "dtype", None) == np.float64
+            for step, _ in steps(model, ())
+        )
+        self.selects_columns = _tells_apart(model)
         self.inputs = self._signature(options)
         self._answers = {_apart(name, self.inputs): answer for name, answer in answers(model).items()}
         self.outputs = tuple(self._answers)
@@ -50,13 +55,19 @@ class SklearnModel(SourceModel):
         }
 
     def predict(self, tensors: Tensors) -> Tensors:
-        """Run the estimator; rows go in as a data frame when it was fitted on one."""
-        rows = self.rows(tensors)
+        """Run the estimator; rows go in as a data frame when it was fitted on one.
+
+        Raises:
+            SourceError: it refuses the rows, as an encoder does that was told to refuse unknown categories.
+        """
+        rows = self.rows({name: self._as_double(tensor) for name, tensor in tensors.items()})
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # of unknown categories and the like: the user asked for rows like that
-            return {name: answer(rows) for name, answer in self._answers.items()}
+            warnings.simplefilter("ignore")  # of unknown categories and the like: the rows are as asked for
+            try:
+                return {name: answer(rows) for name, answer in self._answers.items()}
+            except ValueError as error:
+                kind = type(self.model).__name__
+                raise SourceError(f"The {kind} refuses the rows: {first_line(error)}") from error
 
     def rows(self, tensors: Tensors) -> Any:
         """The rows in the form in which the estimator takes them."""
@@ -88,11 +99,15 @@ class SklearnModel(SourceModel):
     def domains(self) -> Mapping[str, Domain]:
         """What the fitted steps know of the columns: categories, ranges, thresholds, vocabulary."""
         if self.reads_text:
-            return {self.inputs[0].name: _vocabulary(self.model)}
+            return {self.inputs[0].name: Domain(choices=_words(self.model), words=12)}
         found = [column.domain() for column in self.columns]
         if len(self.inputs) == 1:
             return {self.inputs[0].name: Domain(columns=tuple(found))}
         return {spec.name: domain for spec, domain in zip(self.inputs, found, strict=True)}
+
+    def _as_double(self, tensor: NDArray[Any]) -> NDArray[Any]:
+        """KMeans does not take float32 rows when it was fitted on float64 ones; the values stay the same."""
+        return tensor.astype(np.float64) if self._needs_double and tensor.dtype == np.float32 else tensor
 
     def _with_missing(self, values: NDArray[Any], place: int) -> NDArray[Any]:
         """ONNX has no missing text: the empty string stands for it, where the model has something missing."""
@@ -111,7 +126,7 @@ class SklearnModel(SourceModel):
             column.dtype or _dtype_in_data(options.data, name)
             for name, column in zip(names, self.columns, strict=True)
         ]
-        if len(set(dtypes)) == 1 and not _selects_by_name(self.model):
+        if len(set(dtypes)) == 1 and not self.selects_columns:
             return (TensorSpec(MATRIX, dtypes[0], (BATCH, len(dtypes)), columns=self.names),)
         return tuple(TensorSpec(name, dtype, (BATCH, 1)) for name, dtype in zip(names, dtypes, strict=True))
 
@@ -168,21 +183,18 @@ def _dtype_in_data(data: Tensors, name: str) -> str:
     return found if found in ("string", "bool") else "float32"
 
 
-def _selects_by_name(model: Any) -> bool:
+def _tells_apart(model: Any) -> bool:
     for step, _ in steps(model, ()):
         for _, _, chosen in getattr(step, "transformers_", ()):
-            if isinstance(chosen, str) or (
-                not isinstance(chosen, slice) and any(isinstance(c, str) for c in chosen)
-            ):
+            several = () if isinstance(chosen, str | slice | int) else chosen
+            if isinstance(chosen, str) or any(isinstance(one, str) for one in several):
                 return True
     return False
 
 
-def _vocabulary(model: Any) -> Domain:
-    words: set[str] = set()
-    for step, _ in steps(model, ()):
-        words.update(getattr(step, "vocabulary_", ()))
-    return Domain(choices=(*sorted(words), "unheardof"), words=12)
+def _words(model: Any) -> tuple[str, ...]:
+    readers = (step for step, _ in steps(model, ()) if type(step).__name__ in VECTORIZERS)
+    return tuple(dict.fromkeys(word for reader in readers for word in vocabulary(reader)))
 
 
 # -- What comes out -------------------------------------------------------------------------------------------

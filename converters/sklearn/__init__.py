@@ -17,16 +17,20 @@ from typing import Any
 import onnx
 
 from onnxtool.converters.framework import Conversion, ConvertOptions, Framework
-from onnxtool.converters.sklearn.outputs import shape_outputs
+from onnxtool.converters.sklearn.graph import ML, ML_OPSET
+from onnxtool.converters.sklearn.outputs import (
+    keep_double_trees,
+    merged,
+    rename_inputs,
+    shape_outputs,
+    split_input,
+)
 from onnxtool.errors import ConversionError, require
 from onnxtool.models import pickles
 from onnxtool.models.artifact import first_line
-from onnxtool.models.lineage import steps
+from onnxtool.models.lineage import VECTORIZERS, sparse_readers, steps
 from onnxtool.models.signature import Tensors, TensorSpec
 from onnxtool.models.source import LoadOptions, SourceModel
-
-ML_OPSET = 3
-"""Of ai.onnx.ml: the first with tree ensembles in double precision; every supported ONNX Runtime has it."""
 
 BOOSTING = frozenset({"xgboost", "lightgbm", "catboost"})
 
@@ -81,16 +85,22 @@ def convert_registered(source: Any, opset: int) -> Conversion:
     import skl2onnx
 
     register()
-    options, choices = _options(source.model)
-    with quiet(), missing_text_as_empty(source), explained(source.model):
+    estimator = _best(source.model)
+    options, choices = _options(estimator)
+    specs = source.inputs if len(source.inputs) == 1 or source.selects_columns else (merged(source.inputs),)
+    with quiet(), adapted(source), explained(estimator):
         model: onnx.ModelProto = skl2onnx.convert_sklearn(
-            source.model,
-            name=type(source.model).__name__,
-            initial_types=[(spec.name, _type(spec)) for spec in source.inputs],
-            target_opset={"": opset, "ai.onnx.ml": ML_OPSET},
+            estimator,
+            name=type(estimator).__name__,
+            initial_types=[(spec.name, _type(spec)) for spec in specs],
+            target_opset={"": opset, ML: ML_OPSET},
             options=options,
         )
-    shape_outputs(model, source)
+    rename_inputs(model, specs)
+    if specs != source.inputs:
+        split_input(model, source.inputs)
+    shape_outputs(model, source, _final(estimator))
+    keep_double_trees(model)
     return Conversion(model, choices)
 
 
@@ -101,9 +111,11 @@ FRAMEWORK = SklearnFramework()
 def register() -> None:
     """Make own converters, and those of the boosting libraries installed, known to skl2onnx."""
     from onnxtool.converters.boosting import register_for_pipelines
-    from onnxtool.converters.sklearn import hist_gradient_boosting
+    from onnxtool.converters.sklearn import hist_gradient_boosting, scalers, selection
 
     hist_gradient_boosting.register()
+    scalers.register()
+    selection.register()
     register_for_pipelines()
 
 
@@ -125,38 +137,52 @@ def _type(spec: TensorSpec) -> Any:
 def _options(model: Any) -> tuple[dict[int, dict[str, Any]], list[str]]:
     """Options an estimator by its id, and what to say of them in the report."""
     final = _final(model)
-    options: dict[int, dict[str, Any]] = {
-        id(target): {"zipmap": False} for target in (final, model) if _has_zipmap(target, final)
-    }
-    scalers = {
-        id(step): (step, EXACT_DIVISION[type(step).__name__])
-        for step, _ in steps(model, ())
-        if type(step).__name__ in EXACT_DIVISION and _allowed(step)
-    }
-    options |= {key: {"div": how} for key, (_, how) in scalers.items()}
-    kinds = " and ".join(sorted({type(step).__name__ for step, _ in scalers.values()}))
-    choices = [f"{kinds}: a division, as in scikit-learn, not a product with the inverse."] if kinds else []
-    return options, choices
+    options: dict[int, dict[str, Any]] = {id(final): {"zipmap": False}} if "zipmap" in _allowed(final) else {}
+    choices = []
+    for step, _ in steps(model, ()):
+        kind = type(step).__name__
+        if kind == "StandardScaler" and _allowed(step):
+            options[id(step)] = {"div": "div"}
+            choices.append("StandardScaler divides, as in scikit-learn, and does not multiply with the inverse.")
+        elif kind in VECTORIZERS and _allowed(step):
+            options[id(step)] = _text_options(step)
+        elif kind in ("SVC", "NuSVC") and len(step.classes_) == 2 and not hasattr(step, "predict_proba"):
+            # Without it the two columns come in the other order.
+            options.setdefault(id(step), {})["raw_scores"] = True
+    for step in sparse_readers(model):
+        if "zero_is_missing" in _allowed(step):
+            options.setdefault(id(step), {})["zero_is_missing"] = True
+            choices.append(
+                f"{type(step).__name__} was given sparse rows, whose zeros it takes for missing values."
+            )
+    return options, list(dict.fromkeys(choices))
 
 
-EXACT_DIVISION = {"StandardScaler": "div", "RobustScaler": "div_cast", "MaxAbsScaler": "div_cast"}
-"""How each scaler divides: in the rows' own precision, or in double precision and back."""
+DEFAULT_WORD = r"(?u)\b\w\w+\b"
+"""The pattern of a word in scikit-learn's vectorizers."""
+
+
+def _text_options(vectorizer: Any) -> dict[str, Any]:
+    """Split text as the default pattern does, and lower it in a locale that every machine has."""
+    ascii_only = all(word.isascii() for word in getattr(vectorizer, "vocabulary_", ()))
+    options = {"locale": "C" if ascii_only else "C.UTF-8"}
+    if vectorizer.analyzer == "word" and vectorizer.token_pattern == DEFAULT_WORD:
+        options["tokenexp"] = r"[\p{L}\p{N}_]{2,}"
+    return options
+
+
+def _best(model: Any) -> Any:
+    """What a search has found; skl2onnx knows one kind of search only."""
+    while hasattr(model, "best_estimator_"):
+        model = model.best_estimator_
+    return model
 
 
 def _final(model: Any) -> Any:
     """The estimator whose outputs are the model's."""
-    while True:
-        if hasattr(model, "steps"):
-            model = model.steps[-1][1]
-        elif hasattr(model, "best_estimator_"):
-            model = model.best_estimator_
-        else:
-            return model
-
-
-def _has_zipmap(target: Any, final: Any) -> bool:
-    """Whether an estimator takes the option; a search hands it on to the best estimator."""
-    return "zipmap" in _allowed(target) or (hasattr(target, "best_estimator_") and "zipmap" in _allowed(final))
+    while hasattr(model, "steps"):
+        model = _best(model.steps[-1][1])
+    return model
 
 
 def _allowed(model: Any) -> dict[str, Any]:
@@ -179,23 +205,27 @@ def quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def missing_text_as_empty(source: Any) -> Iterator[None]:
-    """Let the steps say "" for missing text while they are converted, as the source's inputs do."""
+def adapted(source: Any) -> Iterator[None]:
+    """Let some steps hold other values while they are converted, and put the old ones back.
+
+    ONNX has no missing text. The source's inputs say "" for it, so the steps must say so too.
+    """
     with contextlib.ExitStack() as undo:
-        if any(column.missing_text is not False for column in source.columns):
-            for step, _ in steps(source.model, ()):
-                for name, value in _with_empty_text(step).items():
-                    undo.callback(setattr, step, name, getattr(step, name))
-                    setattr(step, name, value)
+        for step, _ in steps(source.model, ()):
+            for name, value in _other_values(step).items():
+                undo.callback(setattr, step, name, getattr(step, name))
+                setattr(step, name, value)
         yield
 
 
-def _with_empty_text(step: Any) -> dict[str, Any]:
+def _other_values(step: Any) -> dict[str, Any]:
     kind = type(step).__name__
     if kind == "SimpleImputer" and any(isinstance(value, str) for value in step.statistics_):
         return {"missing_values": ""}
-    if kind == "OneHotEncoder":
+    if kind == "OneHotEncoder" and hasattr(step, "categories_"):
         return {"categories_": [_without_missing(categories) for categories in step.categories_]}
+    if kind == "VotingClassifier":
+        return {"flatten_transform": False}  # says how transform answers, and skl2onnx refuses the default
     return {}
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
+from onnxtool.converters.sklearn.graph import ML, Graph, is_double, number_type
 from onnxtool.errors import ConversionError, require
 from onnxtool.models.lineage import is_missing
 
@@ -139,47 +140,13 @@ def _members(bits: NDArray[np.uint32]) -> list[int]:
     return [32 * word + bit for word, value in enumerate(bits) for bit in range(32) if int(value) >> bit & 1]
 
 
-# -- The graph ------------------------------------------------------------------------------------------------
-
-
-class Graph:
-    """Writes nodes into skl2onnx's container, with fresh names."""
-
-    def __init__(self, scope: Any, container: Any) -> None:
-        self.scope = scope
-        self.container = container
-
-    def node(
-        self, kind: str, inputs: str | Sequence[str], output: str = "", domain: str = "", **attrs: Any
-    ) -> str:
-        """Add a node with one output, and return the output's name."""
-        name = output or self.scope.get_unique_variable_name(kind.lower())
-        versions = {"op_domain": domain, "op_version": 3 if domain else None}
-        self.container.add_node(
-            kind,
-            inputs,
-            name,
-            name=self.scope.get_unique_operator_name(kind),
-            **{key: value for key, value in versions.items() if value},
-            **attrs,
-        )
-        return name
-
-    def constant(self, kind: int, values: Sequence[Any]) -> str:
-        """Add a one-dimensional constant, and return its name."""
-        name: str = self.scope.get_unique_variable_name("constant")
-        self.container.add_initializer(name, kind, [len(values)], list(values))
-        return name
-
-
-ML = "ai.onnx.ml"
+# -- The graph --------------------------------------------------------------------------------------------------
 
 
 def _raw(scope: Any, operator: Any, container: Any) -> tuple[Graph, str, int]:
     """The sum of all trees: the name of a tensor [batch, targets], and its element type."""
     model = operator.raw_operator
-    types = require("skl2onnx.common.data_types", "sklearn")
-    double = any(isinstance(value.type, types.DoubleTensorType) for value in operator.inputs)
+    double = is_double(operator)
     element = TensorProto.DOUBLE if double else TensorProto.FLOAT
     graph = Graph(scope, container)
     trees = Trees(double)
@@ -293,14 +260,8 @@ def _classifier_shapes(operator: Any) -> None:
     rows = operator.inputs[0].get_first_dimension()
     label = types.StringTensorType if model.classes_.dtype.kind in "OUS" else types.Int64TensorType
     operator.outputs[0].set_type(label([rows]))
-    operator.outputs[1].set_type(_number(operator)([rows, len(model.classes_)]))
+    operator.outputs[1].set_type(number_type(operator)([rows, len(model.classes_)]))
 
 
 def _regressor_shapes(operator: Any) -> None:
-    operator.outputs[0].set_type(_number(operator)([operator.inputs[0].get_first_dimension(), 1]))
-
-
-def _number(operator: Any) -> Any:
-    types = require("skl2onnx.common.data_types", "sklearn")
-    double = any(isinstance(value.type, types.DoubleTensorType) for value in operator.inputs)
-    return types.DoubleTensorType if double else types.FloatTensorType
+    operator.outputs[0].set_type(number_type(operator)([operator.inputs[0].get_first_dimension(), 1]))

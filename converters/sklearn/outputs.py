@@ -1,8 +1,8 @@
-"""Giving a converted model the outputs that its source has: their names, order, dtypes and shapes."""
+"""Giving a converted model the inputs and outputs that its source has: their names, order, dtypes and shapes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,80 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxtool.errors import ConversionError
+from onnxtool.models.signature import TensorSpec, numpy_dtype
 
 
-def shape_outputs(model: onnx.ModelProto, source: Any) -> None:
+def rename_inputs(model: onnx.ModelProto, specs: Sequence[TensorSpec]) -> None:
+    """Give the inputs, in place, the names that the source's have; skl2onnx replaces what is no identifier.
+
+    Args:
+        model: What the converter made.
+        specs: The source's inputs, in the converter's order.
+    """
+    names = {value.name: spec.name for value, spec in zip(model.graph.input, specs, strict=True)}
+    if all(old == new for old, new in names.items()):
+        return
+    _set_aside_names(model.graph, [new for old, new in names.items() if old != new and new not in names])
+    _replace(model.graph, names)
+    for value in model.graph.input:
+        value.name = names[value.name]
+
+
+def merged(specs: Sequence[TensorSpec]) -> TensorSpec:
+    """One matrix for several inputs, where the model does not tell columns apart.
+
+    Raises:
+        ConversionError: text and numbers cannot stand in one matrix.
+    """
+    dtypes = {spec.dtype for spec in specs}
+    if "string" in dtypes and len(dtypes) > 1:
+        raise ConversionError(
+            f"The inputs {', '.join(map(str, specs))} go into one matrix, which cannot hold text and numbers. "
+            "Use a ColumnTransformer, which tells columns apart."
+        )
+    dtype = dtypes.pop() if len(dtypes) == 1 else "float64" if "float64" in dtypes else "float32"
+    return TensorSpec("merged_columns", dtype, (specs[0].shape[0], len(specs)))
+
+
+def split_input(model: onnx.ModelProto, specs: Sequence[TensorSpec]) -> None:
+    """Replace, in place, the one input of a model by an input a column."""
+    graph = model.graph
+    matrix = graph.input[0]
+    element = matrix.type.tensor_type.elem_type
+    del graph.input[:]
+    nodes, columns = [], []
+    for spec in specs:
+        given = helper.np_dtype_to_tensor_dtype(numpy_dtype(spec.dtype))
+        graph.input.append(helper.make_tensor_value_info(spec.name, given, list(spec.shape)))
+        columns.append(spec.name)
+        if given != element:
+            columns[-1] = f"{spec.name}_as_{TensorProto.DataType.Name(element).lower()}"
+            nodes.append(helper.make_node("Cast", [spec.name], [columns[-1]], to=element))
+    nodes.append(helper.make_node("Concat", columns, [matrix.name], axis=1))
+    for node in reversed(nodes):
+        graph.node.insert(0, node)
+
+
+def keep_double_trees(model: onnx.ModelProto) -> None:
+    """Cast, in place, what tree ensembles give to the double precision that skl2onnx declares for it.
+
+    The operators read double precision and give single: ONNX Runtime refuses a model that says otherwise.
+    """
+    graph = model.graph
+    double = {value.name for value in graph.input if value.type.tensor_type.elem_type == TensorProto.DOUBLE}
+    if not double:
+        return
+    nodes = list(graph.node)
+    del graph.node[:]
+    for node in nodes:
+        graph.node.append(node)
+        if node.op_type in ("TreeEnsembleClassifier", "TreeEnsembleRegressor"):
+            wide = node.output[-1]
+            graph.node[-1].output[-1] = f"{wide}_single"
+            graph.node.append(helper.make_node("Cast", [f"{wide}_single"], [wide], to=TensorProto.DOUBLE))
+
+
+def shape_outputs(model: onnx.ModelProto, source: Any, final: Any) -> None:
     """Rework the outputs in place.
 
     Converters differ in what they give: a label of shape [batch], [batch, 1] or [1, batch]; scores of a binary
@@ -20,7 +91,8 @@ def shape_outputs(model: onnx.ModelProto, source: Any) -> None:
 
     Args:
         model: What the converter made.
-        source: The `SklearnModel`, or another source with `outputs`, `inputs` and `model`.
+        source: The `SklearnModel` or `BoostingModel`, for the names of its outputs.
+        final: The estimator that gives the outputs: the last step, or what a search has found.
 
     Raises:
         ConversionError: the converter gives fewer outputs than the source has.
@@ -30,23 +102,23 @@ def shape_outputs(model: onnx.ModelProto, source: Any) -> None:
     wanted = list(source.outputs)
     _set_aside_names(graph, wanted)
     del graph.output[:]
-    first = given[0]
+    classes = getattr(final, "classes_", None)
+    targets = len(classes) if isinstance(classes, list) else 1
     several = [name for name in wanted if name.startswith("probabilities_")]
     if several:
-        _label(graph, first, wanted[0], targets=len(several))
-        _split_targets(graph, given[1], several, [len(classes) for classes in source.model.classes_])
+        _label(graph, given[0], wanted[0], targets)
+        _split_targets(graph, given[1], several, [len(one) for one in final.classes_])
         return
     if len(given) < len(wanted):
-        kind = type(source.model).__name__
+        kind = type(final).__name__
         raise ConversionError(f"The converter for {kind} gives {len(given)} of the outputs {', '.join(wanted)}.")
     for value, name in zip(given, wanted, strict=False):
         if name.startswith("label"):
-            targets = getattr(source.model, "classes_", None)
-            _label(graph, value, name, targets=len(targets) if isinstance(targets, list) else 1)
+            _label(graph, value, name, targets)
         elif name.startswith("scores"):
-            _scores(graph, value, name, _score_columns(source.model))
+            _scores(graph, value, name, _score_columns(final))
         elif name.startswith("prediction"):
-            _reshape(graph, value, name, (-1, _targets(value)))
+            _reshape(graph, value, name, (-1, _regression_targets(final, value)))
         else:
             _rename(graph, value, name)
 
@@ -59,7 +131,14 @@ def _score_columns(model: Any) -> int:
     return len(classes) * (len(classes) - 1) // 2 if votes else len(classes)
 
 
-def _targets(value: onnx.ValueInfoProto) -> int:
+def _regression_targets(final: Any, value: onnx.ValueInfoProto) -> int:
+    """How many numbers are predicted a row; what a converter declares is not always so."""
+    counted = getattr(final, "n_outputs_", None)
+    if counted is not None:
+        return int(counted)
+    coefficients = getattr(final, "coef_", None)
+    if getattr(coefficients, "ndim", 0) == 2:
+        return int(coefficients.shape[0])  # type: ignore[union-attr]  # two-dimensional, so no None
     dims = value.type.tensor_type.shape.dim
     return dims[1].dim_value if len(dims) == 2 and dims[1].dim_value > 0 else 1
 
@@ -74,9 +153,7 @@ def _set_aside_names(graph: onnx.GraphProto, wanted: Sequence[str]) -> None:
         while other in taken:
             other += "_"
         fresh[name] = other
-    for node in graph.node:
-        node.input[:] = [fresh.get(name, name) for name in node.input]
-        node.output[:] = [fresh.get(name, name) for name in node.output]
+    _replace(graph, fresh)
     for value in (*graph.output, *graph.value_info):
         value.name = fresh.get(value.name, value.name)
     for tensor in graph.initializer:
@@ -90,8 +167,8 @@ def _label(graph: onnx.GraphProto, value: onnx.ValueInfoProto, name: str, target
         value.name, value.type.tensor_type.elem_type = f"{name}_int64", TensorProto.INT64
     if targets > 1:
         _reshape(graph, value, name, (-1, targets))
-    elif len(value.type.tensor_type.shape.dim) == 1:
-        _rename(graph, value, name)
+    elif any(value.name in node.output and node.op_type.endswith("Classifier") for node in graph.node):
+        _rename(graph, value, name)  # of shape [batch] by the operator's definition
     else:
         _reshape(graph, value, name, (-1,))
 
@@ -135,10 +212,13 @@ def _reshape(graph: onnx.GraphProto, value: onnx.ValueInfoProto, name: str, shap
 
 
 def _rename(graph: onnx.GraphProto, value: onnx.ValueInfoProto, name: str) -> None:
-    """Give a tensor another name, wherever it stands."""
-    old = value.name
-    for node in graph.node:
-        node.input[:] = [name if used == old else used for used in node.input]
-        node.output[:] = [name if made == old else made for made in node.output]
+    _replace(graph, {value.name: name})
     value.name = name
     graph.output.append(value)
+
+
+def _replace(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
+    """Give tensors other names in all nodes."""
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
