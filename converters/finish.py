@@ -16,7 +16,7 @@ from onnxtool._version import __version__
 from onnxtool.converters.framework import Target
 from onnxtool.errors import ConversionError, require
 from onnxtool.files import writing
-from onnxtool.models.artifact import INLINE_LIMIT, first_line
+from onnxtool.models.artifact import first_line, fits_inline
 from onnxtool.models.signature import BATCH, TensorSpec
 
 Optimize: TypeAlias = Literal["none", "basic", "full"]
@@ -29,7 +29,7 @@ MLNET_DTYPES = {
 """What ML.NET's OnnxTypeParser knows; it checks every graph input, output and initializer."""
 
 # Names that converters make up for a dimension they know nothing of: unk__63, s77, ?, None, '', onnx::Dim_3.
-_MADE_UP_DIM = re.compile(r"(unk_.*|s\d+|\?|None|N|unknown.*|dynamic_axes.*|.*::.*|)")
+_MADE_UP_DIM = re.compile(r"(unk_.*|[su]\d+|\?|None|N|unknown.*|dynamic_axes.*|.*::.*|)")
 
 
 def finish(
@@ -61,7 +61,7 @@ def finish(
     onnx.helper.set_model_props(model, metadata)
     if target == "mlnet":
         _check_mlnet(model)
-    if model.ByteSize() < INLINE_LIMIT:
+    if fits_inline(model):
         try:
             onnx.checker.check_model(model)
         except onnx.checker.ValidationError as error:
@@ -110,7 +110,7 @@ def name_dimensions(model: onnx.ModelProto, inputs: tuple[TensorSpec, ...]) -> N
 
 def _infer_output_shapes(model: onnx.ModelProto) -> None:
     """Fill in output shapes that the converter left out, as far as ONNX's shape inference knows them."""
-    if model.ByteSize() >= INLINE_LIMIT:
+    if not fits_inline(model):
         return
     inferred = {value.name: value for value in onnx.shape_inference.infer_shapes(model).graph.output}
     for value in model.graph.output:
@@ -118,7 +118,7 @@ def _infer_output_shapes(model: onnx.ModelProto) -> None:
             value.CopyFrom(inferred[value.name])
 
 
-def optimize_graph(model: onnx.ModelProto, level: Optimize) -> tuple[onnx.ModelProto, str]:
+def optimize_graph(model: onnx.ModelProto, level: Optimize) -> tuple[onnx.ModelProto, list[str]]:
     """Make a model smaller and faster without changing what it computes.
 
     Args:
@@ -127,28 +127,30 @@ def optimize_graph(model: onnx.ModelProto, level: Optimize) -> tuple[onnx.ModelP
             graph, which may use operators that only ONNX Runtime has.
 
     Returns:
-        The optimised model, and a sentence for the report.
+        The optimised model, and sentences for the report.
     """
     if level == "none":
-        return model, "Not optimised: ONNX Runtime optimises the graph whenever it loads it."
+        return model, []
     before = len(model.graph.node)
-    if model.ByteSize() >= INLINE_LIMIT:
-        return model, "Not optimised: onnxsim takes no model above 2 GB."
+    if not fits_inline(model):
+        return model, ["Not optimised: onnxsim takes no model above 2 GB."]
     simplifier = require("onnxsim", "optimize")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             optimized, _ = simplifier.simplify(model)
     except Exception as error:  # onnxsim raises whatever its C++ core throws
-        return model, f"Not optimised: onnxsim fails ({first_line(error)})."
-    sentence = f"onnxsim: {before} nodes became {len(optimized.graph.node)}."
+        return model, [f"Not optimised: onnxsim fails ({first_line(error)})."]
+    sentences = [f"onnxsim: {before} nodes became {len(optimized.graph.node)}."]
     if level == "full":
         simplified = len(optimized.graph.node)
         optimized = _runtime_graph(optimized)
-        sentence += f" ONNX Runtime's extended optimisations: {simplified} became {len(optimized.graph.node)}."
+        sentences.append(
+            f"ONNX Runtime's extended optimisations: {simplified} became {len(optimized.graph.node)}."
+        )
     if any(node.domain.startswith("com.microsoft") for node in optimized.graph.node):
-        sentence += " The model now needs ONNX Runtime."
-    return optimized, sentence
+        sentences.append("It now has operators that only ONNX Runtime knows.")
+    return optimized, sentences
 
 
 def _runtime_graph(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -174,7 +176,7 @@ def write(model: onnx.ModelProto, path: Path) -> None:
         OutputError: it cannot be written.
     """
     with writing(path):
-        if model.ByteSize() < INLINE_LIMIT:
+        if fits_inline(model):
             path.write_bytes(model.SerializeToString())
         else:
             onnx.save_model(model, path, save_as_external_data=True, location=f"{path.name}.data")
@@ -199,5 +201,5 @@ def _check_mlnet(model: onnx.ModelProto) -> None:
             raise ConversionError(
                 f"--target mlnet: ML.NET refuses {name} weights like {weight.name!r}. Make the source float32."
             )
-    if model.ByteSize() >= INLINE_LIMIT:
+    if not fits_inline(model):
         raise ConversionError("--target mlnet: the model is above 2 GB, and ML.NET takes one file below it.")

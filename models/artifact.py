@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, EncodeError
 
 from onnxtool.errors import ModelError, require
 from onnxtool.models.signature import BATCH, Dim, Tensors, TensorSpec
@@ -117,6 +117,14 @@ class OnnxModel:
             parameters=sum(int(np.prod(tensor.dims, dtype=np.int64)) for tensor in graph.initializer),
             metadata=self.metadata,
         )
+
+
+def fits_inline(proto: onnx.ModelProto) -> bool:
+    """Whether a model fits one protobuf message; beyond it, its weights must live in files beside it."""
+    try:
+        return proto.ByteSize() < INLINE_LIMIT
+    except EncodeError:  # what protobuf says to the question, above its limit
+        return False
 
 
 def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:

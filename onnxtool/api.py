@@ -108,7 +108,7 @@ def convert(
     began = time.perf_counter()
     conversion = framework.convert(model, _example(model, rows, seed), ConvertOptions(opset=opset, target=target))
     converted = time.perf_counter()
-    proto, sentence = optimize_graph(conversion.model, optimize)
+    proto, optimized = optimize_graph(conversion.model, optimize)
     finish(proto, model.inputs, _provenance(model), target)
     with staged_path(path) as staged:
         write(proto, staged)
@@ -134,7 +134,7 @@ def convert(
             optimize=optimize,
             convert_s=converted - began,
             finish_s=finished - converted,
-            choices=[*conversion.choices, sentence],
+            choices=[*conversion.choices, *optimized],
         ),
         parity=parity,
         checks=[parity_gate(parity)] if parity else [],

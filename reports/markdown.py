@@ -48,6 +48,8 @@ def _subject(subject: Subject) -> Iterator[str]:
             yield f"- **{_escape(check.id)}**: {_escape(check.message)}"
     if any(not check.passed for check in subject.checks):
         yield ""
+    if subject.conversion:
+        yield from _list(subject.conversion.choices)
     if subject.parity:
         yield from _parity(subject.parity)
     if subject.drift:

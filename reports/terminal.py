@@ -73,6 +73,8 @@ def _subject(subject: Subject, width: int) -> Iterator[RenderableType]:
     for check in subject.checks:
         if not check.passed:
             yield _indented(Text.assemble(("✗ ", "red"), f"{check.id}: {check.message}"))
+    if subject.conversion:
+        yield from _notes(subject.conversion.choices)
     if subject.parity:
         yield from _parity(subject.parity, width)
     if subject.drift:

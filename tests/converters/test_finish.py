@@ -95,9 +95,9 @@ def test_mlnet_rules_are_kept(broken, said):
 def test_optimising_removes_nodes_and_changes_no_result(level, tmp_path):
     proto = model()
     finish(proto, INPUTS, {}, "ort")
-    smaller, sentence = optimize_graph(proto, level)
+    smaller, sentences = optimize_graph(proto, level)
     assert len(smaller.graph.node) < len(proto.graph.node)
-    assert "onnxsim" in sentence
+    assert "onnxsim" in sentences[0]
     x = np.arange(6, dtype=np.float32).reshape(2, 3)
     before, after = (
         onnxruntime.InferenceSession(m.SerializeToString(), providers=["CPUExecutionProvider"]).run(
@@ -109,7 +109,7 @@ def test_optimising_removes_nodes_and_changes_no_result(level, tmp_path):
 
 
 def test_weights_above_the_limit_go_beside_the_model(tmp_path, monkeypatch):
-    monkeypatch.setattr("onnxtool.converters.finish.INLINE_LIMIT", 1000)
+    monkeypatch.setattr("onnxtool.models.artifact.INLINE_LIMIT", 1000)
     proto = model(weights=numpy_helper.from_array(np.full(1024, 2.0, np.float32), "zero"))
     write(proto, tmp_path / "big.onnx")
     assert (tmp_path / "big.onnx.data").stat().st_size >= 4096
