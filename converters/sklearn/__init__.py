@@ -96,6 +96,9 @@ def convert_registered(source: Any, opset: int) -> Conversion:
             target_opset={"": opset, ML: ML_OPSET},
             options=options,
         )
+    for entry in model.opset_import:
+        if not entry.domain:
+            entry.version = opset  # skl2onnx says the least version that has every operator it wrote
     rename_inputs(model, specs)
     if specs != source.inputs:
         split_input(model, source.inputs)
