@@ -51,6 +51,12 @@ class SourceModel(ABC):
     roles: Mapping[str, Role] = {}
     path: Path | None = None
 
+    @property
+    def kind(self) -> str:
+        """What the model is, for people: its class, unless that says nothing to its owner."""
+        kind = type(self.model)
+        return f"{kind.__module__}.{kind.__qualname__}"
+
     @abstractmethod
     def predict(self, tensors: Tensors) -> Tensors:
         """Run the source model.

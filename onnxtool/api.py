@@ -355,11 +355,10 @@ def _provenance(model: SourceModel) -> dict[str, str]:
 
 
 def _summary(model: SourceModel) -> SourceSummary:
-    kind = type(model.model)
     return SourceSummary(
         framework=model.framework,
         framework_version=model.framework_version,
-        kind=f"{kind.__module__}.{kind.__qualname__}",
+        kind=model.kind,
         path=str(model.path) if model.path else None,
         sha256=sha256(model.path) if model.path else None,
     )
