@@ -16,10 +16,17 @@ import onnx
 
 from onnxtool.converters.framework import Conversion, ConvertOptions, Framework
 from onnxtool.errors import ConversionError, require
-from onnxtool.models.artifact import all_nodes, first_line
+from onnxtool.models.artifact import all_nodes
 from onnxtool.models.signature import BATCH, Dim, Tensors, TensorSpec, numpy_dtype
 from onnxtool.models.source import LoadOptions, SourceModel
-from onnxtool.models.tensorflow import TensorFlowModel, import_tensorflow, is_saved_model, load_saved_model, quiet
+from onnxtool.models.tensorflow import (
+    TensorFlowModel,
+    import_tensorflow,
+    is_saved_model,
+    load_saved_model,
+    quiet,
+    reason,
+)
 
 MAX_OPSET = 18
 """The highest that tf2onnx 1.17 writes; every core layer of Keras was found to convert alike at 17 and 18."""
@@ -115,9 +122,10 @@ def convert_function(
                     )
                     model = optimizer.optimize_graph(converted).make_model("onnxtool")
         except Exception as error:  # tracing runs the model's own code; tf2onnx raises what comes up
-            raise ConversionError(f"tf2onnx cannot convert the model: {first_line(error)}") from error
+            raise ConversionError(f"tf2onnx cannot convert the model: {reason(error)}") from error
     _check(model, records, opset)
-    _set_signature(model, inputs, [list(tensor.shape) for tensor in function.outputs], outputs)
+    shapes = [tuple(tensor.shape) if tensor.shape.rank is not None else None for tensor in function.outputs]
+    _set_signature(model, inputs, shapes, outputs)
     return Conversion(model, [f"tf2onnx wrote opset {opset} from the traced graph; layouts are the model's own."])
 
 
@@ -186,13 +194,14 @@ def _check(model: onnx.ModelProto, records: list[logging.LogRecord], opset: int)
     for record in records:
         if record.exc_info and record.exc_info[1]:
             place = f" {record.args[0]}" if isinstance(record.args, tuple) and record.args else ""
-            raise ConversionError(f"tf2onnx cannot convert{place}: {first_line(record.exc_info[1])}")
+            why = reason(record.exc_info[1]).removeprefix("make_sure failure: ")
+            raise ConversionError(f"tf2onnx cannot convert{place}: {why}.")
 
 
 def _set_signature(
     model: onnx.ModelProto,
     inputs: Sequence[TensorSpec],
-    shapes: Sequence[Sequence[Dim | None]],
+    shapes: Sequence[Sequence[int | None] | None],
     outputs: Sequence[str],
 ) -> None:
     """Give inputs and outputs readable dimensions, and keep the inputs that the model does not read."""
@@ -201,27 +210,27 @@ def _set_signature(
     del graph.input[:], graph.output[:], graph.value_info[:]
     graph.input.extend(onnx.helper.make_tensor_value_info(s.name, _onnx_dtype(s.dtype), s.shape) for s in inputs)
     graph.output.extend(onnx.helper.make_tensor_value_info(name, types[name], None) for name in outputs)
-    inferred = _inferred_dims(model) if any(None in shape[1:] for shape in shapes) else {}
+    certain = all(shape is not None and None not in shape[1:] for shape in shapes)
+    inferred = {} if certain else _inferred_shapes(model)
     known = {dim for spec in inputs for dim in spec.shape if isinstance(dim, str)}
     del graph.output[:]
     for name, shape in zip(outputs, shapes, strict=True):
-        dims = list(shape)
-        for position, size in enumerate(dims):
-            if size is None:
-                guess = inferred.get((name, position), "")
-                otherwise = BATCH if position == 0 and BATCH in known else f"{name}_dim_{position}"
-                dims[position] = guess if guess in known else otherwise
-        graph.output.append(onnx.helper.make_tensor_value_info(name, types[name], dims))
+        guesses = inferred.get(name, [None] * len(shape or ()))
+        dims: list[Dim] = []
+        for position, (size, guess) in enumerate(zip(guesses if shape is None else shape, guesses, strict=True)):
+            otherwise = BATCH if position == 0 and BATCH in known else f"{name}_dim_{position}"
+            dims.append(size if isinstance(size, int) else guess if guess in known else otherwise)
+        unknown = shape is None and name not in inferred
+        graph.output.append(onnx.helper.make_tensor_value_info(name, types[name], None if unknown else dims))
 
 
-def _inferred_dims(model: onnx.ModelProto) -> dict[tuple[str, int], str]:
-    """What ONNX's shape inference says of the outputs' dynamic dimensions."""
+def _inferred_shapes(model: onnx.ModelProto) -> dict[str, list[Dim | None]]:
+    """What ONNX's shape inference says of the outputs, as far as it knows their rank."""
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
     return {
-        (value.name, position): dim.dim_param
+        value.name: [dim.dim_value or dim.dim_param or None for dim in value.type.tensor_type.shape.dim]
         for value in inferred.graph.output
-        for position, dim in enumerate(value.type.tensor_type.shape.dim)
-        if dim.dim_param
+        if value.type.tensor_type.HasField("shape")
     }
 
 

@@ -27,9 +27,9 @@ from onnxtool.models.tensorflow import (
     import_tensorflow,
     override,
     quiet,
+    reason,
+    run,
     tensor_spec,
-    to_numpy,
-    to_tensorflow,
     unique,
 )
 
@@ -74,6 +74,12 @@ class KerasModel(SourceModel):
             name: "probabilities" for name, leaf in zip(self.outputs, leaves, strict=True) if _is_softmax(leaf)
         }
 
+    @property
+    def kind(self) -> str:
+        """The model's class and name, as in `keras.Functional mobilenet`."""
+        kind = type(self.model)
+        return f"{kind.__module__.partition('.')[0]}.{kind.__qualname__} {self.model.name}"
+
     def call(self, *tensors: Any) -> list[Any]:
         """Run the model on `tf.Tensor`s, one an input; it can be traced."""
         outputs: list[Any] = import_keras().tree.flatten(self._apply(tensors))
@@ -82,7 +88,7 @@ class KerasModel(SourceModel):
     def predict(self, tensors: Tensors) -> Tensors:
         """Run the model; see `SourceModel`. Recurrent layers that keep a state start anew."""
         reset_states(self.model)
-        return to_numpy(self.outputs, self.call(*to_tensorflow(self.inputs, tensors)))
+        return run(self.call, self.inputs, self.outputs, tensors)
 
     def domains(self) -> Mapping[str, Domain]:
         """What the layers that read an input know of it: vocabularies, means and deviations."""
@@ -143,7 +149,7 @@ def load_keras(path: Path, options: LoadOptions) -> Any:
             warnings.filterwarnings("ignore", category=UserWarning, module="keras")
             return keras.models.load_model(file, custom_objects=custom, compile=False, safe_mode=True)
     except Exception as error:  # layers raise whatever they like on a config that does not suit them
-        raise SourceError(f"{path} cannot be loaded by Keras {keras.__version__}: {first_line(error)}") from error
+        raise SourceError(f"{path} cannot be loaded by Keras {keras.__version__}: {reason(error)}") from error
 
 
 def import_keras() -> Any:
@@ -153,23 +159,23 @@ def import_keras() -> Any:
         MissingExtraError: Keras or TensorFlow is not installed.
         UsageError: Keras is configured for another backend.
     """
+    keras = sys.modules.get("keras")
+    backend = keras.backend.backend() if keras else os.environ.get("KERAS_BACKEND", "tensorflow")
+    if backend != "tensorflow":
+        raise UsageError(
+            f"Keras runs on {backend} here, and onnxtool converts on its TensorFlow backend. "
+            "Save the model as .keras, and run again with KERAS_BACKEND=tensorflow."
+        )
     import_tensorflow()
-    if "keras" not in sys.modules:
+    if keras is None:
         # Only for the import: what the user runs next may want the backend of ~/.keras/keras.json.
         chosen = os.environ.get("KERAS_BACKEND")
-        os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+        os.environ["KERAS_BACKEND"] = "tensorflow"
         try:
-            require("keras", "keras")
+            keras = require("keras", "keras")
         finally:
             if chosen is None:
                 del os.environ["KERAS_BACKEND"]
-    keras = sys.modules["keras"]
-    backend = keras.backend.backend()
-    if backend != "tensorflow":
-        raise UsageError(
-            f"Keras runs on {backend} here, and ONNX conversion needs its TensorFlow backend. "
-            "Save the model as .keras and run again with KERAS_BACKEND=tensorflow."
-        )
     return keras
 
 
@@ -180,7 +186,8 @@ def reset_states(model: Any) -> None:
 
 
 def _stateful(model: Any) -> list[Any]:
-    return [layer for layer in model._flatten_layers() if getattr(layer, "stateful", False) and layer is not model]
+    layers = model._flatten_layers()
+    return [layer for layer in layers if getattr(layer, "stateful", False) and hasattr(layer, "reset_state")]
 
 
 def _structures(model: Any) -> tuple[Any, Any]:
@@ -276,15 +283,16 @@ def _domain(layer: Any) -> Domain | None:
     return None
 
 
-def _archive_config(path: Path) -> Any:
+def _archive_config(path: Path) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(path) as archive:
-            return json.loads(archive.read("config.json"))
-    except (zipfile.BadZipFile, KeyError, EOFError, ValueError) as error:
+            text = archive.read("config.json")
+    except (zipfile.BadZipFile, KeyError, EOFError) as error:
         raise SourceError(f"{path} is a damaged .keras file, or is cut short. Save the model again.") from error
+    return _parse(path, text)
 
 
-def _hdf5_config(path: Path) -> Any:
+def _hdf5_config(path: Path) -> dict[str, Any]:
     h5py = require("h5py", "keras")
     try:
         with h5py.File(path, "r") as file:
@@ -296,10 +304,17 @@ def _hdf5_config(path: Path) -> Any:
             f"{path} holds weights or data, but no model: it has no model_config. "
             "Load the weights into the model in Python, and save it as .keras."
         )
+    return _parse(path, text)
+
+
+def _parse(path: Path, text: str | bytes) -> dict[str, Any]:
     try:
-        return json.loads(text)
-    except ValueError as error:
-        raise SourceError(f"{path} has a model_config that is no JSON. Save the model again.") from error
+        config = json.loads(text)
+    except (ValueError, TypeError):
+        config = None
+    if not isinstance(config, dict):
+        raise SourceError(f"{path} holds no configuration of a Keras model. Save the model again.")
+    return config
 
 
 def _custom_objects(path: Path, config: Any, trust: Sequence[str]) -> dict[str, Any]:
@@ -319,7 +334,9 @@ def _custom_objects(path: Path, config: Any, trust: Sequence[str]) -> dict[str, 
                 "layer class and save again, or load the model yourself and pass it to onnxtool.convert."
             )
         key = str(part.get("config") if kind == "function" else part.get("registered_name") or kind)
-        if kind.startswith("__") or module.partition(".")[0] == "keras" or saving.get_registered_object(key):
+        if (kind.startswith("__") and not module) or module.partition(".")[0] == "keras":
+            continue
+        if saving.get_registered_object(key):  # the program that calls us has imported it
             continue
         name = key.rpartition(">")[2] if kind == "function" else kind.rpartition(">")[2]
         known = module not in ("", "builtins")  # functions, and all of the old format, do not say where they are

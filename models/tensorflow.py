@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxtool.errors import SourceError, UntrustedError, UsageError, require
+from onnxtool.errors import DataError, SourceError, UntrustedError, UsageError, require
 from onnxtool.models.artifact import first_line
 from onnxtool.models.signature import BATCH, DTYPES, Dim, Tensors, TensorSpec
 from onnxtool.models.source import LoadOptions, SourceModel
@@ -43,30 +44,39 @@ class TensorFlowModel(SourceModel):
         tf = import_tensorflow()
         self.model = model
         self.framework_version = tf.__version__
-        self._function = _concrete_function(model, options)
+        self._signature = (options.signature or DEFAULT_SIGNATURE) if getattr(model, "signatures", None) else None
+        self._function = _concrete_function(model, self._signature, options)
         self._structure = self._function.structured_input_signature
-        leaves = tf.nest.flatten(self._structure)
+        self._leaves = tf.nest.flatten(self._structure)  # tensors, and Python values that tracing has fixed
+        tensors = [leaf for leaf in self._leaves if isinstance(leaf, tf.TypeSpec)]
         specs = []
-        for position, leaf in enumerate(leaves):
-            name = leaf.name or f"input_{position}"
-            specs.append(tensor_spec(name, leaf.dtype.name, _shape(leaf, name, options), alone=len(leaves) == 1))
+        for position, tensor in enumerate(tensors):
+            name = getattr(tensor, "name", None) or f"input_{position}"
+            shape = _shape(tensor, name, options)
+            specs.append(tensor_spec(name, tensor.dtype.name, shape, alone=len(tensors) == 1))
         self.inputs = override(specs, options.inputs)
         names = list(_leaf_names(self._function.structured_outputs))
         if not isinstance(self._function.structured_outputs, Mapping):
             names = ["output"] if len(names) == 1 else [f"output_{name}" for name in names]
         self.outputs = unique(names, taken=[spec.name for spec in self.inputs])
 
+    @property
+    def kind(self) -> str:
+        """`SavedModel` and its signature; a live object's class."""
+        return f"SavedModel {self._signature}" if self._signature else super().kind
+
     def call(self, *tensors: Any) -> list[Any]:
         """Run the function on `tf.Tensor`s, one an input; it can be traced."""
         tf = import_tensorflow()
-        args, kwargs = tf.nest.pack_sequence_as(self._structure, tensors)
+        feed = iter(tensors)
+        flat = [next(feed) if isinstance(leaf, tf.TypeSpec) else leaf for leaf in self._leaves]
+        args, kwargs = tf.nest.pack_sequence_as(self._structure, flat)
         outputs: list[Any] = tf.nest.flatten(self._function(*args, **kwargs))
         return outputs
 
     def predict(self, tensors: Tensors) -> Tensors:
         """Run the function; see `SourceModel`."""
-        values = self.call(*to_tensorflow(self.inputs, tensors))
-        return to_numpy(self.outputs, values)
+        return run(self.call, self.inputs, self.outputs, tensors)
 
 
 def is_saved_model(folder: Path) -> bool:
@@ -102,7 +112,7 @@ def load_saved_model(folder: Path) -> Any:
         with quiet():
             return tf.saved_model.load(str(folder))
     except Exception as error:  # TensorFlow's errors have no common base
-        raise SourceError(f"{folder} cannot be loaded by TensorFlow: {first_line(error)}") from error
+        raise SourceError(f"{folder} cannot be loaded by TensorFlow: {reason(error)}") from error
 
 
 def import_tensorflow() -> Any:
@@ -187,21 +197,23 @@ def unique(names: Iterable[str], taken: Iterable[str] = ()) -> tuple[str, ...]:
     return tuple(result)
 
 
-def to_tensorflow(specs: Sequence[TensorSpec], tensors: Tensors) -> list[Any]:
-    """One `tf.Tensor` for each input, in order."""
-    tf = import_tensorflow()
-    return [tf.convert_to_tensor(tensors[spec.name], dtype=spec.dtype) for spec in specs]
-
-
-def to_numpy(names: Sequence[str], values: Sequence[Any]) -> Tensors:
-    """Name the outputs and bring them to NumPy; text becomes arrays of `str`.
+def run(
+    call: Callable[..., Sequence[Any]], specs: Sequence[TensorSpec], names: Sequence[str], rows: Tensors
+) -> Tensors:
+    """Call a function of `tf.Tensor`s with arrays, and name what it returns; text becomes arrays of `str`.
 
     Raises:
+        DataError: the function fails on these rows.
         SourceError: an output is ragged or sparse.
     """
+    tf = import_tensorflow()
+    try:
+        values = call(*(tf.convert_to_tensor(rows[spec.name], dtype=spec.dtype) for spec in specs))
+    except Exception as error:  # a model's own code raises whatever it likes
+        raise DataError(f"The source model fails on these rows: {reason(error)}") from error
     result: Tensors = {}
     for name, value in zip(names, values, strict=True):
-        if not hasattr(value, "numpy") or not hasattr(value, "device"):
+        if not tf.is_tensor(value) or isinstance(value, tf.RaggedTensor | tf.SparseTensor):
             raise SourceError(f"Output {name!r} is a {type(value).__name__}: only dense tensors can be compared.")
         array = np.asarray(value.numpy())
         if array.dtype.kind in "OS":
@@ -210,20 +222,29 @@ def to_numpy(names: Sequence[str], values: Sequence[Any]) -> Tensors:
     return result
 
 
-def _concrete_function(model: Any, options: LoadOptions) -> Any:
+def reason(error: BaseException) -> str:
+    """The first line of an error's message, without what Keras and TensorFlow wrap around it."""
+    text = re.sub(r"\x1b\[\d+m|\{\{.*?\}\} ?", "", str(error))
+    if in_user_code := re.search(r"^ {4}(\w+: .*)", text, re.DOTALL | re.MULTILINE):  # AutoGraph's traceback
+        text = in_user_code[1]
+    text = re.sub(r"Exception encountered when calling (\S+)\.\s+", r"\1: ", text)
+    return first_line(Exception(text)) if text.strip() else first_line(error)
+
+
+def _concrete_function(model: Any, signature: str | None, options: LoadOptions) -> Any:
     tf = import_tensorflow()
     if isinstance(model, tf.types.experimental.ConcreteFunction):
         return model
-    signatures = getattr(model, "signatures", None)
-    if signatures:
-        name = options.signature or DEFAULT_SIGNATURE
-        if name not in signatures:
+    if signature:
+        if signature not in model.signatures:
             raise UsageError(
-                f"The model has no signature {name!r}. Pass --signature with one of: {', '.join(signatures)}."
+                f"The model has no signature {signature!r}. "
+                f"Pass --signature with one of: {', '.join(sorted(model.signatures))}."
             )
-        return signatures[name]
-    function = model if isinstance(model, tf.types.experimental.PolymorphicFunction) else model.__call__
-    if not isinstance(function, tf.types.experimental.PolymorphicFunction):
+        return model.signatures[signature]
+    traceable = tf.types.experimental.PolymorphicFunction
+    function = model if isinstance(model, traceable) or not callable(model) else model.__call__
+    if not isinstance(function, traceable):
         raise SourceError(
             f"The {type(model).__name__} has no signature and its __call__ is no tf.function. "
             "Save it with tf.saved_model.save(..., signatures=...)."
@@ -236,7 +257,10 @@ def _concrete_function(model: Any, options: LoadOptions) -> Any:
         tf.TensorSpec([None if isinstance(dim, str) else dim for dim in spec.shape], spec.dtype, spec.name)
         for spec in options.inputs
     ]
-    return function.get_concrete_function(*(() if function.input_signature else wanted))
+    try:
+        return function.get_concrete_function(*(() if function.input_signature else wanted))
+    except Exception as error:  # tracing runs the function's own code
+        raise SourceError(f"The tf.function cannot be traced: {reason(error)}") from error
 
 
 def _leaf_names(structure: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
@@ -251,13 +275,15 @@ def _leaf_names(structure: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
         yield "_".join(path)
 
 
-def _shape(leaf: Any, name: str, options: LoadOptions) -> tuple[int | None, ...]:
-    if leaf.shape.rank is not None:
-        return tuple(leaf.shape)
+def _shape(tensor: Any, name: str, options: LoadOptions) -> tuple[int | None, ...]:
+    if not isinstance(tensor, import_tensorflow().TensorSpec):
+        raise SourceError(f"Input {name!r} is a {tensor.value_type.__name__}; ONNX has dense tensors only.")
+    if tensor.shape.rank is not None:
+        return tuple(tensor.shape)
     if any(spec.name == name for spec in options.inputs):
         return ()
     raise SourceError(
-        f"Input {name!r} has no known number of dimensions. Pass --input {name}:{leaf.dtype.name}[DIMS]."
+        f"Input {name!r} has no known number of dimensions. Pass --input {name}:{tensor.dtype.name}[DIMS]."
     )
 
 
