@@ -51,9 +51,9 @@ class TensorFlow(Framework):
         if tf is None or (keras is not None and isinstance(model, keras.Model)):
             return False
         types = tf.types.experimental
-        return isinstance(model, tf.Module | types.ConcreteFunction | types.PolymorphicFunction) or hasattr(
-            model, "signatures"
-        )
+        if isinstance(model, tf.Module | types.ConcreteFunction | types.PolymorphicFunction):
+            return True
+        return isinstance(model, tf.__internal__.tracking.AutoTrackable) and hasattr(model, "signatures")
 
     def load(self, source: str, options: LoadOptions) -> object:
         """Load a SavedModel; see `models.tensorflow`."""

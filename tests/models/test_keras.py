@@ -129,6 +129,32 @@ def test_an_archive_with_a_senseless_configuration_is_refused(saved, tmp_path, c
         load(path)
 
 
+def test_a_file_of_keras_2_loads(saved, small, tmp_path):
+    import h5py
+
+    layers = [
+        {"class_name": "InputLayer", "config": {"batch_input_shape": [None, 4], "name": "input_1"}},
+        {
+            "class_name": "Dense",
+            "config": {
+                "name": "dense", "trainable": True, "dtype": "float32", "units": 3, "activation": "softmax",
+                "use_bias": True, "kernel_initializer": {"class_name": "GlorotUniform", "config": {"seed": None}},
+                "bias_initializer": {"class_name": "Zeros", "config": {}}, "kernel_regularizer": None,
+            },
+        },
+    ]  # fmt: skip
+    path = tmp_path / "keras2.h5"
+    path.write_bytes(saved[".h5"].read_bytes())
+    with h5py.File(path, "r+") as file:
+        config = {"class_name": "Sequential", "config": {"name": "sequential", "layers": layers}}
+        file.attrs["model_config"] = json.dumps(config)
+        file.attrs["keras_version"] = "2.4.0"
+    source = load(path)
+    assert [str(spec) for spec in source.inputs] == ["input_1:float32[batch,4]"]
+    rows = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    np.testing.assert_array_equal(source.predict({"input_1": rows})["dense"], small(rows).numpy())
+
+
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 def test_a_lambda_is_refused_and_does_not_run(keras, tmp_path, suffix):
     features = keras.Input((4,))
