@@ -242,7 +242,7 @@ def _convert_catboost(scope: Any, operator: Any, container: Any) -> None:
         raise ConversionError("CatBoost with several targets has no conversion to ONNX. Fit one model a target.")
     attrs = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in trees.attribute}
     outputs = [value.full_name for value in operator.outputs]
-    exponent = str(model.get_all_params().get("loss_function")).startswith(EXPONENTIAL)
+    exponent = len(outputs) == 1 and model._get_default_prediction_type() == "Exponent"  # as predict does
     last = scope.get_unique_variable_name("raw") if exponent else outputs[-1]
     container.add_node(
         trees.op_type,
@@ -255,10 +255,6 @@ def _convert_catboost(scope: Any, operator: Any, container: Any) -> None:
     )
     if exponent:
         container.add_node("Exp", [last], outputs[-1:], name=scope.get_unique_operator_name("Exp"))
-
-
-EXPONENTIAL = ("Poisson", "Tweedie")
-"""Losses whose regressors predict the exponential of what the trees sum up to."""
 
 
 def _exported(model: Any) -> onnx.ModelProto:

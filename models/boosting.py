@@ -45,14 +45,19 @@ class BoostingModel(SourceModel):
         self.framework = "boosting"
         self.framework_version = f"{self.library} {require(self.library, EXTRA).__version__}"
         self.model = wrapped(model)
+        self._given = f"{type(model).__module__}.{type(model).__qualname__}"
         names = feature_names(self.model)
-        self.columns: tuple[Column, ...] = ()
         self.inputs = (_signature(options, names),)
         self.classifies = hasattr(self.model, "predict_proba")
         self.outputs = ("label", "probabilities") if self.classifies else ("prediction",)
         self.roles: Mapping[str, Role] = (
             {"label": "label", "probabilities": "probabilities"} if self.classifies else {}
         )
+
+    @property
+    def kind(self) -> str:
+        """The class of what was given; a bare booster is wrapped here."""
+        return self._given
 
     def predict(self, tensors: Tensors) -> Tensors:
         """Run the ensemble; a missing number is NaN."""
@@ -111,16 +116,18 @@ def load(path: Path) -> Any:
         raise SourceError(f"{path} is no model file of XGBoost, LightGBM or CatBoost.")
     module = require(library, EXTRA)
     try:
-        if library == "xgboost":
-            model = module.Booster()
-            model.load_model(str(path))
-        elif library == "lightgbm":
-            model = module.Booster(model_file=str(path))
-        else:
-            model = module.CatBoost()
-            model.load_model(str(path))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # XGBoost's, about a file's extension
+            return _read(library, module, str(path))
     except Exception as error:  # each library has an exception of its own, without a common base
         raise SourceError(f"{path} is damaged, or of an unknown version: {first_line(error)}") from error
+
+
+def _read(library: Library, module: Any, path: str) -> Any:
+    if library == "lightgbm":
+        return module.Booster(model_file=path)
+    model = module.Booster() if library == "xgboost" else module.CatBoost()
+    model.load_model(path)
     return model
 
 

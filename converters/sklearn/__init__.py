@@ -87,7 +87,7 @@ def convert_registered(source: Any, opset: int) -> Conversion:
     register()
     estimator = _best(source.model)
     options, choices = _options(estimator)
-    specs = source.inputs if len(source.inputs) == 1 or source.selects_columns else (merged(source.inputs),)
+    specs = source.inputs if len(source.inputs) == 1 or source.selects_columns else merged(source.inputs)
     with quiet(), adapted(source), explained(estimator):
         model: onnx.ModelProto = skl2onnx.convert_sklearn(
             estimator,

@@ -79,7 +79,8 @@ class Trees:
 
     def _chain(self, predictor: Any, node: Any, tree: int, place: int, spare: int) -> int:
         """Write `x in set` as equalities, one a category; the encoder leaves no value outside the known ones."""
-        members = _members(predictor.raw_left_cat_bitsets[int(node["bitset_idx"])])
+        # No category may go left, only what is missing; no code is negative.
+        members = _members(predictor.raw_left_cat_bitsets[int(node["bitset_idx"])]) or [-1]
         links = [place, *range(spare, spare + len(members) - 1)]
         branch = _branch(node)
         for link, following, member in zip(links, [*links[1:], branch["falsenodeids"]], members, strict=True):
@@ -132,8 +133,8 @@ def float32_at_most(value: float) -> float:
     """The greatest float32 that is not above a double: x <= one exactly where x <= the other, for a float32 x."""
     with np.errstate(over="ignore"):
         nearest = np.float32(value)
-    # As floats of Python: NumPy would round the double before comparing it.
-    return float(np.nextafter(nearest, np.float32(-np.inf)) if float(nearest) > value else nearest)
+        # As floats of Python: NumPy would round the double before comparing it.
+        return float(np.nextafter(nearest, np.float32(-np.inf)) if float(nearest) > value else nearest)
 
 
 def _members(bits: NDArray[np.uint32]) -> list[int]:

@@ -29,20 +29,13 @@ def rename_inputs(model: onnx.ModelProto, specs: Sequence[TensorSpec]) -> None:
         value.name = names[value.name]
 
 
-def merged(specs: Sequence[TensorSpec]) -> TensorSpec:
-    """One matrix for several inputs, where the model does not tell columns apart.
-
-    Raises:
-        ConversionError: text and numbers cannot stand in one matrix.
-    """
+def merged(specs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
+    """One matrix for several inputs of numbers, or of text; text and numbers stay apart."""
     dtypes = {spec.dtype for spec in specs}
     if "string" in dtypes and len(dtypes) > 1:
-        raise ConversionError(
-            f"The inputs {', '.join(map(str, specs))} go into one matrix, which cannot hold text and numbers. "
-            "Use a ColumnTransformer, which tells columns apart."
-        )
+        return specs
     dtype = dtypes.pop() if len(dtypes) == 1 else "float64" if "float64" in dtypes else "float32"
-    return TensorSpec("merged_columns", dtype, (specs[0].shape[0], len(specs)))
+    return (TensorSpec("merged_columns", dtype, (specs[0].shape[0], len(specs))),)
 
 
 def split_input(model: onnx.ModelProto, specs: Sequence[TensorSpec]) -> None:
@@ -104,10 +97,9 @@ def shape_outputs(model: onnx.ModelProto, source: Any, final: Any) -> None:
     del graph.output[:]
     classes = getattr(final, "classes_", None)
     targets = len(classes) if isinstance(classes, list) else 1
-    several = [name for name in wanted if name.startswith("probabilities_")]
-    if several:
+    if isinstance(classes, list) and len(wanted) > 1:
         _label(graph, given[0], wanted[0], targets)
-        _split_targets(graph, given[1], several, [len(one) for one in final.classes_])
+        _split_targets(graph, given[1], wanted[1:], [len(one) for one in classes])
         return
     if len(given) < len(wanted):
         kind = type(final).__name__
