@@ -304,6 +304,38 @@ class Bench(Record):
     cells: list[Cell]
 
 
+# -- Does its runtime take it --------------------------------------------------------------------------------
+
+
+class LintRule(Record):
+    """A rule of the runtime that will load the model."""
+
+    id: str
+    level: Literal["error", "warning", "note"]
+    sentence: str = Field(description="What must hold.")
+    reason: str = Field(description="What happens otherwise.")
+    remedy: str
+
+
+class Finding(Record):
+    """A place where a rule is broken."""
+
+    rule: str = Field(description="The rule's id.")
+    place: str = Field(description="Where in the model, as in: input 'x'.")
+    message: str
+    fixable: bool
+
+
+class Lint(Record):
+    """The verdict of `lint`."""
+
+    target: str
+    release: str = Field(description="The runtime's release whose limits were kept.")
+    rules: list[LintRule] = Field(description="All rules that were checked.")
+    findings: list[Finding]
+    repairs: list[str] = Field(default=[], description="What was mended before, a sentence each.")
+
+
 # -- The whole ----------------------------------------------------------------------------------------------
 
 
@@ -325,6 +357,7 @@ class Subject(Record):
     parity: Parity | None = None
     drift: LabelDrift | None = None
     bench: Bench | None = None
+    lint: Lint | None = None
     checks: list[Check] = []
 
 
@@ -333,7 +366,7 @@ class Report(Record):
 
     schema_version: Literal["1.0"] = SCHEMA_VERSION
     tool_version: str = __version__
-    command: Literal["convert", "verify", "bench", "demo"]
+    command: Literal["convert", "verify", "bench", "demo", "lint"]
     created: datetime.datetime
     environment: Environment
     subjects: list[Subject]

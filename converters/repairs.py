@@ -1,0 +1,228 @@
+"""Edits at a graph's border, in place: other dtypes, ranks and names, with the same numbers computed inside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from onnxtool.models.artifact import all_nodes
+
+ML = "ai.onnx.ml"
+
+
+def consumed(graph: onnx.GraphProto) -> set[str]:
+    """The names of all tensors that some node reads, or that are outputs."""
+    return {name for node in all_nodes(graph) for name in node.input} | {
+        value.name for inner in _graphs(graph) for value in inner.output
+    }
+
+
+def fresh_name(graph: onnx.GraphProto, wanted: str) -> str:
+    """The name wanted, or one like it that no tensor of the graph has."""
+    taken = consumed(graph) | {name for node in all_nodes(graph) for name in node.output}
+    taken |= {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
+    name = wanted
+    while name in taken:
+        name += "_"
+    return name
+
+
+def before_readers(graph: onnx.GraphProto, name: str, nodes: Callable[[str], Sequence[onnx.NodeProto]]) -> None:
+    """Put nodes between an input and all that read it.
+
+    Args:
+        graph: The graph.
+        name: The input.
+        nodes: Makes the nodes, which read `name`, given the name of the tensor that they are to write.
+    """
+    inner = fresh_name(graph, f"{name}_inside")
+    _rename(graph, {name: inner})
+    for node in reversed(nodes(inner)):
+        graph.node.insert(0, node)
+
+
+def after_writer(graph: onnx.GraphProto, name: str, nodes: Callable[[str], Sequence[onnx.NodeProto]]) -> None:
+    """Put nodes between an output and what computes it.
+
+    Args:
+        graph: The graph.
+        name: The output.
+        nodes: Makes the nodes, which write `name`, given the name of the tensor that they are to read.
+    """
+    inner = fresh_name(graph, f"{name}_inside")
+    _rename(graph, {name: inner})
+    graph.node.extend(nodes(inner))
+
+
+def recast_input(graph: onnx.GraphProto, value: onnx.ValueInfoProto, dtype: int) -> None:
+    """Let an input take another dtype; a Cast gives the graph the one that it had."""
+    old = value.type.tensor_type.elem_type
+    before_readers(graph, value.name, lambda inner: [helper.make_node("Cast", [value.name], [inner], to=old)])
+    value.type.tensor_type.elem_type = dtype
+
+
+def recast_output(graph: onnx.GraphProto, value: onnx.ValueInfoProto, dtype: int) -> None:
+    """Cast an output to another dtype."""
+    after_writer(graph, value.name, lambda inner: [helper.make_node("Cast", [inner], [value.name], to=dtype)])
+    value.type.tensor_type.elem_type = dtype
+
+
+def reshape_input(
+    graph: onnx.GraphProto, value: onnx.ValueInfoProto, dims: Sequence[int | str], inside: Sequence[int]
+) -> None:
+    """Let an input have other dimensions; a Reshape gives the graph the ones that it had."""
+    shape = _constant(graph, f"{value.name}_shape", inside)
+    before_readers(graph, value.name, lambda inner: [helper.make_node("Reshape", [value.name, shape], [inner])])
+    _set_dims(value, dims)
+
+
+def reshape_output(graph: onnx.GraphProto, value: onnx.ValueInfoProto, dims: Sequence[int]) -> None:
+    """Give an output other dimensions."""
+    shape = _constant(graph, f"{value.name}_shape", dims)
+    after_writer(graph, value.name, lambda inner: [helper.make_node("Reshape", [inner, shape], [value.name])])
+    _set_dims(value, dims)
+
+
+def rename_output(graph: onnx.GraphProto, value: onnx.ValueInfoProto, name: str) -> None:
+    """Give an output another name, which no tensor has."""
+    _rename(graph, {value.name: name})
+    value.name = name
+
+
+def initializers_to_constants(model: onnx.ModelProto, dtypes: Collection[int]) -> list[str]:
+    """Write initializers of some dtypes as Constant nodes, bit for bit the same; return their names."""
+    graph = model.graph
+    moved = [tensor for tensor in graph.initializer if tensor.data_type in dtypes]
+    names = [tensor.name for tensor in moved]
+    for tensor in moved:
+        graph.node.insert(0, helper.make_node("Constant", [], [tensor.name], value=tensor))
+        graph.initializer.remove(tensor)
+    for value in [value for value in graph.input if value.name in names]:
+        graph.input.remove(value)
+    if names:
+        model.ir_version = max(model.ir_version, 4)  # before, every initializer had to be an input too
+    return names
+
+
+def zipmap_to_tensor(model: onnx.ModelProto, value: onnx.ValueInfoProto) -> bool:
+    """Replace an output of ZipMap, a map of class to number for each row, by the matrix and its slot names."""
+    graph = model.graph
+    node = next((node for node in graph.node if node.op_type == "ZipMap" and value.name in node.output), None)
+    if node is None:
+        return False
+    classes = [name.decode() for found in _attributes(node, "classlabels_strings") for name in found.strings]
+    classes += [str(label) for found in _attributes(node, "classlabels_int64s") for label in found.ints]
+    first = next((read.type.tensor_type.shape.dim for read in graph.input), None)
+    batch = (first[0].dim_value or first[0].dim_param or None) if first else None
+    node.CopyFrom(helper.make_node("Identity", node.input, [value.name]))
+    value.CopyFrom(helper.make_tensor_value_info(value.name, TensorProto.FLOAT, [batch, len(classes)]))
+    name_slots(model, value.name, classes)
+    return True
+
+
+def name_slots(model: onnx.ModelProto, column: str, names: Sequence[str]) -> None:
+    """Name the elements of an output the way ML.NET does: on a node that computes nothing that is read.
+
+    The node is the one that ML.NET's own exporter writes (SaveOnnxCommand.cs).
+    """
+    graph = model.graph
+    if all(entry.domain != ML for entry in model.opset_import):
+        model.opset_import.append(helper.make_opsetid(ML, 2))  # the first whose LabelEncoder has these attributes
+    asked = fresh_name(graph, f"mlnet.{column}.SlotNames.asked")
+    graph.initializer.append(numpy_helper.from_array(np.array([["one"]], dtype=object), asked))
+    graph.node.append(
+        helper.make_node(
+            "LabelEncoder",
+            [asked],
+            [fresh_name(graph, f"mlnet.{column}.SlotNames.answer")],
+            name=slot_names_node(column),
+            domain=ML,
+            keys_strings=list(names),
+            values_int64s=list(range(len(names))),
+        )
+    )
+
+
+def slot_names_node(column: str) -> str:
+    """The name by which ML.NET finds the node that names a column's elements."""
+    return f"mlnet.{column}.SlotNames"
+
+
+def slot_names(graph: onnx.GraphProto) -> dict[str, list[str]]:
+    """Names of the elements of every output that has some, by output."""
+    found: dict[str, list[str]] = {}
+    nodes = {node.name: node for node in graph.node}
+    for value in graph.output:
+        node = nodes.get(slot_names_node(value.name))
+        keys = list(_attributes(node, "keys_strings")) if node else []
+        if keys:
+            found[value.name] = [name.decode("utf-8", "replace") for name in keys[0].strings]
+    return found
+
+
+def lower_opset(model: onnx.ModelProto, domain: str, version: int) -> bool:
+    """Express a model in an older version of an operator set; False where that cannot be done.
+
+    Where no operator changed since, the number alone is lowered; else ONNX's version converter does it.
+    """
+    entries = [entry for entry in model.opset_import if entry.domain in _aliases(domain)]
+    nodes = [node for node in all_nodes(model.graph) if node.domain in _aliases(domain)]
+    nodes += [node for function in model.functions for node in function.node if node.domain in _aliases(domain)]
+    try:
+        unchanged = all(
+            onnx.defs.get_schema(node.op_type, entry.version, domain).since_version <= version
+            for node in nodes
+            for entry in entries
+        )
+        if not unchanged and domain:
+            return False  # ONNX's converter knows the default domain only
+        if not unchanged:
+            model.CopyFrom(onnx.version_converter.convert_version(model, version))
+    except (RuntimeError, onnx.defs.SchemaError, onnx.version_converter.ConvertError):
+        return False
+    for entry in model.opset_import:
+        if entry.domain in _aliases(domain):
+            entry.version = version
+    return True
+
+
+def _aliases(domain: str) -> tuple[str, ...]:
+    return (domain,) if domain else ("", "ai.onnx")
+
+
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            inner = [attribute.g] if attribute.type == onnx.AttributeProto.GRAPH else attribute.graphs
+            for one in inner:
+                yield from _graphs(one)
+
+
+def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
+    """Give tensors other names wherever they are read and written; the graph's own inputs and outputs stay."""
+    for inner in _graphs(graph):
+        for node in inner.node:
+            node.input[:] = [names.get(name, name) for name in node.input]
+            node.output[:] = [names.get(name, name) for name in node.output]
+        kept = inner.value_info if inner is graph else (*inner.value_info, *inner.output)
+        for value in (*kept, *inner.initializer):
+            value.name = names.get(value.name, value.name)
+
+
+def _constant(graph: onnx.GraphProto, wanted: str, values: Sequence[int]) -> str:
+    name = fresh_name(graph, wanted)
+    graph.initializer.append(numpy_helper.from_array(np.array(values, dtype=np.int64), name))
+    return name
+
+
+def _set_dims(value: onnx.ValueInfoProto, dims: Sequence[int | str]) -> None:
+    dtype = value.type.tensor_type.elem_type
+    value.type.CopyFrom(helper.make_tensor_type_proto(dtype, list(dims)))
+
+
+def _attributes(node: onnx.NodeProto, name: str) -> Iterator[onnx.AttributeProto]:
+    return (attribute for attribute in node.attribute if attribute.name == name)

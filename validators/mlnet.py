@@ -1,0 +1,260 @@
+"""ML.NET's rules for an ONNX model: the table that the linter checks, the docs show and the tests settle.
+
+Sources are dotnet/machinelearning, `src/Microsoft.ML.OnnxTransformer/` (OnnxTransform.cs, OnnxUtils.cs,
+OnnxTypeParser.cs), and ML.NET itself: `tests/mlnet/` has its answer beside every rule.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from packaging.version import Version
+
+from onnxtool.converters.repairs import ML
+from onnxtool.validators import mlnet_checks as check
+from onnxtool.validators.lint import Rule
+from onnxtool.validators.mlnet_releases import Deployment, Release
+
+MlnetRule: TypeAlias = Rule[Deployment]
+
+
+def rules_of(release: Release) -> list[MlnetRule]:
+    """The rules that a release has."""
+    version = Version(release.version)
+    return [
+        rule
+        for rule in RULES
+        if not (rule.since and version < Version(rule.since))
+        and not (rule.before and version >= Version(rule.before))
+    ]
+
+
+# -- The table ------------------------------------------------------------------------------------------------
+
+RULES: tuple[MlnetRule, ...] = (
+    Rule(
+        "MLNET001", "error",
+        "Inputs and outputs are of float32, float64, string, bool or an integer type of 8 to 64 bits.",
+        'Loading throws "Unsupported ONNX scalar type", for outputs that nobody asks for too.',
+        "Cast at the border: float32 for float16, bfloat16 and float8, int64 for smaller integers.",
+        check.foreign_dtype, check.recast_foreign,
+    ),
+    Rule(
+        "MLNET002", "error",
+        "Initializers are of these types too.",
+        "Loading looks at every top-level initializer, behind float32 inputs too; Constant nodes it leaves alone.",
+        "Write such weights as Constant nodes, or keep them in float32.",
+        check.foreign_weights, check.weights_to_constants,
+    ),
+    Rule(
+        "MLNET003", "error",
+        "Inputs are tensors; outputs are tensors, or maps, or sequences of maps.",
+        "Loading throws for optional and sparse types, fitting for inputs that are sequences or maps, and reading a "
+        "row for sequences of tensors.",
+        "Export the model with plain tensors at its border.",
+        check.no_tensor,
+    ),
+    Rule(
+        "MLNET004", "warning",
+        "No output is a map: ZipMap is left out.",
+        "A map arrives as an OnnxSequenceType, which PredictionEngine reads and no trainer or evaluator does.",
+        "Convert with zipmap=False; the class names stay as slot names.",
+        check.maps, check.maps_to_tensors,
+    ),
+    Rule(
+        "MLNET005", "error",
+        "Every input and output has a shape.",
+        "Loading throws NullReferenceException.",
+        "Declare the shape, with names for the dimensions that vary.",
+        check.nameless_shape, check.infer_shapes,
+    ),
+    Rule(
+        "MLNET006", "error",
+        "No output is a scalar of rank 0.",
+        "The model loads, and reading a row throws (machinelearning#7225).",
+        "Give it the shape [1].",
+        check.scalar_outputs, check.unsqueeze_outputs,
+    ),
+    Rule(
+        "MLNET007", "warning",
+        "An input of one number a row is of shape [batch, 1].",
+        "A scalar column, which a plain C# property is, always feeds [1, 1], which is refused for [batch].",
+        "Give it the shape [batch, 1], or mark the property [VectorType(1)].",
+        check.narrow_inputs, check.widen_inputs,
+    ),
+    Rule(
+        "MLNET008", "error",
+        "No dimension is empty.",
+        "Loading throws ArgumentOutOfRangeException (machinelearning#4646).",
+        "Name the dimension, as in batch.",
+        check.empty_dims, check.name_dims,
+        before="1.5.0",
+    ),
+    Rule(
+        "MLNET009", "warning",
+        "Every dimension has a size above 0 or a name.",
+        "It counts as unknown, whatever was meant, and nobody can tell which dimensions are the same.",
+        "Name the dimension, as in batch.",
+        check.nameless_dims, check.name_dims,
+    ),
+    Rule(
+        "MLNET010", "error",
+        "No dimension of an input has the size 0.",
+        "ML.NET feeds one row where ONNX Runtime expects none.",
+        "Name the dimension, as in batch.",
+        check.zero_dims, check.name_dims,
+    ),
+    Rule(
+        "MLNET011", "error",
+        "No dimension is above 2147483647.",
+        "Loading throws: ML.NET counts in 32 bits.",
+        "Export the model with smaller dimensions.",
+        check.huge_dims,
+    ),
+    Rule(
+        "MLNET012", "error",
+        "No dimension of an input is unknown, besides the first.",
+        "ML.NET takes it for 1, and feeding any other length throws.",
+        "Fix the size when exporting, or give ApplyOnnxModel a shape dictionary.",
+        check.any_unknown_dim,
+        before="2.0.0",
+    ),
+    Rule(
+        "MLNET013", "error",
+        "At most one dimension of an input is unknown, besides the first.",
+        "Fitting throws ArgumentOutOfRangeException.",
+        "Fix the sizes when exporting, or give ApplyOnnxModel a shape dictionary.",
+        check.several_unknown_dims,
+        since="2.0.0",
+    ),
+    Rule(
+        "MLNET014", "note",
+        "No dimension of an input is unknown, besides the first.",
+        "With one that is, the input takes vector columns of any size, and [VectorType] must say none.",
+        "Fix the size when exporting, or give ApplyOnnxModel a shape dictionary.",
+        check.one_unknown_dim,
+        since="2.0.0",
+    ),
+    Rule(
+        "MLNET015", "warning",
+        "The first dimension of an input varies, or is 1.",
+        "ML.NET runs the model once a row: the column must hold all of its rows in one flat vector.",
+        "Export the model with a dynamic batch.",
+        check.fixed_batch,
+    ),
+    Rule(
+        "MLNET016", "note",
+        "No dimension of an output is unknown, besides the first.",
+        "Its column is a vector of unknown size, which trainers and evaluators refuse.",
+        "Declare the size, or give ApplyOnnxModel a shape dictionary.",
+        check.unknown_output_dims,
+    ),
+    Rule(
+        "MLNET017", "error",
+        "Output names differ, and are not empty, once ML.NET has taken .output out of those that end in it.",
+        "One column hides the other, or fitting throws.",
+        "Rename the outputs.",
+        check.lost_columns,
+    ),
+    Rule(
+        "MLNET018", "warning",
+        "No output's name ends in .output.",
+        "ML.NET takes it out: the column has another name than the output, and hides an input of that name.",
+        "Rename the output.",
+        check.stripped_names, check.strip_names,
+    ),
+    Rule(
+        "MLNET019", "error",
+        "No input that is read has a name like mlnet.NAME.unusedInput.",
+        "ML.NET hides such inputs and feeds nothing.",
+        "Rename the input.",
+        check.hidden_inputs,
+    ),
+    Rule(
+        "MLNET020", "warning",
+        "No output has a name like mlnet.NAME.unusedOutput.",
+        "ML.NET hides such outputs.",
+        "Rename the output.",
+        check.hidden_outputs,
+    ),
+    Rule(
+        "MLNET021", "warning",
+        "Every input is read.",
+        "ML.NET asks for a column of the input all the same.",
+        "Leave the input out.",
+        check.unread_inputs, check.remove_unread_inputs,
+    ),
+    Rule(
+        "MLNET022", "warning",
+        "An output has as many slot names as elements a row.",
+        "ML.NET takes any number, and the names stand beside the wrong elements.",
+        "Name every element in the node mlnet.COLUMN.SlotNames, attribute keys_strings.",
+        check.wrong_slots,
+    ),
+    Rule(
+        "MLNET023", "error",
+        "The model with its weights is below 2 GB.",
+        "Beyond, weights lie in files beside it, and ML.NET's own files, streams and bytes hold the model alone.",
+        "Make the model smaller, or always load it from its path.",
+        check.too_large,
+    ),
+    Rule(
+        "MLNET024", "warning",
+        "The model is one file.",
+        "From its path it loads; a pipeline that ML.NET saved loads no more, since the weights are left behind.",
+        "Store the weights in the model's file.",
+        check.external, check.inline,
+    ),
+    Rule(
+        "MLNET025", "error",
+        f"Messages lie at most {check.OLD_NESTING} deep in the file: two If or Loop in one another are too many.",
+        "Loading throws InvalidProtocolBufferException.",
+        "Use a newer ML.NET, or export the model without nested control flow.",
+        check.too_deep(check.OLD_NESTING),
+        before="1.6.0",
+    ),
+    Rule(
+        "MLNET026", "error",
+        f"Messages lie at most {check.NESTING} deep in the file.",
+        "Loading throws InvalidProtocolBufferException; ONNX Runtime has the same limit.",
+        "Export the model with less nested control flow.",
+        check.too_deep(check.NESTING),
+        since="1.6.0",
+    ),
+    Rule(
+        "MLNET027", "error",
+        "The opset is within that of the release's ONNX Runtime.",
+        "Loading throws; a newer native package of the project's own raises the limit.",
+        "Convert with a lower --opset.",
+        check.high_opset, check.lower_opset,
+    ),
+    Rule(
+        "MLNET028", "error",
+        f"So is the opset of {ML}.",
+        "Loading throws.",
+        f"Convert with a lower opset of {ML}.",
+        check.high_ml_opset, check.lower_ml_opset,
+    ),
+    Rule(
+        "MLNET029", "error",
+        "So is the IR version.",
+        "Loading throws.",
+        "Write the model with a lower ir_version.",
+        check.high_ir, check.lower_ir,
+    ),
+    Rule(
+        "MLNET030", "error",
+        "Every operator is ONNX's, ONNX Runtime's, or a function within the model.",
+        "Loading throws, unless CreateSessionOptions registers a library that has the operator.",
+        "Export the model without custom operators.",
+        check.foreign_operators,
+    ),
+    Rule(
+        "MLNET031", "warning",
+        "Inputs and outputs are of float32, int64 or string.",
+        "Others need a column of exactly that type: ML.NET casts nothing, and its trainers take float32.",
+        "Cast at the border.",
+        check.outside_profile, check.recast_into_profile,
+    ),
+)  # fmt: skip
+"""In the order in which they are repaired: types and shapes before what rests on them."""

@@ -1,0 +1,457 @@
+"""What the rules of `mlnet.py` look at, and how what breaks them is mended.
+
+A check yields the places where its rule is broken. A fix mends, in place, those that can be mended, and says what
+it did.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+from onnx import TensorProto, helper
+
+from onnxtool.converters import repairs
+from onnxtool.converters.finish import default_opset, name_dimensions
+from onnxtool.models.artifact import INLINE_LIMIT, OnnxModel, all_nodes, all_tensors, fits_inline
+from onnxtool.models.signature import BATCH
+from onnxtool.validators.lint import Place
+from onnxtool.validators.mlnet_releases import Deployment
+
+DTYPES = frozenset({
+    TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.STRING, TensorProto.BOOL,
+    TensorProto.INT8, TensorProto.INT16, TensorProto.INT32, TensorProto.INT64,
+    TensorProto.UINT8, TensorProto.UINT16, TensorProto.UINT32, TensorProto.UINT64,
+})  # fmt: skip
+"""Element types that OnnxTypeParser.GetScalarDataViewType knows."""
+
+PROFILE = frozenset({TensorProto.FLOAT, TensorProto.INT64, TensorProto.STRING})
+"""Element types whose columns every loader and trainer of ML.NET makes and takes."""
+
+_WHOLE = frozenset({
+    TensorProto.BOOL, TensorProto.INT4, TensorProto.INT8, TensorProto.INT16, TensorProto.INT32,
+    TensorProto.UINT4, TensorProto.UINT8, TensorProto.UINT16, TensorProto.UINT32, TensorProto.UINT64,
+})  # fmt: skip
+_COMPLEX = frozenset({TensorProto.COMPLEX64, TensorProto.COMPLEX128})
+_INT32_MAX = 2**31 - 1
+NESTING = 100
+OLD_NESTING = 10
+_FUNCTIONS_IR = 8
+_HIDDEN = re.compile(r"mlnet\..*\.unused(Input|Output)", re.DOTALL)
+_OUTPUT = ".output"
+_DOMAINS = frozenset({
+    "", "ai.onnx", repairs.ML, "ai.onnx.training", "ai.onnx.preview", "ai.onnx.preview.training",
+    "com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc",
+})  # fmt: skip
+
+
+def column(output: str) -> str:
+    """The name of the column that ML.NET makes of an output (OnnxTransform.cs, GetOutputColumnsCore)."""
+    return output.replace(_OUTPUT, "") if output.endswith(_OUTPUT) else output
+
+
+# -- What is looked at ----------------------------------------------------------------------------------------
+
+
+def _values(model: onnx.ModelProto) -> Iterator[tuple[str, onnx.ValueInfoProto]]:
+    yield from ((f"input {value.name!r}", value) for value in model.graph.input)
+    yield from ((f"output {value.name!r}", value) for value in model.graph.output)
+
+
+def _fed(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """The inputs that must be fed: those with an initializer have a default."""
+    defaults = {tensor.name for tensor in model.graph.initializer}
+    return [value for value in model.graph.input if value.name not in defaults]
+
+
+def _is_tensor(value: onnx.ValueInfoProto) -> bool:
+    return value.type.HasField("tensor_type")
+
+
+def _has_shape(value: onnx.ValueInfoProto) -> bool:
+    return _is_tensor(value) and value.type.tensor_type.HasField("shape")
+
+
+def _rank(value: onnx.ValueInfoProto) -> int | None:
+    return len(_dims(value)) if _has_shape(value) else None
+
+
+def _dims(value: onnx.ValueInfoProto) -> list[onnx.TensorShapeProto.Dimension]:
+    return list(value.type.tensor_type.shape.dim)
+
+
+def _known(dim: onnx.TensorShapeProto.Dimension) -> bool:
+    return dim.HasField("dim_value") and dim.dim_value > 0
+
+
+def _shown(value: onnx.ValueInfoProto) -> str:
+    dims = (
+        (dim.dim_param or "?") if not dim.HasField("dim_value") else str(dim.dim_value) for dim in _dims(value)
+    )
+    return f"[{', '.join(dims)}]"
+
+
+def _dtype(elem_type: int) -> str:
+    return str(TensorProto.DataType.Name(elem_type)).lower()
+
+
+def _into_profile(elem_type: int) -> int:
+    return TensorProto.INT64 if elem_type in _WHOLE else TensorProto.FLOAT
+
+
+# -- Loading --------------------------------------------------------------------------------------------------
+
+
+def foreign_dtype(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
+    for place, value in _values(model):
+        if _is_tensor(value) and value.type.tensor_type.elem_type not in DTYPES:
+            yield place, f"ML.NET has no {_dtype(value.type.tensor_type.elem_type)}."
+
+
+def recast_foreign(model: onnx.ModelProto, _: Deployment) -> Iterator[str]:
+    return _recast(model, lambda dtype: dtype not in DTYPES)
+
+
+def outside_profile(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
+    for place, value in _values(model):
+        dtype = value.type.tensor_type.elem_type
+        if _is_tensor(value) and dtype in DTYPES - PROFILE:
+            yield place, f"Its column must hold {_dtype(dtype)} exactly."
+
+
+def recast_into_profile(model: onnx.ModelProto, _: Deployment) -> Iterator[str]:
+    return _recast(model, lambda dtype: dtype in DTYPES - PROFILE)
+
+
+def _recast(model: onnx.ModelProto, wanted: Callable[[int], bool]) -> Iterator[str]:
+    graph = model.graph
+    for values, recast in ((graph.input, repairs.recast_input), (graph.output, repairs.recast_output)):
+        for value in values:
+            dtype = value.type.tensor_type.elem_type
+            if _is_tensor(value) and wanted(dtype) and dtype not in _COMPLEX:
+                recast(graph, value, _into_profile(dtype))
+                yield f"{value.name}: {_dtype(dtype)} became {_dtype(_into_profile(dtype))}, with a Cast inside."
+
+
+def foreign_weights(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
+    for tensor in model.graph.initializer:
+        if tensor.data_type not in DTYPES:
+            yield f"initializer {tensor.name!r}", f"ML.NET has no {_dtype(tensor.data_type)}."
+
+
+def weights_to_constants(model: onnx.ModelProto, _: Deployment) -> Iterator[str]:
+    kinds = {tensor.data_type for tensor in model.graph.initializer} - DTYPES
+    names = repairs.initializers_to_constants(model, kinds)
+    said = ", ".join(sorted(map(_dtype, kinds)))
+    yield f"{len(names)} {said} initializers became Constant nodes, which ML.NET does not look at; no bit changed."
+
+
+def no_tensor(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
+    for place, value in _values(model):
+        kind = str(value.type.WhichOneof("value")).removesuffix("_type")
+        if kind in ("sequence", "map") and place.startswith("input"):
+            yield place, f"No column of ML.NET can hold a {kind} that a model takes."
+        elif kind == "sequence" and value.type.sequence_type.elem_type.WhichOneof("value") != "map_type":
+            yield place, "A sequence of tensors fails when a row is read."
+        elif kind not in ("tensor", "sequence", "map"):
+            yield place, f"It is of type {kind}."
+
+
+def maps(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
+    for value in model.graph.output:
+        sequence = value.type.sequence_type.elem_type if value.type.HasField("sequence_type") else value.type
+        if sequence.HasField("map_type"):
+            yield f"output {value.name!r}", "It gives a map for each row."
+
+
+def maps_to_tensors(model: onnx.ModelProto, deployment: Deployment) -> Iterator[str]:
+    broken = {place for place, _ in maps(model, deployment)}
+    for value in model.graph.output:
+        if f"output {value.name!r}" in broken and repairs.zipmap_to_tensor(model, value):
+            yield f"{value.name}: ZipMap is gone; its classes are the names of the column's slots."
+
+
+def nameless_shape(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
+    for place, value in _values(model):
+        if _is_tensor(value) and not _has_shape(value):
+            yield place, "It has no shape."
+
+
+def infer_shapes(model: onnx.ModelProto, deployment: Deployment) -> Iterator[str]:
+    before = {place for place, _ in nameless_shape(model, deployment)}
+    name_dimensions(model, OnnxModel(Path(), model).inputs)
+    mended = before - {place for place, _ in nameless_shape(model, deployment)}
+    yield from (f"{place} got the shape that ONNX infers." for place in sorted(mended))
+
+
+# -- Shapes ---------------------------------------------------------------------------------------------------
+
+
+def scalar_outputs(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
+    for value in model.graph.output:
+        if _rank(value) == 0:
+            yield f"output {value.name!r}", "It is a scalar, of rank 0."
+
+
+def unsqueeze_outputs(model: onnx.ModelProto, _: Deployment) -> Iterator[str]:
+    for value in model.graph.output:
+        if _rank(value) == 0:
+            repairs.reshape_output(model.graph, value, [1])
+            yield f"{value.name}: the scalar became a vector of 1."
+
+
+def narrow_inputs(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
+    for value in _fed(model):
+        if _rank(value) == 0 or (
+            _rank(value) == 1 and (not _known(_dims(value)[0]) or _dims(value)[0].dim_value == 1)
+        ):
+            yield f"input {value.name!r}", f"Its shape is {_shown(value)}, and a scalar column feeds [1, 1]."
+
+
+def widen_inputs(model: onnx.ModelProto, deployment: Deployment) -> Iterator[str]:
+    broken = {place for place, _ in narrow_inputs(model, deployment)}
+    for value in [value for value in _fed(model) if f"input {value.name!r}" in broken]:
+        rank = len(_dims(value))
+        batch = 1 if rank == 0 or _known(_dims(value)[0]) else _dims(value)[0].dim_param or BATCH
+        repairs.reshape_input(model.graph, value, [batch, 1], [-1] * rank)
+        yield f"{value.name}: its shape became {_shown(value)}, with a Reshape inside."
+
+
+def empty_dims(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
+    for place, value in _values(model):
+        for axis, dim in enumerate(_dims(value)):
+            if dim.WhichOneof("value") is None:
+                yield place, f"Dimension {axis} is empty: neither a size nor a name."
+
+
+def nameless_dims(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
+    for place, value in _values(model):
+        for axis, dim in enumerate(_dims(value)):
+            if not _known(dim) and not dim.dim_param and not (dim.HasField("dim_value") and dim.dim_value == 0):
+                yield place, f"Dimension {axis} has neither a size nor a name."
+
+
+def zero_dims(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
+    for value in model.graph.input:
+        for axis, dim in enumerate(_dims(value)):
+            if dim.HasField("dim_value") and dim.dim_value == 0:
+                yield f"input {value.name!r}", f"Dimension {axis} is 0."
+
+
+def name_dims(model: onnx.ModelProto, _: Deployment) -> Iterator[str]:
+    name_dimensions(model, OnnxModel(Path(), model).inputs)
+    yield "Every dimension without a size has a name."
+
+
+def huge_dims(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
+    for place, value in _values(model):
+        for axis, dim in enumerate(_dims(value)):
+            if dim.dim_value > _INT32_MAX:
+                yield place, f"Dimension {axis} is {dim.dim_value}."
+
+
+def _unknown_dims(value: onnx.ValueInfoProto) -> int:
+    return sum(not _known(dim) for dim in _dims(value)[1:])
+
+
+def any_unknown_dim(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
+    for value in _fed(model):
+        if _unknown_dims(value):
+            yield f"input {value.name!r}", f"Its shape is {_shown(value)}."
+
+
+def one_unknown_dim(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
+    for value in _fed(model):
+        if _unknown_dims(value) == 1:
+            yield f"input {value.name!r}", f"Its shape is {_shown(value)}."
+
+
+def several_unknown_dims(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
+    for value in _fed(model):
+        if _unknown_dims(value) > 1:
+            yield f"input {value.name!r}", f"Its shape is {_shown(value)}."
+
+
+def unknown_output_dims(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
+    for value in model.graph.output:
+        if _unknown_dims(value):
+            yield f"output {value.name!r}", f"Its shape is {_shown(value)}."
+
+
+def fixed_batch(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
+    for value in _fed(model):
+        dims = _dims(value)
+        if len(dims) > 1 and dims[0].dim_value > 1:
+            yield f"input {value.name!r}", f"Its shape is {_shown(value)}."
+
+
+# -- Names ----------------------------------------------------------------------------------------------------
+
+
+def lost_columns(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
+    columns = Counter(column(value.name) for value in model.graph.output)
+    for value in model.graph.output:
+        name = column(value.name)
+        if not name:
+            yield f"output {value.name!r}", "Nothing is left of its name."
+        elif columns[name] > 1:
+            yield f"output {value.name!r}", f"Another output becomes the column {name!r} too, and hides it."
+
+
+def stripped_names(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
+    for value in model.graph.output:
+        if column(value.name) not in ("", value.name):
+            yield f"output {value.name!r}", f"Its column is {column(value.name)!r}."
+
+
+def strip_names(model: onnx.ModelProto, deployment: Deployment) -> Iterator[str]:
+    lost = {place for place, _ in lost_columns(model, deployment)}
+    for value in model.graph.output:
+        old, new = value.name, column(value.name)
+        if new not in ("", old) and f"output {old!r}" not in lost and repairs.fresh_name(model.graph, new) == new:
+            repairs.rename_output(model.graph, value, new)
+            yield f"{old}: the output is called {new}, as its column is."
+
+
+def hidden_inputs(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
+    read = repairs.consumed(model.graph)
+    for value in _fed(model):
+        if _HIDDEN.fullmatch(value.name) and value.name in read:
+            yield f"input {value.name!r}", "ML.NET feeds no input of such a name."
+
+
+def hidden_outputs(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
+    for value in model.graph.output:
+        if _HIDDEN.fullmatch(value.name):
+            yield f"output {value.name!r}", "ML.NET makes no column of such a name."
+
+
+def unread_inputs(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
+    read = repairs.consumed(model.graph)
+    for value in _fed(model):
+        if value.name not in read and not _HIDDEN.fullmatch(value.name):
+            yield f"input {value.name!r}", "No node reads it."
+
+
+def remove_unread_inputs(model: onnx.ModelProto, deployment: Deployment) -> Iterator[str]:
+    broken = {place for place, _ in unread_inputs(model, deployment)}
+    for value in [value for value in model.graph.input if f"input {value.name!r}" in broken]:
+        model.graph.input.remove(value)
+        yield f"{value.name}: the input is gone, since nothing reads it."
+
+
+def wrong_slots(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
+    for value in model.graph.output:
+        names = repairs.slot_names(model.graph).get(value.name)
+        dims = _dims(value)
+        width = dims[-1].dim_value if len(dims) > 1 else 1
+        if names is not None and width and len(names) != width:
+            yield f"output {value.name!r}", f"It has {width} elements a row and {len(names)} slot names."
+
+
+# -- File and versions ----------------------------------------------------------------------------------------
+
+
+def external(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
+    count = sum(tensor.data_location == TensorProto.EXTERNAL for tensor in all_tensors(model.graph))
+    if count:
+        yield "file", f"The data of {count} tensors lies in files beside it."
+
+
+def inline(model: onnx.ModelProto, deployment: Deployment) -> Iterator[str]:
+    if not _oversized(model, deployment):
+        onnx.load_external_data_for_model(model, str(deployment.folder))
+        yield "The weights have moved into the model's file."
+
+
+def too_large(model: onnx.ModelProto, deployment: Deployment) -> Iterator[Place]:
+    if _oversized(model, deployment):
+        yield "file", "The model with its weights is above 2 GB."
+
+
+def _oversized(model: onnx.ModelProto, _: Deployment) -> bool:
+    outside = sum(
+        int(np.prod(tensor.dims, dtype=np.int64)) * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+        for tensor in all_tensors(model.graph)
+        if tensor.data_location == TensorProto.EXTERNAL
+    )
+    return not fits_inline(model) or model.ByteSize() + outside >= INLINE_LIMIT
+
+
+def too_deep(limit: int) -> Callable[[onnx.ModelProto, Deployment], Iterator[Place]]:
+    def check(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
+        depth = _nesting(model)
+        if depth > limit:
+            yield "file", f"Messages lie {depth} deep in it, and {limit} are allowed."
+
+    return check
+
+
+def _nesting(message: Message) -> int:
+    """How many messages lie within one another, the outermost aside."""
+    deepest = 0
+    for field, value in message.ListFields():
+        if field.type == FieldDescriptor.TYPE_MESSAGE:
+            for inner in value if isinstance(value, Iterable) else (value,):
+                deepest = max(deepest, 1 + _nesting(inner))
+    return deepest
+
+
+def high_opset(model: onnx.ModelProto, deployment: Deployment) -> Iterator[Place]:
+    release = deployment.release
+    if default_opset(model) > release.opset:
+        yield "opset", f"It is {default_opset(model)}; ONNX Runtime {release.runtime} takes up to {release.opset}."
+
+
+def lower_opset(model: onnx.ModelProto, deployment: Deployment) -> Iterator[str]:
+    before, wanted = default_opset(model), deployment.release.opset
+    if repairs.lower_opset(model, "", wanted):
+        yield f"Opset {before} became {wanted}."
+
+
+def _ml_opset(model: onnx.ModelProto) -> int:
+    return max((entry.version for entry in model.opset_import if entry.domain == repairs.ML), default=0)
+
+
+def high_ml_opset(model: onnx.ModelProto, deployment: Deployment) -> Iterator[Place]:
+    release = deployment.release
+    if _ml_opset(model) > release.ml_opset:
+        yield (
+            f"opset of {repairs.ML}",
+            f"It is {_ml_opset(model)}; ONNX Runtime {release.runtime} takes up to {release.ml_opset}.",
+        )
+
+
+def lower_ml_opset(model: onnx.ModelProto, deployment: Deployment) -> Iterator[str]:
+    before, wanted = _ml_opset(model), deployment.release.ml_opset
+    if repairs.lower_opset(model, repairs.ML, wanted):
+        yield f"Opset {before} of {repairs.ML} became {wanted}."
+
+
+def high_ir(model: onnx.ModelProto, deployment: Deployment) -> Iterator[Place]:
+    release = deployment.release
+    if model.ir_version > release.ir_version:
+        yield (
+            "IR version",
+            f"It is {model.ir_version}; ONNX Runtime {release.runtime} takes up to {release.ir_version}.",
+        )
+
+
+def lower_ir(model: onnx.ModelProto, deployment: Deployment) -> Iterator[str]:
+    before, wanted = model.ir_version, deployment.release.ir_version
+    if wanted >= _FUNCTIONS_IR or not model.functions:
+        model.ir_version = wanted
+        yield f"IR version {before} became {wanted}."
+
+
+def foreign_operators(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
+    known = _DOMAINS | {function.domain for function in model.functions}
+    kinds = {(node.domain, node.op_type) for node in all_nodes(model.graph) if node.domain not in known}
+    for domain, kind in sorted(kinds):
+        yield f"operator {kind!r}", f"ONNX Runtime has no operators of the domain {domain!r}."
