@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxtool.errors import DataError, OnnxtoolError, SourceError
+from onnxtool.errors import OnnxtoolError, SourceError
 from onnxtool.models.artifact import OnnxModel, first_line
 from onnxtool.models.data import count_rows
 from onnxtool.models.inputs import graph_domains, make_inputs, sensible_rows
@@ -18,6 +18,7 @@ from onnxtool.models.signature import Tensors, TensorSpec
 from onnxtool.models.source import SourceModel
 from onnxtool.reports.model import Parity
 from onnxtool.validators.comparison import OutputComparison
+from onnxtool.validators.feeds import match_inputs
 
 FIRST_BATCHES = (1, 3, 17)
 """Batch sizes run before the large chunks: a batch dimension frozen at export shows at once."""
@@ -87,11 +88,11 @@ def check_parity(
     source_s = onnx_s = 0.0
     done = 0
     for start, stop, size in _chunks(total, model.inputs):
-        batch = {name: _slice(tensor, start, stop, size) for name, tensor in rows.tensors.items()}
+        batch = feeds.rounded({name: _slice(tensor, start, stop, size) for name, tensor in rows.tensors.items()})
         began = time.perf_counter()
         truth = _predict_source(source, batch)
         switched = time.perf_counter()
-        found = model.predict(session, {feeds[name]: tensor for name, tensor in batch.items()})
+        found = model.predict(session, feeds(batch))
         onnx_s += time.perf_counter() - switched
         source_s += switched - began
         if not comparisons:
@@ -126,33 +127,6 @@ def check_parity(
         onnx_s=onnx_s,
         passed=bool(results) and all(result.passed for result in results),
     )
-
-
-def match_inputs(source: Sequence[TensorSpec], onnx: Sequence[TensorSpec], notes: list[str]) -> dict[str, str]:
-    """Source input name to ONNX input name: by name, else by position where dtype and rank agree.
-
-    Raises:
-        DataError: they take different inputs; the message shows both sides.
-    """
-    by_name = {spec.name: spec for spec in onnx}
-    if {spec.name for spec in source} == set(by_name):
-        pairs = [(spec, by_name[spec.name]) for spec in source]
-    elif len(source) == len(onnx):
-        pairs = list(zip(source, onnx, strict=True))
-        notes.append(
-            "Inputs have other names in ONNX, and were matched by position: "
-            + ", ".join(f"{first.name} -> {second.name}" for first, second in pairs)
-        )
-    else:
-        pairs = []
-    if not pairs or any(
-        first.dtype != second.dtype or len(first.shape) != len(second.shape) for first, second in pairs
-    ):
-        raise DataError(
-            f"The two models take different inputs. Source: {_listed(source)}; ONNX: {_listed(onnx)}. "
-            "Give the source's inputs with --input, or convert it again."
-        )
-    return {first.name: second.name for first, second in pairs}
 
 
 def match_outputs(source: Mapping[str, object], onnx: Mapping[str, object], notes: list[str]) -> dict[str, str]:
@@ -214,7 +188,3 @@ def _predict_source(source: SourceModel, batch: Tensors) -> Tensors:
     except Exception as error:  # any framework may raise anything
         shapes = ", ".join(f"{name}{list(tensor.shape)}" for name, tensor in batch.items())
         raise SourceError(f"The source model fails on {shapes}: {first_line(error)}") from error
-
-
-def _listed(specs: Sequence[TensorSpec]) -> str:
-    return ", ".join(map(str, specs)) or "none"

@@ -103,7 +103,7 @@ def test_a_missing_output_fails(write):
 
 
 @pytest.mark.parametrize(
-    "spec", [TensorSpec("x", "float64", ("batch", 3)), TensorSpec("x", "float32", ("batch", 3, 1))]
+    "spec", [TensorSpec("x", "int64", ("batch", 3)), TensorSpec("x", "float32", ("batch", 3, 1))]
 )
 def test_other_inputs_are_an_error_that_shows_both(write, spec):
     with pytest.raises(DataError, match=r"float32\[batch,3\]"):

@@ -1,0 +1,75 @@
+import numpy as np
+import pytest
+
+from onnxtool.errors import DataError
+from onnxtool.models.signature import TensorSpec
+from onnxtool.validators.feeds import match_inputs
+
+
+def specs(*texts):
+    return [TensorSpec.parse(text) for text in texts]
+
+
+ROWS = np.arange(6, dtype=np.float32).reshape(2, 3)
+
+
+def test_a_matrix_goes_into_a_column_each():
+    feeds = match_inputs(specs("X:float32[batch,3]"), specs(*(f"{name}:float32[batch,1]" for name in "abc")), [])
+    fed = feeds({"X": ROWS})
+    assert list(fed) == ["a", "b", "c"]
+    np.testing.assert_array_equal(np.hstack(list(fed.values())), ROWS)
+    assert all(tensor.shape == (2, 1) for tensor in fed.values())
+
+
+def test_columns_go_into_a_matrix_each_dtype():
+    source = specs("a:float32[batch,1]", "t:string[batch,1]", "b:float32[batch,1]", "k:int64[batch,1]")
+    onnx = specs("numbers:float32[batch,2]", "texts:string[batch,1]", "whole:int64[batch,1]")
+    fed = match_inputs(source, onnx, [])(
+        {
+            "a": ROWS[:, :1],
+            "t": np.array([["x"], ["y"]], object),
+            "b": ROWS[:, 1:2],
+            "k": np.array([[3], [4]]),
+        }
+    )
+    np.testing.assert_array_equal(fed["numbers"], ROWS[:, :2])
+    assert fed["texts"].tolist() == [["x"], ["y"]]
+    assert fed["whole"].tolist() == [[3], [4]]
+
+
+def test_both_models_get_what_the_narrower_dtype_can_hold():
+    notes = []
+    feeds = match_inputs(specs("X:float64[batch,1]"), specs("X:float32[batch,1]"), notes)
+    exact = {"X": np.array([[0.1]])}
+    assert feeds(exact)["X"].dtype == np.float32
+    assert feeds.rounded(exact)["X"].item() == float(np.float32(0.1))
+    assert "rounded" in notes[0]
+
+
+def test_a_number_a_row_fits_a_column():
+    fed = match_inputs(specs("n:int32[batch]"), specs("n:int64[batch,1]"), [])({"n": np.array([1, 2], np.int32)})
+    assert fed["n"].dtype == np.int64
+    assert fed["n"].tolist() == [[1], [2]]
+
+
+def test_an_input_that_onnx_does_not_have_is_left_aside_and_said():
+    notes = []
+    feeds = match_inputs(specs("a:float32[batch,1]", "b:float32[batch,1]"), specs("b:float32[batch,1]"), notes)
+    assert list(feeds({"a": ROWS[:, :1], "b": ROWS[:, 1:2]})) == ["b"]
+    assert "a" in notes[0]
+
+
+@pytest.mark.parametrize(
+    ("source", "onnx"),
+    [
+        (["X:float32[batch,3]"], ["a:float32[batch,1]", "b:float32[batch,1]"]),
+        (["X:float32[batch,2]"], ["a:float32[batch,1]", "b:string[batch,1]"]),
+        (["a:float32[batch,1]", "b:string[batch,1]"], ["X:float32[batch,2]"]),
+        (["a:float32[batch,1]", "b:float32[batch,1]"], ["X:float32[batch,3]"]),
+        (["x:int64[batch,1]"], ["x:float32[batch,1]"]),
+        (["x:float32[batch,4,1]"], ["x:float32[batch,4]"]),
+    ],
+)
+def test_what_does_not_fit_is_an_error(source, onnx):
+    with pytest.raises(DataError, match="take different inputs"):
+        match_inputs(specs(*source), specs(*onnx), [])
