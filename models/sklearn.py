@@ -30,7 +30,7 @@ class SklearnModel(SourceModel):
     Attributes:
         columns: What the model knows of each raw column, in order; empty for a model of text.
         outputs: The outputs' names, in order.
-        selects_columns: Whether a step picks columns by name, or encodes each by its own kind.
+        selects_columns: Whether a step picks columns by name.
     """
 
     def __init__(self, model: Any, options: LoadOptions) -> None:
@@ -44,7 +44,7 @@ class SklearnModel(SourceModel):
             getattr(getattr(step, "cluster_centers_", None), "dtype", None) == np.float64
             for step, _ in steps(model, ())
         )
-        self.selects_columns = _tells_apart(model)
+        self.selects_columns = _selects_by_name(model)
         self.inputs = self._signature(options)
         self._answers = {_apart(name, self.inputs): answer for name, answer in answers(model).items()}
         self.outputs = tuple(self._answers)
@@ -183,7 +183,7 @@ def _dtype_in_data(data: Tensors, name: str) -> str:
     return found if found in ("string", "bool") else "float32"
 
 
-def _tells_apart(model: Any) -> bool:
+def _selects_by_name(model: Any) -> bool:
     for step, _ in steps(model, ()):
         for _, _, chosen in getattr(step, "transformers_", ()):
             several = () if isinstance(chosen, str | slice | int) else chosen

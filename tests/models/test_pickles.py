@@ -15,6 +15,7 @@ import sys
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from hypothesis import strategies as st
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.feature_selection import SelectKBest, f_classif
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
@@ -511,7 +513,7 @@ WATCHING: list[Any] = []
 def test_skops_loads_and_refuses(tmp_path: Path) -> None:
     import skops.io
 
-    model = make_pipeline(StandardScaler(), LogisticRegression()).fit(ROWS, ROWS[:, 0] > 0.5)
+    model = make_pipeline(SimpleImputer(), StandardScaler(), LogisticRegression()).fit(ROWS, ROWS[:, 0] > 0.5)
     path = tmp_path / "model.skops"
     skops.io.dump(model, path)
     assert is_skops(path)
@@ -520,6 +522,10 @@ def test_skops_loads_and_refuses(tmp_path: Path) -> None:
     np.testing.assert_array_equal(loaded.predict(ROWS), model.predict(ROWS))
     skops.io.dump(FunctionTransformer(os.system), path)
     with pytest.raises(UntrustedError, match=r"--trust posix\.system"):
+        load_skops(path)
+    # Fine in a pickle, where the arguments are looked at.
+    skops.io.dump(FunctionTransformer(partial(np.log1p)), path)
+    with pytest.raises(UntrustedError, match=r"functools\.partial"):
         load_skops(path)
 
 
