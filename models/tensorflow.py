@@ -225,6 +225,9 @@ def run(
 def reason(error: BaseException) -> str:
     """The first line of an error's message, without what Keras and TensorFlow wrap around it."""
     text = re.sub(r"\x1b\[\d+m|\{\{.*?\}\} ?", "", str(error))
+    if text.startswith("Graph execution error"):  # the cause stands below the traceback of the node's making
+        lines = [line.strip() for line in text.splitlines()]
+        text = next((line for line in reversed(lines) if line and not line.startswith(("[[", "File "))), text)
     if in_user_code := re.search(r"^ {4}(\w+: .*)", text, re.DOTALL | re.MULTILINE):  # AutoGraph's traceback
         text = in_user_code[1]
     text = re.sub(r"Exception encountered when calling (\S+)\.\s+", r"\1: ", text)

@@ -45,8 +45,9 @@ def lstm() -> Any:
 def mobilenet() -> Any:
     """MobileNetV2 of width 0.35: float32 image [batch, 96, 96, 3] to probabilities [batch, 10]."""
     keras = import_keras()
+    image = keras.Input((96, 96, 3), name="image")
     model = keras.applications.MobileNetV2(
-        weights=None, input_shape=(96, 96, 3), alpha=0.35, classes=10, name="mobilenet"
+        input_tensor=image, weights=None, alpha=0.35, classes=10, name="mobilenet"
     )
     return _trained(model, seed=2)
 
