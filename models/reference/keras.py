@@ -46,9 +46,8 @@ def mobilenet() -> Any:
     """MobileNetV2 of width 0.35: float32 image [batch, 96, 96, 3] to probabilities [batch, 10]."""
     keras = import_keras()
     image = keras.Input((96, 96, 3), name="image")
-    model = keras.applications.MobileNetV2(
-        input_tensor=image, weights=None, alpha=0.35, classes=10, name="mobilenet"
-    )
+    network = keras.applications.MobileNetV2(input_tensor=image, weights=None, alpha=0.35, classes=10)
+    model = keras.Model(image, network.output, name="mobilenet")
     return _trained(model, seed=2)
 
 
