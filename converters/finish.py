@@ -13,7 +13,6 @@ from typing import Literal, TypeAlias
 import onnx
 
 from onnxtool._version import __version__
-from onnxtool.converters.framework import Target
 from onnxtool.errors import ConversionError, require
 from onnxtool.files import writing
 from onnxtool.models.artifact import first_line, fits_inline
@@ -21,30 +20,20 @@ from onnxtool.models.signature import BATCH, TensorSpec
 
 Optimize: TypeAlias = Literal["none", "basic", "full"]
 
-MLNET_DTYPES = {
-    onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.STRING, onnx.TensorProto.BOOL,
-    onnx.TensorProto.INT8, onnx.TensorProto.INT16, onnx.TensorProto.INT32, onnx.TensorProto.INT64,
-    onnx.TensorProto.UINT8, onnx.TensorProto.UINT16, onnx.TensorProto.UINT32, onnx.TensorProto.UINT64,
-}  # fmt: skip
-"""What ML.NET's OnnxTypeParser knows; it checks every graph input, output and initializer."""
-
 # Names that converters make up for a dimension they know nothing of: unk__63, s77, ?, None, '', onnx::Dim_3.
 _MADE_UP_DIM = re.compile(r"(unk_.*|[su]\d+|\?|None|N|unknown.*|dynamic_axes.*|.*::.*|)")
 
 
-def finish(
-    model: onnx.ModelProto, inputs: tuple[TensorSpec, ...], metadata: dict[str, str], target: Target
-) -> None:
+def finish(model: onnx.ModelProto, inputs: tuple[TensorSpec, ...], metadata: dict[str, str]) -> None:
     """Complete a converter's model in place.
 
     Args:
         model: Inputs and outputs have their final names.
         inputs: The source's signature, whose dimension names are taken over.
         metadata: What is known of the source.
-        target: The runtime whose rules the model must keep.
 
     Raises:
-        ConversionError: the model is not valid ONNX, or breaks a rule of the target.
+        ConversionError: the model is not valid ONNX.
     """
     name_dimensions(model, inputs)
     for entry in model.metadata_props:
@@ -59,8 +48,6 @@ def finish(
         "onnxtool.created": moment.isoformat(timespec="seconds"),
     }
     onnx.helper.set_model_props(model, metadata)
-    if target == "mlnet":
-        _check_mlnet(model)
     if fits_inline(model):
         try:
             onnx.checker.check_model(model)
@@ -180,26 +167,3 @@ def write(model: onnx.ModelProto, path: Path) -> None:
             path.write_bytes(model.SerializeToString())
         else:
             onnx.save_model(model, path, save_as_external_data=True, location=f"{path.name}.data")
-
-
-def _check_mlnet(model: onnx.ModelProto) -> None:
-    for value in [*model.graph.input, *model.graph.output]:
-        kind = value.type.WhichOneof("value")
-        tensor = value.type.tensor_type
-        if kind != "tensor_type" or tensor.elem_type not in MLNET_DTYPES:
-            name = onnx.TensorProto.DataType.Name(tensor.elem_type) if kind == "tensor_type" else kind
-            raise ConversionError(
-                f"--target mlnet: ML.NET has no type for {value.name!r} ({name}). Convert it in the model."
-            )
-        if not tensor.shape.dim:
-            raise ConversionError(
-                f"--target mlnet: {value.name!r} is a scalar, which crashes ML.NET at scoring. Give it shape [1]."
-            )
-    for weight in model.graph.initializer:
-        if weight.data_type not in MLNET_DTYPES:
-            name = onnx.TensorProto.DataType.Name(weight.data_type)
-            raise ConversionError(
-                f"--target mlnet: ML.NET refuses {name} weights like {weight.name!r}. Make the source float32."
-            )
-    if not fits_inline(model):
-        raise ConversionError("--target mlnet: the model is above 2 GB, and ML.NET takes one file below it.")

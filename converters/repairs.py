@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -30,43 +30,26 @@ def fresh_name(graph: onnx.GraphProto, wanted: str) -> str:
     return name
 
 
-def before_readers(graph: onnx.GraphProto, name: str, nodes: Callable[[str], Sequence[onnx.NodeProto]]) -> None:
-    """Put nodes between an input and all that read it.
+def detach(graph: onnx.GraphProto, name: str) -> str:
+    """Give an input's readers, or an output's writer, another tensor instead; return its name.
 
-    Args:
-        graph: The graph.
-        name: The input.
-        nodes: Makes the nodes, which read `name`, given the name of the tensor that they are to write.
+    What comes between the two, or in place of the one, is the caller's.
     """
     inner = fresh_name(graph, f"{name}_inside")
     _rename(graph, {name: inner})
-    for node in reversed(nodes(inner)):
-        graph.node.insert(0, node)
-
-
-def after_writer(graph: onnx.GraphProto, name: str, nodes: Callable[[str], Sequence[onnx.NodeProto]]) -> None:
-    """Put nodes between an output and what computes it.
-
-    Args:
-        graph: The graph.
-        name: The output.
-        nodes: Makes the nodes, which write `name`, given the name of the tensor that they are to read.
-    """
-    inner = fresh_name(graph, f"{name}_inside")
-    _rename(graph, {name: inner})
-    graph.node.extend(nodes(inner))
+    return inner
 
 
 def recast_input(graph: onnx.GraphProto, value: onnx.ValueInfoProto, dtype: int) -> None:
     """Let an input take another dtype; a Cast gives the graph the one that it had."""
-    old = value.type.tensor_type.elem_type
-    before_readers(graph, value.name, lambda inner: [helper.make_node("Cast", [value.name], [inner], to=old)])
+    inner = detach(graph, value.name)
+    graph.node.insert(0, helper.make_node("Cast", [value.name], [inner], to=value.type.tensor_type.elem_type))
     value.type.tensor_type.elem_type = dtype
 
 
 def recast_output(graph: onnx.GraphProto, value: onnx.ValueInfoProto, dtype: int) -> None:
     """Cast an output to another dtype."""
-    after_writer(graph, value.name, lambda inner: [helper.make_node("Cast", [inner], [value.name], to=dtype)])
+    graph.node.append(helper.make_node("Cast", [detach(graph, value.name)], [value.name], to=dtype))
     value.type.tensor_type.elem_type = dtype
 
 
@@ -74,15 +57,16 @@ def reshape_input(
     graph: onnx.GraphProto, value: onnx.ValueInfoProto, dims: Sequence[int | str], inside: Sequence[int]
 ) -> None:
     """Let an input have other dimensions; a Reshape gives the graph the ones that it had."""
-    shape = _constant(graph, f"{value.name}_shape", inside)
-    before_readers(graph, value.name, lambda inner: [helper.make_node("Reshape", [value.name, shape], [inner])])
+    shape = constant(graph, f"{value.name}_shape", inside)
+    inner = detach(graph, value.name)
+    graph.node.insert(0, helper.make_node("Reshape", [value.name, shape], [inner]))
     _set_dims(value, dims)
 
 
 def reshape_output(graph: onnx.GraphProto, value: onnx.ValueInfoProto, dims: Sequence[int]) -> None:
     """Give an output other dimensions."""
-    shape = _constant(graph, f"{value.name}_shape", dims)
-    after_writer(graph, value.name, lambda inner: [helper.make_node("Reshape", [inner, shape], [value.name])])
+    shape = constant(graph, f"{value.name}_shape", dims)
+    graph.node.append(helper.make_node("Reshape", [detach(graph, value.name), shape], [value.name]))
     _set_dims(value, dims)
 
 
@@ -113,14 +97,19 @@ def zipmap_to_tensor(model: onnx.ModelProto, value: onnx.ValueInfoProto) -> bool
     node = next((node for node in graph.node if node.op_type == "ZipMap" and value.name in node.output), None)
     if node is None:
         return False
-    classes = [name.decode() for found in _attributes(node, "classlabels_strings") for name in found.strings]
-    classes += [str(label) for found in _attributes(node, "classlabels_int64s") for label in found.ints]
+    classes = zipmap_classes(node)
     first = next((read.type.tensor_type.shape.dim for read in graph.input), None)
     batch = (first[0].dim_value or first[0].dim_param or None) if first else None
     node.CopyFrom(helper.make_node("Identity", node.input, [value.name]))
     value.CopyFrom(helper.make_tensor_value_info(value.name, TensorProto.FLOAT, [batch, len(classes)]))
     name_slots(model, value.name, classes)
     return True
+
+
+def zipmap_classes(node: onnx.NodeProto) -> list[str]:
+    """The classes of a ZipMap, as text, in the order of its columns."""
+    classes = [name.decode() for found in _attributes(node, "classlabels_strings") for name in found.strings]
+    return classes + [str(label) for found in _attributes(node, "classlabels_int64s") for label in found.ints]
 
 
 def name_slots(model: onnx.ModelProto, column: str, names: Sequence[str]) -> None:
@@ -213,7 +202,8 @@ def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
             value.name = names.get(value.name, value.name)
 
 
-def _constant(graph: onnx.GraphProto, wanted: str, values: Sequence[int]) -> str:
+def constant(graph: onnx.GraphProto, wanted: str, values: Sequence[int]) -> str:
+    """Add a vector of int64 under the name wanted, or one like it, and return its name."""
     name = fresh_name(graph, wanted)
     graph.initializer.append(numpy_helper.from_array(np.array(values, dtype=np.int64), name))
     return name

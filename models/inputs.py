@@ -51,7 +51,7 @@ def make_inputs(
             for axis, dim in enumerate(spec.shape)
         ]
         domain = (domains or {}).get(spec.name, Domain())
-        tensors[spec.name] = domain.sample(spec.dtype, tuple(shape), rng)
+        tensors[spec.name] = np.asarray(domain.sample(spec.dtype, tuple(shape), rng))  # a scalar too
     return tensors
 
 

@@ -19,13 +19,15 @@ from onnxtool.errors import OnnxtoolError
 
 if TYPE_CHECKING:
     from onnxtool.api import bench as bench
+    from onnxtool.api import bundle as bundle
     from onnxtool.api import convert as convert
+    from onnxtool.api import lint as lint
     from onnxtool.api import verify as verify
 
 # A conversion tool reports to its user and to nobody else. ONNX Runtime reads this when it is imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-__all__ = ["OnnxtoolError", "__version__", "bench", "convert", "verify"]
+__all__ = ["OnnxtoolError", "__version__", "bench", "bundle", "convert", "lint", "verify"]
 
 
 def __getattr__(name: str) -> Any:
@@ -33,7 +35,7 @@ def __getattr__(name: str) -> Any:
         import onnxtool.bench
 
         return onnxtool.bench
-    if name in ("convert", "verify"):
+    if name in ("bundle", "convert", "lint", "verify"):
         from onnxtool import api
 
         return getattr(api, name)

@@ -1,20 +1,23 @@
-"""The verbs of the command line as functions: convert, verify, bench."""
+"""The verbs of the command line as functions: convert, verify, bench, lint, bundle."""
 
 from __future__ import annotations
 
-import datetime
 import os
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias, TypedDict, Unpack
+from typing import Any, Literal, TypeAlias, TypedDict, Unpack
 
 import numpy as np
+import onnx
 
+from onnxtool import clock
 from onnxtool.bench.runner import SourceTask, run_bench
 from onnxtool.converters.finish import Optimize, default_opset, finish, optimize_graph, write
-from onnxtool.converters.framework import ConvertOptions, Target, frameworks, open_source
+from onnxtool.converters.framework import ConvertOptions, Framework, Target, frameworks, open_source
+from onnxtool.converters.mlnet import Columns, adapt
 from onnxtool.errors import DataError, UsageError
 from onnxtool.files import check_writable, staged_path
 from onnxtool.models.artifact import OnnxModel
@@ -22,10 +25,17 @@ from onnxtool.models.data import Data, count_rows, fit_data, to_arrays
 from onnxtool.models.inputs import graph_domains, make_inputs
 from onnxtool.models.signature import Tensors, TensorSpec
 from onnxtool.models.source import LoadOptions, SourceModel, sha256
+from onnxtool.reports.bundle import check_replaceable, pinned_versions, write_bundle
 from onnxtool.reports.environment import environment
 from onnxtool.reports.gates import bench_gates, drift_gate, parity_gate
-from onnxtool.reports.model import ConversionRecord, Report, SourceSummary, Subject
+from onnxtool.reports.model import ConversionRecord, Lint, Report, SourceSummary, Subject
+from onnxtool.validators.feeds import match_inputs
+from onnxtool.validators.golden import golden_rows
 from onnxtool.validators.labels import label_drift, read_labels
+from onnxtool.validators.lint import described, find, lint_gates, repair
+from onnxtool.validators.mlnet import rules_of
+from onnxtool.validators.mlnet_releases import Deployment, Release, find_release
+from onnxtool.validators.onnx_source import OnnxSource
 from onnxtool.validators.parity import Rows, check_parity, made_up_rows
 
 PathLike: TypeAlias = str | os.PathLike[str]
@@ -60,6 +70,8 @@ def convert(
     data: Data | None = None,
     opset: int | None = None,
     target: Target = "ort",
+    columns: Columns | None = None,
+    mlnet_version: str | None = None,
     optimize: Optimize = "none",
     verify: bool = True,
     rtol: float | None = None,
@@ -77,6 +89,9 @@ def convert(
             rows are made up from the model's signature.
         opset: Version of the default operator set, or None for the framework's default.
         target: The runtime that will load the model; `mlnet` keeps ML.NET's rules.
+        columns: For ML.NET, how the columns of a table go in: `separate`, an input of shape [batch, 1] each, or
+            `vector`, one input for all of a dtype. None keeps the source's way.
+        mlnet_version: Release of ML.NET whose limits are kept; the newest known by default.
         optimize: `none`, `basic` (onnxsim) or `full` (ONNX Runtime's own graph as well).
         verify: Whether to compare the result with the source.
         rtol: Relative tolerance, or None for each dtype's.
@@ -98,10 +113,12 @@ def convert(
     raw, origin = to_arrays(data) if data is not None else ({}, "")
     model = open_source(source, _load_options(raw, load))
     framework = frameworks()[model.framework]
-    if opset is not None and not 1 <= opset <= framework.max_opset:
-        raise UsageError(
-            f"--opset {opset} is out of range: {framework.name} models convert up to opset {framework.max_opset}."
-        )
+    if target != "mlnet" and (columns or mlnet_version):
+        raise UsageError("--columns and --mlnet-version go with --target mlnet.")
+    release = find_release(mlnet_version)
+    _check_opset(opset, framework, release if target == "mlnet" else None)
+    if target == "mlnet" and opset is None:
+        opset = min(framework.default_opset, release.opset)
     rows = _fit(raw, model, origin) if raw else None
 
     tell(f"Converting from {framework.name}", 0, 0)
@@ -109,7 +126,8 @@ def convert(
     conversion = framework.convert(model, _example(model, rows, seed), ConvertOptions(opset=opset, target=target))
     converted = time.perf_counter()
     proto, optimized = optimize_graph(conversion.model, optimize)
-    finish(proto, model.inputs, _provenance(model), target)
+    adapted = adapt(proto, model, columns, release) if target == "mlnet" else []
+    finish(proto, model.inputs, _provenance(model))
     with staged_path(path) as staged:
         write(proto, staged)
         finished = time.perf_counter()
@@ -134,7 +152,7 @@ def convert(
             optimize=optimize,
             convert_s=converted - began,
             finish_s=finished - converted,
-            choices=[*conversion.choices, *optimized],
+            choices=[*conversion.choices, *optimized, *adapted],
         ),
         parity=parity,
         checks=[parity_gate(parity)] if parity else [],
@@ -282,6 +300,180 @@ def bench(
     return _report("bench", subjects)
 
 
+def bundle(
+    model: PathLike,
+    source: Any,
+    output: PathLike,
+    *,
+    format: Literal["mlnet"] = "mlnet",  # noqa: A002 - the option's name
+    mlnet_version: str | None = None,
+    data: Data | None = None,
+    providers: Sequence[str] = ("cpu",),
+    threads: Sequence[int | None] = (None,),
+    duration: float = 1.0,
+    force: bool = False,
+    rtol: float | None = None,
+    atol: float | None = None,
+    seed: int = 0,
+    on_progress: Progress | None = None,
+    **load: Unpack[LoadArguments],
+) -> Report:
+    """Write a folder with which a .NET developer can use a model through ML.NET: verified, linted, measured.
+
+    Args:
+        model: The ONNX file, made with `target="mlnet"`.
+        source: As for `verify`.
+        output: The folder. A bundle that is there already is replaced.
+        format: The runtime that it is for.
+        mlnet_version: The release of ML.NET to be pinned; by default the newest that is known.
+        data: As for `convert`.
+        providers: As for `bench`. They are measured with batches of 1, since ML.NET runs one row at a time.
+        threads: As for `bench`.
+        duration: As for `bench`.
+        force: Whether to replace a folder that is no bundle, with all that is in it.
+        rtol: Relative tolerance, or None for each dtype's.
+        atol: Absolute tolerance, or None for each dtype's.
+        seed: Seed of made-up rows.
+        on_progress: See `Progress`.
+        load: See `LoadArguments`.
+
+    Returns:
+        The report. It is falsy, and no bundle is written, when the model drifts, breaks a rule of ML.NET's, or
+        cannot be measured.
+
+    Raises:
+        OnnxtoolError: a file or an option is at fault; no bundle is written.
+    """
+    if format != "mlnet":
+        raise UsageError(f"There is no format {format!r} of bundles. Known is mlnet.")
+    tell = on_progress or _silent
+    versions = pinned_versions(mlnet_version)
+    folder = Path(os.path.abspath(output))  # noqa: PTH100 - resolve() would follow a link and replace what it leads to
+    onnx_model = OnnxModel.read(model)
+    given = [Path(path) for path in (model, source, data) if isinstance(path, str | os.PathLike)]
+    check_replaceable(folder, force, kept=[path for path in given if path.exists()])
+    raw, origin = to_arrays(data) if data is not None else ({}, "")
+    tell("Loading the source", 0, 0)
+    opened = _open_beside(onnx_model, source, _load_options(raw, load))
+    rows = _fit(raw, opened, origin) if raw else made_up_rows(opened.inputs, opened, onnx_model, seed)
+    parity = check_parity(
+        opened,
+        onnx_model,
+        rows,
+        rtol=rtol,
+        atol=atol,
+        on_progress=lambda done, total: tell("Comparing rows", done, total),
+    )
+    checks = [parity_gate(parity)]
+    measured = None
+    if all(check.passed for check in checks):
+        measured = run_bench(
+            onnx_model,
+            inputs=match_inputs(opened.inputs, onnx_model.inputs, [])(rows.tensors),
+            providers=providers,
+            batches=(1,),
+            threads=threads,
+            duration_s=duration,
+            data=rows.origin,
+            seed=rows.seed,
+            on_progress=partial(_tell_cell, tell, onnx_model.path.name),
+        )
+        checks += bench_gates(measured.cells, strict=False)
+    subject = Subject(
+        name=onnx_model.path.name,
+        model=onnx_model.summary(),
+        source=_summary(opened),
+        parity=parity,
+        bench=measured,
+        checks=checks,
+    )
+    report = _report("bundle", [subject])
+    if report:
+        tell("Writing the bundle", 0, 0)
+        golden = golden_rows(opened, onnx_model, rows, parity)
+        write_bundle(folder, onnx_model, opened, report=report, golden=golden, versions=versions)
+    return report
+
+
+def lint(
+    model: PathLike,
+    *,
+    target: Literal["mlnet"] = "mlnet",
+    mlnet_version: str | None = None,
+    fix: bool = False,
+    output: PathLike | None = None,
+    seed: int = 0,
+) -> Report:
+    """Hold an ONNX model against the rules of the runtime that will load it.
+
+    Args:
+        model: The ONNX file.
+        target: The runtime.
+        mlnet_version: Release of ML.NET whose limits are kept; the newest known by default.
+        fix: Whether to repair what can be repaired. The repaired model is compared with the old one on made-up
+            rows, and written only where the two agree.
+        output: Where the repaired model is written; by default in the old one's place.
+        seed: Seed of made-up rows.
+
+    Returns:
+        The report. It is falsy when a rule of level `error` is broken, after the repair if there is one, or when
+        the repaired model differs.
+
+    Raises:
+        OnnxtoolError: the file or an option is at fault.
+    """
+    release = find_release(mlnet_version)
+    rules, opened = rules_of(release), OnnxModel.read(model)
+    parity, repairs = None, list[str]()
+    if fix:
+        path = Path(output if output is not None else model)
+        check_writable(path)
+        deployment = Deployment(release, opened.path.parent)
+        proto = onnx.ModelProto()
+        proto.CopyFrom(opened.proto)
+        repairs = repair(proto, rules, deployment)
+        with tempfile.TemporaryDirectory() as folder:
+            repaired = OnnxModel(Path(folder) / path.name, proto)
+            write(proto, repaired.path)
+            source = OnnxSource(opened)
+            parity = check_parity(source, repaired, made_up_rows(source.inputs, source, repaired, seed))
+        if parity.passed:
+            with staged_path(path) as staged:
+                write(proto, staged)
+            opened = OnnxModel.read(path)
+    elif output is not None:
+        raise UsageError("-o names the repaired model: give --fix too.")
+    findings = list(find(opened.proto, rules, Deployment(release, opened.path.parent)))
+    subject = Subject(
+        name=opened.path.name,
+        model=opened.summary(),
+        parity=parity,
+        lint=Lint(
+            target=target,
+            release=release.version,
+            rules=[described(rule) for rule in rules],
+            findings=findings,
+            repairs=repairs,
+        ),
+        checks=[*lint_gates(rules, findings), *([parity_gate(parity)] if parity else [])],
+    )
+    return _report("lint", [subject])
+
+
+def _check_opset(opset: int | None, framework: Framework, release: Release | None) -> None:
+    if opset is None:
+        return
+    if not 1 <= opset <= framework.max_opset:
+        raise UsageError(
+            f"--opset {opset} is out of range: {framework.name} models convert up to opset {framework.max_opset}."
+        )
+    if release and opset > release.opset:
+        raise UsageError(
+            f"--opset {opset} is out of range: ML.NET {release.version} has ONNX Runtime {release.runtime}, which "
+            f"takes up to opset {release.opset}."
+        )
+
+
 def _tell_cell(tell: Progress, model: str, done: int, total: int, cell: str) -> None:
     tell(f"{model}: {cell}", done, total)
 
@@ -368,7 +560,7 @@ def _report(command: str, subjects: list[Subject]) -> Report:
     return Report.model_validate(
         {
             "command": command,
-            "created": datetime.datetime.now(datetime.UTC),
+            "created": clock.now(),
             "environment": environment(),
             "subjects": subjects,
         }

@@ -100,6 +100,12 @@ _tolerances = _options(
     click.option("--atol", type=click.FloatRange(0), help="Absolute tolerance. [default: by dtype]"),
 )
 
+_mlnet_version = click.option(
+    "--mlnet-version",
+    metavar="VERSION",
+    help="Release of ML.NET whose limits are kept. [default: the newest known]",
+)
+
 _results = _options(
     click.option("--json", "json_path", metavar="FILE", help="Write the report as JSON; - for standard output."),
     click.option(
@@ -120,6 +126,11 @@ _results = _options(
     "--target", type=click.Choice(["ort", "mlnet"]), default="ort", show_default=True,
     help="Runtime that will load the model.",
 )  # fmt: skip
+@click.option(
+    "--columns", type=click.Choice(["separate", "vector"]),
+    help="For ML.NET: an input a column, or one for all of a dtype. [default: as the source has them]",
+)  # fmt: skip
+@_mlnet_version
 @click.option(
     "--optimize", type=click.Choice(["none", "basic", "full"]), default="none", show_default=True,
     help="basic: onnxsim. full: ONNX Runtime's own graph as well.",
@@ -194,6 +205,87 @@ def bench(
             on_progress=on_progress,
         )
     return _deliver(report, json_path, html_path)
+
+
+@cli.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("source")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder to write.")
+@click.option(
+    "--format", type=click.Choice(["mlnet"]), default="mlnet", show_default=True,
+    help="Runtime that the bundle is for.",
+)  # fmt: skip
+@click.option("--mlnet-version", metavar="VERSION", help="Release of ML.NET to pin. [default: the newest known]")
+@click.option(
+    "--provider", "providers", multiple=True, default=("cpu",), metavar="NAME,NAME",
+    help="Providers to measure, as for bench. Repeatable. [default: cpu]",
+)  # fmt: skip
+@click.option("--threads", metavar="N,N", help="Threads within an operator. [default: ONNX Runtime's choice]")
+@click.option(
+    "--duration", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True,
+    help="Seconds of measuring in each cell.",
+)  # fmt: skip
+@click.option("--force", is_flag=True, help="Replace a folder that is no bundle, with all that is in it.")
+@_loading
+@_rows
+@_tolerances
+@_results
+def bundle(
+    json_path: str | None,
+    html_path: Path | None,
+    providers: tuple[str, ...],
+    threads: str | None,
+    **arguments: Any,
+) -> int:
+    """Write a folder that scores the ONNX MODEL in a .NET program: the model, its proof, and C#.
+
+    MODEL must say what SOURCE says and keep ML.NET's rules: convert it with --target mlnet. A bundle that is there
+    already is replaced.
+    """
+    from onnxtool import api
+
+    with _progress() as on_progress:
+        report = api.bundle(
+            **arguments,
+            providers=",".join(providers).split(","),
+            threads=_numbers("--threads", threads) if threads else (None,),
+            on_progress=on_progress,
+        )
+    code = _deliver(report, json_path, html_path)
+    click.echo(f"Bundle: {arguments['output']}" if report else "No bundle was written.", err=True)
+    return code
+
+
+@cli.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "--target", type=click.Choice(["mlnet"]), default="mlnet", show_default=True,
+    help="Runtime that will load the model.",
+)  # fmt: skip
+@_mlnet_version
+@click.option(
+    "--fix", is_flag=True,
+    help="Repair what can be repaired; write the model only where it still says the same as before.",
+)  # fmt: skip
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path),
+    help="Where --fix writes the repaired model. [default: in MODEL's place]",
+)  # fmt: skip
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the rows that --fix compares.")
+@click.option(
+    "--format", "format_name", type=click.Choice(list(FORMATS)), metavar="NAME",
+    help=f"Print the report as {', '.join(FORMATS)}. [default: for the terminal]",
+)  # fmt: skip
+def lint(format_name: str | None, **arguments: Any) -> int:
+    """Hold the ONNX MODEL against the rules of the runtime that will load it."""
+    from onnxtool import api
+    from onnxtool.reports.render import render
+
+    report = api.lint(**arguments)
+    if format_name is None:
+        return _deliver(report, None, None)
+    click.echo(render(report, format_name), nl=False)
+    return PASSED if report.passed else FAILED
 
 
 @cli.command()

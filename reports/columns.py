@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from onnxtool.reports import findings, units
-from onnxtool.reports.model import Bench, Cell, Difference, Metric, OutputParity
+from onnxtool.reports.model import Bench, Cell, Difference, Finding, LintRule, Metric, OutputParity
 
 T = TypeVar("T")
 
@@ -53,6 +53,14 @@ WORST: Sequence[Column[Difference]] = (
     Column("Abs", lambda difference: units.number(difference.absolute)),
     Column("Rel", lambda difference: units.number(difference.relative)),
     Column("ULPs", lambda difference: units.number(difference.ulps)),
+)
+
+LINT: Sequence[Column[tuple[Finding, LintRule]]] = (
+    Column("", lambda pair: {"error": "✗", "warning": "!", "note": "·"}[pair[1].level], numeric=False),
+    Column("Rule", lambda pair: pair[1].id, numeric=False),
+    Column("Place", lambda pair: pair[0].place, numeric=False),
+    Column("Finding", lambda pair: f"{pair[0].message} {pair[1].reason}", numeric=False),
+    Column("Remedy", lambda pair: f"{'--fix. ' if pair[0].fixable else ''}{pair[1].remedy}", numeric=False),
 )
 
 METRICS: Sequence[Column[Metric]] = (

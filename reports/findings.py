@@ -10,7 +10,20 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from onnxtool.reports import units
-from onnxtool.reports.model import Bench, Cell, Check, Metric, OutputParity, Parity, Percentile, Report, Subject
+from onnxtool.reports.model import (
+    Bench,
+    Cell,
+    Check,
+    Finding,
+    Lint,
+    LintRule,
+    Metric,
+    OutputParity,
+    Parity,
+    Percentile,
+    Report,
+    Subject,
+)
 
 T = TypeVar("T")
 
@@ -64,6 +77,18 @@ def subject_verdict(subject: Subject) -> Verdict:
     if failed:
         return Verdict("failed", failed[0].message)
     return Verdict("passed", f"{_all(len(subject.checks))} passed.")
+
+
+def breaches(lint: Lint | None) -> list[tuple[Finding, LintRule]]:
+    """What the linter found, each with the rule that is broken."""
+    rules = {rule.id: rule for rule in lint.rules} if lint else {}
+    return [(finding, rules[finding.rule]) for finding in (lint.findings if lint else ())]
+
+
+def lint_line(lint: Lint) -> str:
+    """What the linter did."""
+    found = units.plural(len(lint.findings), "finding") if lint.findings else "nothing found"
+    return f"of {lint.target} {lint.release}: {units.plural(len(lint.rules), 'rule')}, {found}"
 
 
 def failures(report: Report) -> list[tuple[Subject, Check]]:

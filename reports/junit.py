@@ -53,9 +53,14 @@ def _case(report: Report, subject: Subject, check: Check) -> ET.Element:
     if not check.passed:
         kind = check.id.partition(":")[0]
         failure = ET.SubElement(case, "failure", type=kind, message=check.message)
-        if check.id == "parity":
-            failure.text = "\n".join(_worst_rows(subject))
+        failure.text = "\n".join(_worst_rows(subject) if check.id == "parity" else _places(subject, check.id))
     return case
+
+
+def _places(subject: Subject, rule_id: str) -> list[str]:
+    """Where a rule of the linter is broken, and what to do about it."""
+    broken = [(finding, rule) for finding, rule in findings.breaches(subject.lint) if rule.id == rule_id]
+    return [f"{finding.place}: {finding.message} {rule.remedy}" for finding, rule in broken]
 
 
 def _worst_rows(subject: Subject) -> list[str]:

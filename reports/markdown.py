@@ -25,36 +25,41 @@ def render(report: Report) -> str:
     report = sanitized(report)
     verdict = findings.verdict(report)
     emoji = {"passed": "✅", "failed": "❌", "unchecked": "⚪"}[verdict.outcome]
-    lines = [f"## {emoji} {verdict.word}", "", _escape(verdict.reason), ""]
+    lines = [f"## {emoji} {verdict.word}", "", escape(verdict.reason), ""]
     for subject in report.subjects:
         lines += _subject(subject)
     machine = report.environment
     lines.append(
-        f"<sub>onnxtool {_escape(report.tool_version)} · {_escape(machine.cpu.name)}, "
-        f"{units.plural(machine.cpu.usable_cores, 'core')} · {_escape(machine.os)} · "
-        f"{_escape(machine.python)}</sub>"
+        f"<sub>onnxtool {escape(report.tool_version)} · {escape(machine.cpu.name)}, "
+        f"{units.plural(machine.cpu.usable_cores, 'core')} · {escape(machine.os)} · "
+        f"{escape(machine.python)}</sub>"
     )
     return "\n".join(lines) + "\n"
 
 
 def _subject(subject: Subject) -> Iterator[str]:
     verdict = findings.subject_verdict(subject)
-    yield f"### {verdict.symbol} {_escape(subject.name)}"
+    yield f"### {verdict.symbol} {escape(subject.name)}"
     yield ""
-    yield _escape(findings.model_line(subject))
+    yield escape(findings.model_line(subject))
     yield ""
     for check in subject.checks:
         if not check.passed:
-            yield f"- **{_escape(check.id)}**: {_escape(check.message)}"
+            yield f"- **{escape(check.id)}**: {escape(check.message)}"
     if any(not check.passed for check in subject.checks):
         yield ""
     if subject.conversion:
         yield from _list(subject.conversion.choices)
+    if subject.lint:
+        yield f"**Rules** {escape(findings.lint_line(subject.lint))}"
+        yield ""
+        yield from _list([f"Repaired: {repair}" for repair in subject.lint.repairs])
+        yield from _table(columns.LINT, findings.breaches(subject.lint))
     if subject.parity:
         yield from _parity(subject.parity)
     if subject.drift:
         rows = units.plural(subject.drift.rows, "row")
-        yield f"**Quality** on {rows} labelled by {_escape(subject.drift.labels)}"
+        yield f"**Quality** on {rows} labelled by {escape(subject.drift.labels)}"
         yield ""
         yield from _table(columns.METRICS, subject.drift.metrics)
     if subject.bench:
@@ -62,7 +67,7 @@ def _subject(subject: Subject) -> Iterator[str]:
 
 
 def _parity(parity: Parity) -> Iterator[str]:
-    yield f"**Parity** over {_escape(findings.rows_line(parity))}"
+    yield f"**Parity** over {escape(findings.rows_line(parity))}"
     yield ""
     outputs = findings.telling(parity.outputs, ROWS, findings.failed)
     yield from _table((*columns.PARITY, columns.TOLERANCE), outputs)
@@ -79,7 +84,7 @@ def _parity(parity: Parity) -> Iterator[str]:
 
 
 def _bench(bench: Bench) -> Iterator[str]:
-    yield f"**Latency**, {units.seconds(bench.duration_s)} a cell on {_escape(bench.data)}"
+    yield f"**Latency**, {units.seconds(bench.duration_s)} a cell on {escape(bench.data)}"
     yield ""
     cells = findings.telling(bench.cells, ROWS, findings.unmeasured)
     yield from _table((*columns.bench_columns(bench), columns.RAN_ON), cells)
@@ -91,7 +96,7 @@ def _table(header: Sequence[Column[T]], records: Sequence[T]) -> Iterator[str]:
     yield f"| {' | '.join(column.title for column in header)} |"
     yield f"|{'|'.join('--:' if column.numeric else ':--' for column in header)}|"
     for record in records:
-        yield f"| {' | '.join(_escape(column.text(record)) for column in header)} |"
+        yield f"| {' | '.join(escape(column.text(record)) for column in header)} |"
     yield ""
 
 
@@ -102,11 +107,11 @@ def _cut(total: int, noun: str) -> Iterator[str]:
 
 
 def _list(notes: Sequence[str]) -> Iterator[str]:
-    yield from (f"- {_escape(note)}" for note in notes)
+    yield from (f"- {escape(note)}" for note in notes)
     yield ""
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
     """Text that stays text: no HTML, table cell, emphasis, link or mention comes of it."""
     plain = _SPECIAL.sub(r"\\\g<0>", html.escape(text, quote=False))
     return plain.replace("@", "@<!-- -->")  # GitHub looks for mentions after it has undone the backslashes

@@ -218,7 +218,36 @@ class Metric(Record):
     source: float
     onnx: float
     difference: float
+    low: float | None = Field(default=None, description="Lower end of the 95 % interval of the difference.")
+    high: float | None = Field(default=None, description="Upper end of the 95 % interval of the difference.")
+    method: str | None = Field(default=None, description="How the interval was found.")
     allowed: float | None = None
+    passed: bool
+
+
+class Flips(Record):
+    """Rows for which the two models name different classes, with the exact 95 % interval of their share."""
+
+    count: Count
+    rows: Count
+    low: float
+    high: float
+
+
+class McNemar(Record):
+    """McNemar's exact test of whether the two classifiers err equally often."""
+
+    source_only: Count = Field(description="Rows that only the source gets right.")
+    onnx_only: Count = Field(description="Rows that only the ONNX model gets right.")
+    p_value: float
+
+
+class GroupQuality(Record):
+    """Quality within one group of the rows."""
+
+    group: str
+    rows: Count
+    metrics: list[Metric]
     passed: bool
 
 
@@ -229,6 +258,11 @@ class LabelDrift(Record):
     task: Literal["classification", "regression"]
     rows: Count
     metrics: list[Metric]
+    flips: Flips | None = None
+    mcnemar: McNemar | None = None
+    grouped_by: str | None = Field(default=None, description="Column whose values are the groups.")
+    groups: list[GroupQuality] = []
+    notes: list[str] = []
     passed: bool
 
 
@@ -366,7 +400,7 @@ class Report(Record):
 
     schema_version: Literal["1.0"] = SCHEMA_VERSION
     tool_version: str = __version__
-    command: Literal["convert", "verify", "bench", "demo", "lint"]
+    command: Literal["convert", "verify", "bench", "bundle", "demo", "lint"]
     created: datetime.datetime
     environment: Environment
     subjects: list[Subject]

@@ -19,6 +19,7 @@ from onnxtool.reports.model import (
     Bench,
     Cell,
     LabelDrift,
+    Lint,
     OutputParity,
     Parity,
     Report,
@@ -34,6 +35,7 @@ WIDE = 110
 ROWS = 40
 """A table longer than this is cut; the JSON has all of it."""
 
+_LEVELS = {"error": "red", "warning": "yellow", "note": "dim"}
 _STYLES = {"passed": "bold green", "failed": "bold red", "unchecked": "bold yellow"}
 
 
@@ -75,12 +77,21 @@ def _subject(subject: Subject, width: int) -> Iterator[RenderableType]:
             yield _indented(Text.assemble(("✗ ", "red"), f"{check.id}: {check.message}"))
     if subject.conversion:
         yield from _notes(subject.conversion.choices)
+    if subject.lint:
+        yield from _lint(subject.lint)
     if subject.parity:
         yield from _parity(subject.parity, width)
     if subject.drift:
         yield from _drift(subject.drift)
     if subject.bench:
         yield from _bench(subject.bench, width)
+
+
+def _lint(lint: Lint) -> Iterator[RenderableType]:
+    yield _title("Rules", findings.lint_line(lint))
+    yield from _notes([f"Repaired: {repair}" for repair in lint.repairs])
+    if lint.findings:
+        yield _table(columns.LINT, findings.breaches(lint), lambda pair: _LEVELS[pair[1].level])
 
 
 def _parity(parity: Parity, width: int) -> Iterator[RenderableType]:

@@ -48,7 +48,7 @@ class Rule(Generic[Limits]):
     before: str = ""
 
 
-def lint(model: onnx.ModelProto, rules: Iterable[Rule[Limits]], limits: Limits) -> Iterator[Finding]:
+def find(model: onnx.ModelProto, rules: Iterable[Rule[Limits]], limits: Limits) -> Iterator[Finding]:
     """Find every place where a rule is broken, in the rules' order."""
     for rule in rules:
         for place, message in rule.check(model, limits):
@@ -61,7 +61,7 @@ def repair(model: onnx.ModelProto, rules: Iterable[Rule[Limits]], limits: Limits
     Args:
         model: With its weights: external data must have been loaded.
         rules: In an order in which a later one may rely on an earlier one's work.
-        limits: As for `lint`.
+        limits: As for `find`.
     """
     done: list[str] = []
     for rule in rules:
@@ -75,7 +75,10 @@ def lint_gates(rules: Sequence[Rule[Limits]], findings: Sequence[Finding]) -> li
     checks = []
     for rule in rules:
         broken = [finding for finding in findings if finding.rule == rule.id]
-        message = "; ".join(f"{finding.place}: {finding.message}" for finding in broken) or rule.sentence
+        message = rule.sentence
+        if broken:
+            more = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
+            message += f" Not so for {broken[0].place}{more}."
         checks.append(Check(id=rule.id, passed=rule.level != "error" or not broken, message=message))
     return checks
 

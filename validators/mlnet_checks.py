@@ -21,6 +21,7 @@ from onnxtool.converters import repairs
 from onnxtool.converters.finish import default_opset, name_dimensions
 from onnxtool.models.artifact import INLINE_LIMIT, OnnxModel, all_nodes, all_tensors, fits_inline
 from onnxtool.models.signature import BATCH
+from onnxtool.reports import units
 from onnxtool.validators.lint import Place
 from onnxtool.validators.mlnet_releases import Deployment
 
@@ -98,7 +99,8 @@ def _shown(value: onnx.ValueInfoProto) -> str:
 
 
 def _dtype(elem_type: int) -> str:
-    return str(TensorProto.DataType.Name(elem_type)).lower()
+    name = str(TensorProto.DataType.Name(elem_type)).lower()
+    return {"float": "float32", "double": "float64"}.get(name, name)
 
 
 def _into_profile(elem_type: int) -> int:
@@ -119,9 +121,10 @@ def recast_foreign(model: onnx.ModelProto, _: Deployment) -> Iterator[str]:
 
 
 def outside_profile(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
+    fed = {value.name for value in _fed(model)}
     for place, value in _values(model):
         dtype = value.type.tensor_type.elem_type
-        if _is_tensor(value) and dtype in DTYPES - PROFILE:
+        if _is_tensor(value) and dtype in DTYPES - PROFILE and (place.startswith("output") or value.name in fed):
             yield place, f"Its column must hold {_dtype(dtype)} exactly."
 
 
@@ -131,7 +134,7 @@ def recast_into_profile(model: onnx.ModelProto, _: Deployment) -> Iterator[str]:
 
 def _recast(model: onnx.ModelProto, wanted: Callable[[int], bool]) -> Iterator[str]:
     graph = model.graph
-    for values, recast in ((graph.input, repairs.recast_input), (graph.output, repairs.recast_output)):
+    for values, recast in ((_fed(model), repairs.recast_input), (list(graph.output), repairs.recast_output)):
         for value in values:
             dtype = value.type.tensor_type.elem_type
             if _is_tensor(value) and wanted(dtype) and dtype not in _COMPLEX:
@@ -149,7 +152,7 @@ def weights_to_constants(model: onnx.ModelProto, _: Deployment) -> Iterator[str]
     kinds = {tensor.data_type for tensor in model.graph.initializer} - DTYPES
     names = repairs.initializers_to_constants(model, kinds)
     said = ", ".join(sorted(map(_dtype, kinds)))
-    yield f"{len(names)} {said} initializers became Constant nodes, which ML.NET does not look at; no bit changed."
+    yield f"{len(names)} {said} weights became Constant nodes, which ML.NET does not look at; no bit changed."
 
 
 def no_tensor(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
@@ -361,7 +364,7 @@ def wrong_slots(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
 def external(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
     count = sum(tensor.data_location == TensorProto.EXTERNAL for tensor in all_tensors(model.graph))
     if count:
-        yield "file", f"The data of {count} tensors lies in files beside it."
+        yield "file", f"The data of {units.plural(count, 'tensor')} lies in files beside it."
 
 
 def inline(model: onnx.ModelProto, deployment: Deployment) -> Iterator[str]:

@@ -62,7 +62,7 @@ def test_metadata_is_kept_and_added(monkeypatch):
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
     proto = model()
     helper.set_model_props(proto, {"theirs": "1"})
-    finish(proto, INPUTS, {"onnxtool.source.framework": "numpy 2"}, "ort")
+    finish(proto, INPUTS, {"onnxtool.source.framework": "numpy 2"})
     properties = {entry.key: entry.value for entry in proto.metadata_props}
     assert properties["theirs"] == "1"
     assert properties["onnxtool.source.framework"] == "numpy 2"
@@ -74,27 +74,13 @@ def test_an_invalid_model_is_refused():
     proto = model()
     proto.graph.node[1].input[0] = "nowhere"
     with pytest.raises(ConversionError, match="invalid model"):
-        finish(proto, INPUTS, {}, "ort")
-
-
-@pytest.mark.parametrize(
-    ("broken", "said"),
-    [
-        (model(dtype=TensorProto.FLOAT16), "FLOAT16"),
-        (model(weights=numpy_helper.from_array(np.zeros(1, np.float16), "zero")), "FLOAT16 weights"),
-        (model(output_shape=()), "scalar"),
-    ],
-)
-def test_mlnet_rules_are_kept(broken, said):
-    with pytest.raises(ConversionError, match=said):
-        finish(broken, INPUTS, {}, "mlnet")
-    finish(model(), INPUTS, {}, "mlnet")
+        finish(proto, INPUTS, {})
 
 
 @pytest.mark.parametrize("level", ["basic", "full"])
 def test_optimising_removes_nodes_and_changes_no_result(level, tmp_path):
     proto = model()
-    finish(proto, INPUTS, {}, "ort")
+    finish(proto, INPUTS, {})
     smaller, sentences = optimize_graph(proto, level)
     assert len(smaller.graph.node) < len(proto.graph.node)
     assert "onnxsim" in sentences[0]

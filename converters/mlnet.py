@@ -1,0 +1,133 @@
+"""Making a converted model one that ML.NET takes, with the columns that were asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias
+
+import onnx
+from onnx import TensorProto, helper
+
+from onnxtool.converters import repairs
+from onnxtool.converters.finish import default_opset, name_dimensions
+from onnxtool.errors import ConversionError
+from onnxtool.models.signature import TensorSpec
+from onnxtool.models.source import SourceModel
+from onnxtool.validators.lint import find, repair
+from onnxtool.validators.mlnet import rules_of
+from onnxtool.validators.mlnet_releases import Deployment, Release
+
+Columns: TypeAlias = Literal["separate", "vector"]
+"""One input of shape [batch, 1] a column, or one vector for all columns of a dtype."""
+
+_VECTORS = {
+    TensorProto.FLOAT: "features",
+    TensorProto.INT64: "features_int64",
+    TensorProto.STRING: "features_string",
+}
+_SPLIT_BY_INPUT = 13
+
+
+def adapt(model: onnx.ModelProto, source: SourceModel, columns: Columns | None, release: Release) -> list[str]:
+    """Make a model keep ML.NET's rules, in place.
+
+    Args:
+        model: Inputs and outputs have the source's names.
+        source: The model that it was converted from.
+        columns: How the columns of a table go in; None keeps the source's way.
+        release: Of ML.NET.
+
+    Returns:
+        What was done and what is left, a sentence each.
+
+    Raises:
+        ConversionError: a rule is broken that only the model's owner can mend.
+    """
+    rules, deployment = rules_of(release), Deployment(release)
+    name_dimensions(model, source.inputs)
+    done = repair(model, rules, deployment)
+    if columns == "separate":
+        done += _separate(model.graph, source.inputs)
+    elif columns == "vector":
+        done += _join(model)
+    done += _name_classes(model, source)
+    by_id = {rule.id: rule for rule in rules}
+    for finding in find(model, rules, deployment):
+        rule = by_id[finding.rule]
+        if rule.level == "error":
+            raise ConversionError(
+                f"--target mlnet: {finding.place}: {finding.message} {rule.reason} {rule.remedy} ({rule.id})"
+            )
+        done.append(f"{rule.id} ({rule.level}), {finding.place}: {finding.message} {rule.reason}")
+    return done
+
+
+def _separate(graph: onnx.GraphProto, specs: Sequence[TensorSpec]) -> list[str]:
+    """An input of shape [batch, 1] for each column of a matrix."""
+    done = []
+    by_name = {spec.name: spec for spec in specs}
+    for value in list(graph.input):
+        dims = value.type.tensor_type.shape.dim
+        if value.name not in by_name or len(dims) != 2 or dims[1].dim_value < 2:
+            continue
+        matrix, place = repairs.detach(graph, value.name), list(graph.input).index(value)
+        names = by_name[value.name].columns or [f"{value.name}_{column}" for column in range(dims[1].dim_value)]
+        graph.input.remove(value)
+        inputs = []
+        for offset, name in enumerate(names):
+            column = onnx.ValueInfoProto()
+            column.CopyFrom(value)
+            column.name = repairs.fresh_name(graph, name)
+            column.type.tensor_type.shape.dim[1].dim_value = 1
+            graph.input.insert(place + offset, column)
+            inputs.append(column.name)
+        graph.node.insert(0, helper.make_node("Concat", inputs, [matrix], axis=1))
+        done.append(f"{value.name}: an input for each of its {len(inputs)} columns.")
+    return done
+
+
+def _join(model: onnx.ModelProto) -> list[str]:
+    """One vector for all inputs of shape [batch, 1] of a dtype."""
+    graph, done = model.graph, []
+    for dtype, wanted in _VECTORS.items():
+        columns = [
+            value
+            for value in graph.input
+            if value.type.tensor_type.elem_type == dtype
+            and [dim.dim_value for dim in value.type.tensor_type.shape.dim] == [0, 1]
+        ]
+        if len(columns) < 2:
+            continue
+        parts = [repairs.detach(graph, value.name) for value in columns]
+        vector = onnx.ValueInfoProto()
+        vector.CopyFrom(columns[0])
+        vector.type.tensor_type.shape.dim[1].dim_value = len(columns)
+        vector.doc_string = f"Columns: {', '.join(value.name for value in columns)}"
+        place = list(graph.input).index(columns[0])
+        for value in columns:
+            graph.input.remove(value)
+        vector.name = repairs.fresh_name(graph, wanted)
+        graph.input.insert(place, vector)
+        sizes = [1] * len(columns)
+        if default_opset(model) < _SPLIT_BY_INPUT:
+            split = helper.make_node("Split", [vector.name], parts, axis=1, split=sizes)
+        else:
+            shares = repairs.constant(graph, f"{vector.name}_shares", sizes)
+            split = helper.make_node("Split", [vector.name, shares], parts, axis=1)
+        graph.node.insert(0, split)
+        done.append(f"{vector.name}: a vector of the columns {', '.join(value.name for value in columns)}.")
+    return done
+
+
+def _name_classes(model: onnx.ModelProto, source: SourceModel) -> list[str]:
+    """Name the elements of probabilities by scikit-learn's convention, `classes_`."""
+    classes: Any = getattr(source.model, "classes_", None)
+    if classes is None:
+        return []
+    outputs = [value for value in model.graph.output if source.roles.get(value.name) == "probabilities"]
+    done = []
+    for value, names in zip(outputs, classes if isinstance(classes, list) else [classes], strict=False):
+        if value.type.tensor_type.shape.dim[-1].dim_value in (0, len(names)):
+            repairs.name_slots(model, value.name, [str(name) for name in names])
+            done.append(f"{value.name}: ML.NET reads the class names as its slot names.")
+    return done
