@@ -1,0 +1,299 @@
+"""A folder that a .NET developer can use as it stands: the model, the proof, and C# that scores it in ML.NET."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from packaging.version import Version
+
+from onnxtool._version import __version__
+from onnxtool.errors import ModelError, OutputError, UsageError
+from onnxtool.files import check_writable, writing
+from onnxtool.models.artifact import OnnxModel
+from onnxtool.models.signature import TensorSpec
+from onnxtool.models.source import SourceModel, sha256
+from onnxtool.reports import csharp, units
+from onnxtool.reports.manifest import Column, Golden, Manifest, Origin
+from onnxtool.reports.markdown import escape
+from onnxtool.reports.mlnet import CPU_PACKAGE, GPU_PACKAGE, mlnet_report
+from onnxtool.reports.model import Report
+from onnxtool.validators.mlnet_releases import find_release
+
+TEMPLATES = Path(__file__).parent / "templates" / "mlnet"
+
+FILES: Mapping[str, str] = {
+    "README.md.j2": "README.md",
+    "Directory.Build.props.j2": "Directory.Build.props",
+    "Model.csproj.j2": "{name}/{name}.csproj",
+    "ModelInput.cs.j2": "{name}/ModelInput.cs",
+    "ModelOutput.cs.j2": "{name}/ModelOutput.cs",
+    "ModelScorer.cs.j2": "{name}/ModelScorer.cs",
+    "ProviderSettings.cs.j2": "{name}/ProviderSettings.cs",
+    "Manifest.cs.j2": "{name}/Manifest.cs",
+    "DeploymentReport.cs.j2": "{name}/DeploymentReport.cs",
+    "Golden.cs.j2": "{name}/Golden.cs",
+    "Json.cs.j2": "{name}/Json.cs",
+    "Check.csproj.j2": "{name}.Check/{name}.Check.csproj",
+    "Program.cs.j2": "{name}.Check/Program.cs",
+    "Tests.csproj.j2": "{name}.Tests/{name}.Tests.csproj",
+    "ParityTests.cs.j2": "{name}.Tests/ParityTests.cs",
+}
+"""Template to the file that it makes."""
+
+_OLDEST = "4.0.0"
+_SLOT_NAMES = re.compile(r"mlnet\.(.*)\.SlotNames", re.DOTALL)
+
+
+def pinned_versions(mlnet_version: str | None) -> tuple[str, str]:
+    """Versions of ML.NET and of the native ONNX Runtime for a project file.
+
+    Raises:
+        UsageError: nothing is known of that version of ML.NET, or it lacks what the generated code uses.
+    """
+    release = find_release(mlnet_version)
+    if release.before(_OLDEST):
+        raise UsageError(
+            f"--mlnet-version {mlnet_version}: bundles need {_OLDEST} or later, which has OnnxSessionOptions."
+        )
+    whole = mlnet_version is not None and len(Version(mlnet_version).release) >= 3
+    return (mlnet_version if mlnet_version and whole else release.version), release.runtime
+
+
+def check_replaceable(folder: Path, force: bool, kept: Sequence[Path] = ()) -> None:
+    """Find out, before any work, whether the bundle can be written.
+
+    Args:
+        folder: The bundle. One that is there already is replaced as a whole.
+        force: Whether a folder that is no bundle may be replaced too.
+        kept: Files that must not be lost by that.
+
+    Raises:
+        OutputError: it cannot; the message says why.
+    """
+    if not folder.exists():
+        check_writable(folder)
+    elif not folder.is_dir():
+        raise OutputError(f"Cannot write {folder}: it is a file. Name a folder.")
+    elif not _is_bundle(folder):
+        if not force:
+            raise OutputError(
+                f"Cannot write {folder}: it exists and is no bundle. Name another folder, or replace it and "
+                "all that is in it with --force."
+            )
+        inside = [path for path in (Path.cwd(), *kept) if path.resolve().is_relative_to(folder.resolve())]
+        if inside:
+            raise OutputError(
+                f"Cannot write {folder}: --force would delete {inside[0]} with it. Name another folder."
+            )
+
+
+def write_bundle(
+    folder: Path,
+    model: OnnxModel,
+    source: SourceModel,
+    *,
+    report: Report,
+    golden: Golden,
+    versions: tuple[str, str],
+) -> Manifest:
+    """Write a bundle; an interrupted run leaves the old folder or none.
+
+    Args:
+        folder: As for `check_replaceable`, which comes first.
+        model: The ONNX model, of which ML.NET's rules are true.
+        source: What it was converted from.
+        report: On this model alone.
+        golden: Rows and answers.
+        versions: Of ML.NET and of the native ONNX Runtime, to be pinned.
+
+    Raises:
+        ModelError: ML.NET cannot feed an input or read an output.
+        OutputError: the folder cannot be written.
+    """
+    name = csharp.class_name(model.path.stem)
+    with (
+        writing(folder),
+        tempfile.TemporaryDirectory(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent) as scratch,
+    ):
+        staged = Path(scratch) / "new"  # the temporary folder itself is its owner's alone
+        staged.mkdir()
+        shutil.copyfile(model.path, staged / "model.onnx")
+        (staged / "golden.json").write_text(golden.model_dump_json() + "\n", encoding="utf-8")
+        manifest = Manifest(
+            name=name,
+            mlnet_version=versions[0],
+            onnxruntime_version=versions[1],
+            source=Origin(
+                framework=source.framework,
+                framework_version=source.framework_version,
+                kind=source.kind,
+                sha256=sha256(source.path) if source.path else None,
+            ),
+            inputs=_columns(model.inputs, golden),
+            outputs=_columns(model.outputs, golden, class_labels(model, source)),
+            files={},
+            report=mlnet_report(report),
+        )
+        templates = _templates()
+        for template, path in FILES.items():
+            file = staged / path.format(name=name)
+            file.parent.mkdir(exist_ok=True)
+            text = templates.get_template(template).render(_variables(manifest, golden))
+            file.write_text(text, encoding="utf-8", newline="\n")
+        files = sorted(path for path in staged.rglob("*") if path.is_file())
+        manifest.files = {path.relative_to(staged).as_posix(): sha256(path) for path in files}
+        (staged / "manifest.json").write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        _put_in_place(staged, folder)
+    return manifest
+
+
+def class_labels(model: OnnxModel, source: SourceModel) -> dict[str, list[str]]:
+    """The class of each element of an output: ML.NET's slot names, else what the source was fitted on."""
+    labels: dict[str, list[str]] = {}
+    for node in model.proto.graph.node:
+        for attribute in node.attribute:
+            if (
+                node.name.startswith("mlnet.")
+                and node.name.endswith(".SlotNames")
+                and attribute.name == "keys_strings"
+            ):
+                column = node.name.removeprefix("mlnet.").removesuffix(".SlotNames")
+                labels[column] = [text.decode("utf-8", "replace") for text in attribute.strings]
+    classes = list(getattr(source.model, "classes_", ()))
+    for spec in model.outputs:
+        if source.roles.get(spec.name) == "probabilities" and spec.shape[1:] == (len(classes),):
+            labels.setdefault(_column_name(spec.name), [str(label) for label in classes])
+    return labels
+
+
+def _columns(
+    specs: Sequence[TensorSpec], golden: Golden, labels: Mapping[str, list[str]] | None = None
+) -> list[Column]:
+    """The columns of the inputs, or with labels those of the outputs."""
+    columns = []
+    for spec, identifier in zip(specs, csharp.identifiers([spec.name for spec in specs]), strict=True):
+        _check(spec, golden, is_input=labels is None)
+        shape = golden.shapes[spec.name]
+        scalar = labels is None and shape == [1, 1]  # what ML.NET feeds for a column of scalars
+        column = spec.name if labels is None else _column_name(spec.name)
+        named = (labels or {}).get(column, [])
+        columns.append(
+            Column(
+                name=spec.name,
+                column=column,
+                property=identifier,
+                csharp_type=csharp.TYPES[spec.dtype] + ("" if scalar else "[]"),
+                dtype=spec.dtype,
+                shape=list(spec.shape),
+                row_shape=shape,
+                class_labels=named if len(named) == math.prod(shape) else [],
+            )
+        )
+    return columns
+
+
+def _check(spec: TensorSpec, golden: Golden, *, is_input: bool) -> None:
+    if spec.dtype not in csharp.TYPES:
+        raise ModelError(
+            f"ML.NET has no type for {spec.name!r} ({spec.dtype}). Convert the model with --target mlnet."
+        )
+    if spec.name not in golden.shapes:
+        raise ModelError(f"The source has no output {spec.name!r}, so there is nothing to expect of it.")
+    if is_input and golden.shapes[spec.name][0] != 1:
+        raise ModelError(
+            f"{spec} takes more than one row, and ML.NET runs one row at a time. Convert it with a dynamic batch."
+        )
+
+
+def _column_name(output: str) -> str:
+    """The column that ML.NET makes of an output; see OnnxTransform.cs, GetOutputColumnsCore."""
+    return output.replace(".output", "") if output.endswith(".output") else output
+
+
+def _is_bundle(folder: Path) -> bool:
+    try:
+        content = json.loads((folder / "manifest.json").read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and content.get("format") == "mlnet" and "tool_version" in content
+
+
+def _put_in_place(staged: Path, folder: Path) -> None:
+    old = staged.with_name("old")
+    if folder.exists():
+        folder.rename(old)
+    try:
+        staged.rename(folder)
+    except OSError:
+        if old.exists():
+            old.rename(folder)
+        raise
+
+
+def _templates() -> Environment:
+    templates = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=False,  # noqa: S701 - C# and Markdown: each text of the model's goes through a filter below
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    templates.filters.update(
+        literal=csharp.literal,
+        comment=csharp.comment,
+        shape=units.shape,
+        md=lambda text: escape(units.visible(text)),
+        product=math.prod,
+        read=_read,
+        comparison=_comparison,
+        example=_example,
+    )
+    return templates
+
+
+def _variables(manifest: Manifest, golden: Golden) -> dict[str, Any]:
+    return {
+        "version": __version__,
+        "name": manifest.name,
+        "source": manifest.source,
+        "inputs": manifest.inputs,
+        "outputs": manifest.outputs,
+        "mlnet_version": manifest.mlnet_version,
+        "onnxruntime_version": manifest.onnxruntime_version,
+        "cpu_package": CPU_PACKAGE,
+        "gpu_package": GPU_PACKAGE,
+        "golden_rows": len(golden.rows),
+        "compared": f"all {units.plural(golden.rows_compared, 'row')} compared agree within the tolerance.",
+    }
+
+
+def _read(dtype: str, element: str) -> str:
+    """C# that reads a JsonElement as the C# type of a dtype."""
+    if dtype in ("float32", "float64"):
+        return f"Json.{'Single' if dtype == 'float32' else 'Double'}({element})"
+    names = {"bool": "Boolean", "int8": "SByte", "uint8": "Byte"}
+    return f"{element}.Get{names.get(dtype, dtype.capitalize().replace('Ui', 'UI'))}()"
+
+
+def _comparison(dtype: str) -> str:
+    """C# that compares a JsonElement with an element of an output."""
+    if dtype in ("float32", "float64"):
+        return "(expected, actual, allowed) => Close(expected, actual, allowed)"
+    getter = {"string": "String", "bool": "Boolean"}.get(dtype, "Decimal")
+    return f"(expected, actual, allowed) => expected.Get{getter}() == actual"
+
+
+def _example(column: Column) -> str:
+    """A value of the right type and size."""
+    if column.csharp_type.endswith("[]"):
+        return f"new {column.csharp_type.removesuffix('[]')}[{math.prod(column.row_shape)}]"
+    return csharp.ZEROS.get(column.csharp_type, "0")

@@ -1,0 +1,97 @@
+"""Writing C#: names, literals and comments out of a stranger's text."""
+
+from __future__ import annotations
+
+import html
+from collections import Counter
+from collections.abc import Sequence
+
+# Unicode 3.2 never changes, is a part of what every C# compiler knows, and Python brings it along.
+from unicodedata import ucd_3_2_0 as unicode
+
+from onnxtool.reports.units import shortened, visible
+
+TYPES = {
+    "bool": "bool", "int8": "sbyte", "int16": "short", "int32": "int", "int64": "long",
+    "uint8": "byte", "uint16": "ushort", "uint32": "uint", "uint64": "ulong",
+    "float32": "float", "float64": "double", "string": "string",
+}  # fmt: skip
+"""Name of a dtype to the C# type that ML.NET maps to it. ML.NET has no type for the others."""
+
+ZEROS = {"bool": "false", "float": "0f", "double": "0d", "string": '""'}
+"""A literal for each C# type; `0` is one of the others."""
+
+_LETTERS = {"Lu", "Ll", "Lt", "Lm", "Lo", "Nl"}
+_PARTS = _LETTERS | {"Mn", "Mc", "Nd"}
+
+# What a class inherits from object, which a property of the name would hide, and the classes' own names.
+_TAKEN = {
+    "Equals", "Finalize", "GetHashCode", "GetType", "MemberwiseClone", "ReferenceEquals", "ToString",
+    "ModelInput", "ModelOutput", "ModelClasses",
+}  # fmt: skip
+
+
+def identifiers(names: Sequence[str]) -> list[str]:
+    """A property's name for each name: valid in C#, and never two that differ in nothing but case.
+
+    A name's identifier depends on the names before it alone, so that an output added at the end renames nothing.
+    """
+    seen: Counter[str] = Counter()
+    found = []
+    for name in names:
+        identifier = pascal_case(name) or "Unnamed"
+        if not _starts(identifier[0]):
+            identifier = f"_{identifier}"
+        if identifier in _TAKEN:
+            identifier += "_"
+        seen[identifier.casefold()] += 1
+        nth = seen[identifier.casefold()]
+        # No underscore stands between words, so that no other name has this identifier.
+        found.append(identifier if nth == 1 else f"{identifier}_{nth}")
+    return found
+
+
+def pascal_case(text: str) -> str:
+    """The words of a text, each with a capital, without what stands between: `petal length` is PetalLength."""
+    parts = "".join(char if _is_part(char) else " " for char in unicode.normalize("NFC", text))
+    return "".join(_capitalised(word) for word in parts.split())
+
+
+def class_name(text: str) -> str:
+    """A name for a namespace and its files, of ASCII letters and digits: `churn v2` is ChurnV2Model.
+
+    The ending keeps it apart from System, Microsoft and other namespaces of the runtime's.
+    """
+    plain = "".join(char for char in pascal_case("".join(c if c.isascii() else " " for c in text)))[:60]
+    name = f"_{plain}" if plain[:1].isdigit() else plain or "Onnx"
+    return name if name.endswith("Model") else f"{name}Model"
+
+
+def literal(text: str) -> str:
+    """A string literal: what is not plain ASCII is escaped, so that nothing ends the literal or the line."""
+    return f'"{"".join(map(_escaped, text))}"'
+
+
+def comment(text: str) -> str:
+    """Text within an XML comment: on one line, and no element of its own."""
+    return html.escape(visible(shortened(text, 120)))
+
+
+def _starts(char: str) -> bool:
+    return (char.isascii() and char.isalpha()) or unicode.category(char) in _LETTERS
+
+
+def _is_part(char: str) -> bool:
+    return ord(char) < 0x10000 and unicode.category(char) in _PARTS
+
+
+def _capitalised(word: str) -> str:
+    capital = word[0].upper()
+    return (capital if len(capital) == 1 and _is_part(capital) else word[0]) + word[1:]
+
+
+def _escaped(char: str) -> str:
+    if char.isascii() and char.isprintable():
+        return f"\\{char}" if char in '"\\' else char
+    units = char.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[place]:02X}{units[place + 1]:02X}" for place in range(0, len(units), 2))

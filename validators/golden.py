@@ -1,0 +1,90 @@
+"""Golden rows: a few of the rows compared, with the source's answers, for runtimes where the source cannot run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxtool.models.artifact import OnnxModel
+from onnxtool.models.data import count_rows
+from onnxtool.models.source import SourceModel
+from onnxtool.reports.manifest import Golden, GoldenRow, Item
+from onnxtool.reports.model import Parity
+from onnxtool.validators.feeds import match_inputs
+from onnxtool.validators.parity import Rows, match_outputs
+
+_MOST_ROWS = 32
+_ELEMENTS = 2**17
+
+
+def golden_rows(source: SourceModel, model: OnnxModel, rows: Rows, parity: Parity) -> Golden:
+    """Run the source on rows spread evenly over those compared, each on its own, as ML.NET runs the model.
+
+    Args:
+        source: The truth.
+        model: The ONNX model, for the names and dtypes of its inputs and outputs.
+        rows: What the two were compared on.
+        parity: The result, whose tolerances hold here too.
+
+    Raises:
+        SourceError: the source refuses a row on its own.
+    """
+    total = count_rows(rows.tensors, source.inputs)
+    elements = max(1, sum(tensor.size for tensor in rows.tensors.values()) // total)
+    picked = np.unique(np.linspace(0, total - 1, int(np.clip(_ELEMENTS // elements, 2, _MOST_ROWS))).astype(int))
+    feeds = match_inputs(source.inputs, model.inputs, [])
+    specs = {spec.name: spec for spec in model.outputs}
+    names: dict[str, str] = {}
+    shapes: dict[str, list[int]] = {}
+    found = []
+    for row in picked:
+        tensors = {name: tensor[row : row + 1] for name, tensor in rows.tensors.items()}
+        answer = source.predict(feeds.rounded(tensors))
+        names = names or match_outputs(answer, specs, [])
+        answer = {partner: np.asarray(answer[name]) for name, partner in names.items()}
+        shapes = shapes or {
+            **{name: list(tensor.shape) for name, tensor in feeds(tensors).items()},
+            # [n] and [n, 1] count as the same shape.
+            **{
+                name: list(array.shape) if array.ndim == len(specs[name].shape) else [1] * len(specs[name].shape)
+                for name, array in answer.items()
+            },
+        }
+        found.append(
+            GoldenRow(
+                inputs={name: _value(tensor) for name, tensor in feeds(tensors).items()},
+                outputs={name: _elements(array, specs[name].dtype) for name, array in answer.items()},
+            )
+        )
+    tolerances = {output.name: output.tolerance for output in parity.outputs}
+    return Golden(
+        data=rows.origin,
+        seed=rows.seed,
+        rows_compared=total,
+        shapes=shapes,
+        tolerances={partner: tolerances[name] for name, partner in names.items()},
+        rows=found,
+    )
+
+
+def _value(tensor: NDArray[Any]) -> Item | list[Item]:
+    """A matrix of one element is a scalar column of ML.NET's, everything else a vector."""
+    if tensor.dtype == np.float32:
+        items: list[Item] = [
+            float(str(item)) for item in tensor.reshape(-1)
+        ]  # the shortest number that is this one
+    else:
+        items = tensor.reshape(-1).tolist()
+    return items[0] if tensor.shape == (1, 1) else items
+
+
+def _elements(answer: NDArray[Any], dtype: str) -> list[Item]:
+    """The elements in JSON's type for the output's dtype: a label may be bool in the source, int64 in ONNX."""
+    items: list[Item] = answer.reshape(-1).tolist()
+    if dtype == "string":
+        return [str(item) for item in items]
+    if dtype == "bool":
+        return [bool(item) for item in items]
+    return [int(item) if isinstance(item, bool) else item for item in items]
