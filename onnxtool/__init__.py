@@ -20,7 +20,6 @@ from onnxtool.errors import OnnxtoolError
 if TYPE_CHECKING:
     from onnxtool.api import bench as bench
     from onnxtool.api import bundle as bundle
-    from onnxtool.api import bundle as bundle
     from onnxtool.api import convert as convert
     from onnxtool.api import lint as lint
     from onnxtool.api import verify as verify

@@ -14,7 +14,6 @@ import numpy as np
 import onnx
 
 from onnxtool import clock
-from onnxtool import clock
 from onnxtool.bench.runner import SourceTask, run_bench
 from onnxtool.converters.finish import Optimize, default_opset, finish, optimize_graph, write
 from onnxtool.converters.framework import ConvertOptions, Framework, Target, frameworks, open_source
@@ -27,12 +26,9 @@ from onnxtool.models.inputs import graph_domains, make_inputs
 from onnxtool.models.signature import Tensors, TensorSpec
 from onnxtool.models.source import LoadOptions, SourceModel, sha256
 from onnxtool.reports.bundle import check_replaceable, pinned_versions, write_bundle
-from onnxtool.reports.bundle import check_replaceable, pinned_versions, write_bundle
 from onnxtool.reports.environment import environment
 from onnxtool.reports.gates import bench_gates, drift_gate, parity_gate
 from onnxtool.reports.model import ConversionRecord, Lint, Report, SourceSummary, Subject
-from onnxtool.validators.feeds import match_inputs
-from onnxtool.validators.golden import golden_rows
 from onnxtool.validators.feeds import match_inputs
 from onnxtool.validators.golden import golden_rows
 from onnxtool.validators.labels import label_drift, read_labels
@@ -476,101 +472,6 @@ def _check_opset(opset: int | None, framework: Framework, release: Release | Non
             f"--opset {opset} is out of range: ML.NET {release.version} has ONNX Runtime {release.runtime}, which "
             f"takes up to opset {release.opset}."
         )
-
-
-def bundle(
-    model: PathLike,
-    source: Any,
-    output: PathLike,
-    *,
-    format: Literal["mlnet"] = "mlnet",  # noqa: A002 - the option's name
-    mlnet_version: str | None = None,
-    data: Data | None = None,
-    providers: Sequence[str] = ("cpu",),
-    threads: Sequence[int | None] = (None,),
-    duration: float = 1.0,
-    force: bool = False,
-    rtol: float | None = None,
-    atol: float | None = None,
-    seed: int = 0,
-    on_progress: Progress | None = None,
-    **load: Unpack[LoadArguments],
-) -> Report:
-    """Write a folder with which a .NET developer can use a model through ML.NET: verified, linted, measured.
-
-    Args:
-        model: The ONNX file, made with `target="mlnet"`.
-        source: As for `verify`.
-        output: The folder. A bundle that is there already is replaced.
-        format: The runtime that it is for.
-        mlnet_version: The release of ML.NET to be pinned; by default the newest that is known.
-        data: As for `convert`.
-        providers: As for `bench`. They are measured with batches of 1, since ML.NET runs one row at a time.
-        threads: As for `bench`.
-        duration: As for `bench`.
-        force: Whether to replace a folder that is no bundle, with all that is in it.
-        rtol: Relative tolerance, or None for each dtype's.
-        atol: Absolute tolerance, or None for each dtype's.
-        seed: Seed of made-up rows.
-        on_progress: See `Progress`.
-        load: See `LoadArguments`.
-
-    Returns:
-        The report. It is falsy, and no bundle is written, when the model drifts, breaks a rule of ML.NET's, or
-        cannot be measured.
-
-    Raises:
-        OnnxtoolError: a file or an option is at fault; no bundle is written.
-    """
-    if format != "mlnet":
-        raise UsageError(f"There is no format {format!r} of bundles. Known is mlnet.")
-    tell = on_progress or _silent
-    versions = pinned_versions(mlnet_version)
-    folder = Path(os.path.abspath(output))  # noqa: PTH100 - resolve() would follow a link and replace what it leads to
-    onnx_model = OnnxModel.read(model)
-    given = [Path(path) for path in (model, source, data) if isinstance(path, str | os.PathLike)]
-    check_replaceable(folder, force, kept=[path for path in given if path.exists()])
-    raw, origin = to_arrays(data) if data is not None else ({}, "")
-    tell("Loading the source", 0, 0)
-    opened = _open_beside(onnx_model, source, _load_options(raw, load))
-    rows = _fit(raw, opened, origin) if raw else made_up_rows(opened.inputs, opened, onnx_model, seed)
-    parity = check_parity(
-        opened,
-        onnx_model,
-        rows,
-        rtol=rtol,
-        atol=atol,
-        on_progress=lambda done, total: tell("Comparing rows", done, total),
-    )
-    checks = [parity_gate(parity)]
-    measured = None
-    if all(check.passed for check in checks):
-        measured = run_bench(
-            onnx_model,
-            inputs=match_inputs(opened.inputs, onnx_model.inputs, [])(rows.tensors),
-            providers=providers,
-            batches=(1,),
-            threads=threads,
-            duration_s=duration,
-            data=rows.origin,
-            seed=rows.seed,
-            on_progress=partial(_tell_cell, tell, onnx_model.path.name),
-        )
-        checks += bench_gates(measured.cells, strict=False)
-    subject = Subject(
-        name=onnx_model.path.name,
-        model=onnx_model.summary(),
-        source=_summary(opened),
-        parity=parity,
-        bench=measured,
-        checks=checks,
-    )
-    report = _report("bundle", [subject])
-    if report:
-        tell("Writing the bundle", 0, 0)
-        golden = golden_rows(opened, onnx_model, rows, parity)
-        write_bundle(folder, onnx_model, opened, report=report, golden=golden, versions=versions)
-    return report
 
 
 def _tell_cell(tell: Progress, model: str, done: int, total: int, cell: str) -> None:

@@ -289,55 +289,6 @@ def lint(format_name: str | None, **arguments: Any) -> int:
 
 
 @cli.command()
-@click.argument("model", type=click.Path(path_type=Path))
-@click.argument("source")
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder to write.")
-@click.option(
-    "--format", type=click.Choice(["mlnet"]), default="mlnet", show_default=True,
-    help="Runtime that the bundle is for.",
-)  # fmt: skip
-@click.option("--mlnet-version", metavar="VERSION", help="Release of ML.NET to pin. [default: the newest known]")
-@click.option(
-    "--provider", "providers", multiple=True, default=("cpu",), metavar="NAME,NAME",
-    help="Providers to measure, as for bench. Repeatable. [default: cpu]",
-)  # fmt: skip
-@click.option("--threads", metavar="N,N", help="Threads within an operator. [default: ONNX Runtime's choice]")
-@click.option(
-    "--duration", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True,
-    help="Seconds of measuring in each cell.",
-)  # fmt: skip
-@click.option("--force", is_flag=True, help="Replace a folder that is no bundle, with all that is in it.")
-@_loading
-@_rows
-@_tolerances
-@_results
-def bundle(
-    json_path: str | None,
-    html_path: Path | None,
-    providers: tuple[str, ...],
-    threads: str | None,
-    **arguments: Any,
-) -> int:
-    """Write a folder that scores the ONNX MODEL in a .NET program: the model, its proof, and C#.
-
-    MODEL must say what SOURCE says and keep ML.NET's rules: convert it with --target mlnet. A bundle that is there
-    already is replaced.
-    """
-    from onnxtool import api
-
-    with _progress() as on_progress:
-        report = api.bundle(
-            **arguments,
-            providers=",".join(providers).split(","),
-            threads=_numbers("--threads", threads) if threads else (None,),
-            on_progress=on_progress,
-        )
-    code = _deliver(report, json_path, html_path)
-    click.echo(f"Bundle: {arguments['output']}" if report else "No bundle was written.", err=True)
-    return code
-
-
-@cli.command()
 @click.argument("path", metavar="REPORT.json", type=click.Path(path_type=Path))
 @click.option("--format", "format_name", required=True, metavar="NAME", help=f"One of {', '.join(FORMATS)}.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write. [default: standard output]")

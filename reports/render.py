@@ -23,7 +23,6 @@ FORMATS: Mapping[str, str] = MappingProxyType(
         "json": "onnxtool.reports.json",
         "junit": "onnxtool.reports.junit",
         "md": "onnxtool.reports.markdown",
-        "mlnet": "onnxtool.reports.mlnet",
         "sarif": "onnxtool.reports.sarif",
         "mlnet": "onnxtool.reports.mlnet",
         "text": "onnxtool.reports.terminal",
