@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from onnxtool.reports import findings, units
-from onnxtool.reports.model import Bench, Cell, Difference, Finding, LintRule, Metric, OutputParity
+from onnxtool.reports.model import Bench, Cell, Difference, Finding, GroupQuality, LintRule, Metric, OutputParity
 
 T = TypeVar("T")
 
@@ -71,6 +71,24 @@ METRICS: Sequence[Column[Metric]] = (
     Column("Difference", lambda metric: units.number(metric.difference)),
     Column("Allowed", lambda metric: units.number(metric.allowed)),
 )
+_INTERVAL: Column[Metric] = Column("95 % interval", lambda metric: units.interval(metric.low, metric.high))
+
+GROUPS: Sequence[Column[GroupQuality]] = (
+    Column("", lambda group: "✓" if group.passed else "✗", numeric=False),
+    Column("Group", lambda group: units.name(group.group), numeric=False),
+    Column("Rows", lambda group: units.count(group.rows)),
+    Column("Metric", lambda group: ", ".join(metric.name for metric in group.metrics), numeric=False),
+    Column("Source", lambda group: ", ".join(units.number(metric.source, 5) for metric in group.metrics)),
+    Column("ONNX", lambda group: ", ".join(units.number(metric.onnx, 5) for metric in group.metrics)),
+    Column("Allowed", lambda group: ", ".join(units.number(metric.allowed) for metric in group.metrics)),
+)
+
+
+def metric_columns(metrics: Sequence[Metric]) -> Sequence[Column[Metric]]:
+    """The columns of a table of metrics, with the interval where there is one."""
+    if all(metric.low is None for metric in metrics):
+        return METRICS
+    return (*METRICS[:-1], _INTERVAL, METRICS[-1])
 
 
 def bench_columns(bench: Bench) -> Sequence[Column[Cell]]:

@@ -15,6 +15,8 @@ from onnxtool.reports.model import (
     Cell,
     Check,
     Finding,
+    GroupQuality,
+    LabelDrift,
     Lint,
     LintRule,
     Metric,
@@ -128,7 +130,7 @@ def label_flips(parity: Parity) -> int | None:
     return max((output.label_flips for output in parity.outputs if output.label_flips is not None), default=None)
 
 
-def failed(record: OutputParity | Metric) -> bool:
+def failed(record: OutputParity | Metric | GroupQuality) -> bool:
     """Whether a row of a table is a failure."""
     return not record.passed
 
@@ -175,6 +177,31 @@ def parity_notes(parity: Parity) -> list[str]:
             f"Relative differences leave out {units.plural(left_out, 'element')} nearer to zero than {limit}."
         )
     return [*notes, *parity.notes]
+
+
+def drift_notes(drift: LabelDrift) -> list[str]:
+    """What must be said beside the table of metrics: how many answers changed, and whether that is chance."""
+    notes = []
+    if drift.flips:
+        share = units.interval(100 * drift.flips.low, 100 * drift.flips.high)
+        notes.append(
+            f"The class differs in {units.count(drift.flips.count)} of {units.plural(drift.flips.rows, 'row')}; "
+            f"with 95 % confidence in {share} % of such rows (exact, Clopper-Pearson)."
+        )
+    if drift.mcnemar and drift.mcnemar.source_only + drift.mcnemar.onnx_only:
+        notes.append(
+            f"{units.count(drift.mcnemar.source_only)} right by the source alone, "
+            f"{units.count(drift.mcnemar.onnx_only)} by ONNX alone: p = {units.number(drift.mcnemar.p_value)} "
+            "that they err equally often (exact, McNemar)."
+        )
+    methods: dict[str, list[str]] = {}
+    for metric in drift.metrics:
+        if metric.method:
+            methods.setdefault(metric.method, []).append(metric.name)
+    if methods:
+        told = "; ".join(f"{method} for {', '.join(names)}" for method, names in methods.items())
+        notes.append(f"Intervals of the differences: {told}.")
+    return [*notes, *drift.notes]
 
 
 def rows_line(parity: Parity) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from onnxtool.reports.findings import cell_name
-from onnxtool.reports.model import Cell, Check, LabelDrift, Parity
+from onnxtool.reports.model import Cell, Check, LabelDrift, Metric, Parity
 
 
 def parity_gate(parity: Parity) -> Check:
@@ -26,10 +26,18 @@ def parity_gate(parity: Parity) -> Check:
 
 
 def drift_gate(drift: LabelDrift) -> Check:
-    """No quality lost on labelled rows, beyond the allowance."""
+    """No quality lost on labelled rows, on the whole or in a group, beyond the allowance."""
     shown = [metric for metric in drift.metrics if not metric.passed] or drift.metrics
-    message = "; ".join(f"{metric.name} {metric.source:.6g} -> {metric.onnx:.6g}" for metric in shown)
-    return Check(id="drift", passed=drift.passed, message=f"{message} on {drift.rows} labelled rows.")
+    message = f"{_changes(shown)} on {drift.rows} labelled rows."
+    for group in drift.groups:
+        if not group.passed:
+            off = [metric for metric in group.metrics if not metric.passed]
+            message += f" {drift.grouped_by} {group.group}: {_changes(off)} on {group.rows} rows."
+    return Check(id="drift", passed=drift.passed, message=message)
+
+
+def _changes(metrics: Sequence[Metric]) -> str:
+    return "; ".join(f"{metric.name} {metric.source:.6g} -> {metric.onnx:.6g}" for metric in metrics)
 
 
 def bench_gates(cells: Sequence[Cell], strict: bool) -> list[Check]:

@@ -61,7 +61,15 @@ def _subject(subject: Subject) -> Iterator[str]:
         rows = units.plural(subject.drift.rows, "row")
         yield f"**Quality** on {rows} labelled by {escape(subject.drift.labels)}"
         yield ""
-        yield from _table(columns.METRICS, subject.drift.metrics)
+        yield from _table(columns.metric_columns(subject.drift.metrics), subject.drift.metrics)
+        if drift_notes := findings.drift_notes(subject.drift):
+            yield from _list(drift_notes)
+        if subject.drift.groups:
+            yield f"**Groups** by {escape(units.name(subject.drift.grouped_by or ''))}"
+            yield ""
+            groups = findings.telling(subject.drift.groups, ROWS, findings.failed)
+            yield from _table(columns.GROUPS, groups)
+            yield from _cut(len(subject.drift.groups), "group")
     if subject.bench:
         yield from _bench(subject.bench)
 

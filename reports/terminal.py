@@ -113,7 +113,15 @@ def _worst(output: OutputParity) -> Iterator[RenderableType]:
 
 def _drift(drift: LabelDrift) -> Iterator[RenderableType]:
     yield _title("Quality", f"on {units.plural(drift.rows, 'row')} labelled by {drift.labels}")
-    yield _table(columns.METRICS, drift.metrics, lambda metric: None if metric.passed else "red")
+    yield _table(
+        columns.metric_columns(drift.metrics), drift.metrics, lambda metric: None if metric.passed else "red"
+    )
+    yield from _notes(findings.drift_notes(drift))
+    if drift.groups:
+        yield _title("Groups", f"by {units.name(drift.grouped_by or '')}")
+        groups = findings.telling(drift.groups, ROWS, findings.failed)
+        yield _table(columns.GROUPS, groups, lambda group: None if group.passed else "red")
+        yield from _cut(len(drift.groups), "group")
 
 
 def _bench(bench: Bench, width: int) -> Iterator[RenderableType]:

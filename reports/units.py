@@ -34,6 +34,11 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"{mantissa.rstrip('0').rstrip('.') if '.' in mantissa else mantissa}e{int(exponent)}"
 
 
+def interval(low: float | None, high: float | None) -> str:
+    """An interval by its ends."""
+    return NONE if low is None else f"{number(low)} to {number(high)}"
+
+
 def element(value: float | int | str | bool) -> str:
     """An element of a tensor: floats with all the digits that tell two of them apart, text in quotes."""
     if isinstance(value, float):

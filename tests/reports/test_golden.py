@@ -8,6 +8,7 @@ The saved report itself is never written anew: it stands for the reports that us
 version gets a file of its own, beside it.
 """
 
+import json
 import os
 from pathlib import Path
 
@@ -19,9 +20,19 @@ from onnxtool.reports.render import render
 GOLDEN = Path(__file__).parent / "golden"
 
 
-def test_the_saved_report_reads_and_is_written_as_it_was():
+def test_the_saved_report_reads_and_loses_nothing():
     path = GOLDEN / "report-1.0.json"
-    assert report_json.render(report_json.read(path)) == path.read_text(encoding="utf-8")
+    written = report_json.render(report_json.read(path))
+    assert _holds(json.loads(written), json.loads(path.read_text(encoding="utf-8")))
+
+
+def _holds(new: object, old: object) -> bool:
+    """Whether all of the old is in the new; a newer onnxtool may have optional parts to add."""
+    if isinstance(old, dict):
+        return isinstance(new, dict) and all(name in new and _holds(new[name], old[name]) for name in old)
+    if isinstance(old, list):
+        return isinstance(new, list) and len(new) == len(old) and all(map(_holds, new, old))
+    return new == old
 
 
 @pytest.mark.parametrize("name", ["csv", "junit", "md", "text"])
