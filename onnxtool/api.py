@@ -28,7 +28,7 @@ from onnxtool.models.source import LoadOptions, SourceModel, sha256
 from onnxtool.reports.bundle import check_replaceable, pinned_versions, write_bundle
 from onnxtool.reports.environment import environment
 from onnxtool.reports.gates import bench_gates, drift_gate, parity_gate
-from onnxtool.reports.model import ConversionRecord, Lint, Report, SourceSummary, Subject
+from onnxtool.reports.model import Check, ConversionRecord, Lint, Report, SourceSummary, Subject
 from onnxtool.validators.feeds import match_inputs
 from onnxtool.validators.golden import golden_rows
 from onnxtool.validators.labels import label_drift, read_labels
@@ -364,7 +364,8 @@ def bundle(
         atol=atol,
         on_progress=lambda done, total: tell("Comparing rows", done, total),
     )
-    checks = [parity_gate(parity)]
+    linted, checks = _lint(onnx_model, find_release(mlnet_version))
+    checks.insert(0, parity_gate(parity))
     measured = None
     if all(check.passed for check in checks):
         measured = run_bench(
@@ -384,6 +385,7 @@ def bundle(
         model=onnx_model.summary(),
         source=_summary(opened),
         parity=parity,
+        lint=linted,
         bench=measured,
         checks=checks,
     )
@@ -443,21 +445,28 @@ def lint(
             opened = OnnxModel.read(path)
     elif output is not None:
         raise UsageError("-o names the repaired model: give --fix too.")
-    findings = list(find(opened.proto, rules, Deployment(release, opened.path.parent)))
+    linted, checks = _lint(opened, release, repairs)
     subject = Subject(
         name=opened.path.name,
         model=opened.summary(),
         parity=parity,
-        lint=Lint(
-            target=target,
-            release=release.version,
-            rules=[described(rule) for rule in rules],
-            findings=findings,
-            repairs=repairs,
-        ),
-        checks=[*lint_gates(rules, findings), *([parity_gate(parity)] if parity else [])],
+        lint=linted,
+        checks=[*checks, *([parity_gate(parity)] if parity else [])],
     )
     return _report("lint", [subject])
+
+
+def _lint(model: OnnxModel, release: Release, repairs: Sequence[str] = ()) -> tuple[Lint, list[Check]]:
+    rules = rules_of(release)
+    findings = list(find(model.proto, rules, Deployment(release, model.path.parent)))
+    linted = Lint(
+        target="mlnet",
+        release=release.version,
+        rules=[described(rule) for rule in rules],
+        findings=findings,
+        repairs=list(repairs),
+    )
+    return linted, lint_gates(rules, findings)
 
 
 def _check_opset(opset: int | None, framework: Framework, release: Release | None) -> None:
