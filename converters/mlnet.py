@@ -127,7 +127,7 @@ def _name_classes(model: onnx.ModelProto, source: SourceModel) -> list[str]:
     outputs = [value for value in model.graph.output if source.roles.get(value.name) == "probabilities"]
     done = []
     for value, names in zip(outputs, classes if isinstance(classes, list) else [classes], strict=False):
-        if value.type.tensor_type.shape.dim[-1].dim_value in (0, len(names)):
-            repairs.name_slots(model, value.name, [str(name) for name in names])
+        fits = value.type.tensor_type.shape.dim[-1].dim_value in (0, len(names))
+        if fits and repairs.name_slots(model, value.name, [str(name) for name in names]):
             done.append(f"{value.name}: ML.NET reads the class names as its slot names.")
     return done

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -11,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxtool.models.artifact import all_nodes
 
 ML = "ai.onnx.ml"
+_LABEL_ENCODER = 2  # the first version of ML whose LabelEncoder has keys_strings
 
 
 def consumed(graph: onnx.GraphProto) -> set[str]:
@@ -112,14 +114,20 @@ def zipmap_classes(node: onnx.NodeProto) -> list[str]:
     return classes + [str(label) for found in _attributes(node, "classlabels_int64s") for label in found.ints]
 
 
-def name_slots(model: onnx.ModelProto, column: str, names: Sequence[str]) -> None:
+def name_slots(model: onnx.ModelProto, column: str, names: Sequence[str]) -> bool:
     """Name the elements of an output the way ML.NET does: on a node that computes nothing that is read.
 
     The node is the one that ML.NET's own exporter writes (SaveOnnxCommand.cs).
+
+    Returns:
+        Whether the model's operator sets have such a node.
     """
     graph = model.graph
-    if all(entry.domain != ML for entry in model.opset_import):
-        model.opset_import.append(helper.make_opsetid(ML, 2))  # the first whose LabelEncoder has these attributes
+    versions = [entry.version for entry in model.opset_import if entry.domain == ML]
+    if not versions:
+        model.opset_import.append(helper.make_opsetid(ML, _LABEL_ENCODER))
+    elif min(versions) < _LABEL_ENCODER and not relabel(model, ML, _LABEL_ENCODER):
+        return False
     asked = fresh_name(graph, f"mlnet.{column}.SlotNames.asked")
     graph.initializer.append(numpy_helper.from_array(np.array([["one"]], dtype=object), asked))
     graph.node.append(
@@ -133,6 +141,7 @@ def name_slots(model: onnx.ModelProto, column: str, names: Sequence[str]) -> Non
             values_int64s=list(range(len(names))),
         )
     )
+    return True
 
 
 def slot_names_node(column: str) -> str:
@@ -157,25 +166,46 @@ def lower_opset(model: onnx.ModelProto, domain: str, version: int) -> bool:
 
     Where no operator changed since, the number alone is lowered; else ONNX's version converter does it.
     """
+    if relabel(model, domain, version):
+        return True
+    if domain:
+        return False  # ONNX's converter knows the default domain only
+    try:
+        model.CopyFrom(onnx.version_converter.convert_version(model, version))
+    except (RuntimeError, onnx.version_converter.ConvertError):
+        return False
+    return True
+
+
+def relabel(model: onnx.ModelProto, domain: str, version: int) -> bool:
+    """Give an operator set another version; False where one of the model's operators is another one there.
+
+    An operator is the same where its inputs, outputs, attributes and their defaults are: from opset 11 on, versions
+    that agree in these differ only in the types and values that they allow, and ONNX Runtime refuses what it must.
+    """
     entries = [entry for entry in model.opset_import if entry.domain in _aliases(domain)]
     nodes = [node for node in all_nodes(model.graph) if node.domain in _aliases(domain)]
     nodes += [node for function in model.functions for node in function.node if node.domain in _aliases(domain)]
     try:
-        unchanged = all(
-            onnx.defs.get_schema(node.op_type, entry.version, domain).since_version <= version
-            for node in nodes
-            for entry in entries
-        )
-        if not unchanged and domain:
-            return False  # ONNX's converter knows the default domain only
-        if not unchanged:
-            model.CopyFrom(onnx.version_converter.convert_version(model, version))
-    except (RuntimeError, onnx.defs.SchemaError, onnx.version_converter.ConvertError):
+        for entry in entries:
+            for kind in {node.op_type for node in nodes}:
+                now, then = (onnx.defs.get_schema(kind, number, domain) for number in (entry.version, version))
+                if now.since_version != then.since_version and _signature(now) != _signature(then):
+                    return False
+    except onnx.defs.SchemaError:  # an operator that is not there
         return False
-    for entry in model.opset_import:
-        if entry.domain in _aliases(domain):
-            entry.version = version
+    for entry in entries:
+        entry.version = version
     return True
+
+
+def _signature(schema: onnx.defs.OpSchema) -> tuple[Any, ...]:
+    attributes = sorted(
+        (name, attribute.type, attribute.required, attribute.default_value.SerializeToString())
+        for name, attribute in schema.attributes.items()
+    )
+    parameters = [[(one.name, one.option) for one in several] for several in (schema.inputs, schema.outputs)]
+    return attributes, parameters
 
 
 def _aliases(domain: str) -> tuple[str, ...]:

@@ -41,8 +41,7 @@ _WHOLE = frozenset({
 })  # fmt: skip
 _COMPLEX = frozenset({TensorProto.COMPLEX64, TensorProto.COMPLEX128})
 _INT32_MAX = 2**31 - 1
-NESTING = 100
-OLD_NESTING = 10
+NESTING = 10
 _FUNCTIONS_IR = 8
 _HIDDEN = re.compile(r"mlnet\..*\.unused(Input|Output)", re.DOTALL)
 _OUTPUT = ".output"
@@ -387,13 +386,10 @@ def _oversized(model: onnx.ModelProto, _: Deployment) -> bool:
     return not fits_inline(model) or model.ByteSize() + outside >= INLINE_LIMIT
 
 
-def too_deep(limit: int) -> Callable[[onnx.ModelProto, Deployment], Iterator[Place]]:
-    def check(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
-        depth = _nesting(model)
-        if depth > limit:
-            yield "file", f"Messages lie {depth} deep in it, and {limit} are allowed."
-
-    return check
+def too_deep(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
+    depth = _nesting(model)
+    if depth > NESTING:
+        yield "file", f"Messages lie {depth} deep in it."
 
 
 def _nesting(message: Message) -> int:

@@ -1,9 +1,12 @@
 """The real ML.NET, for the tests: `mlnet(jobs)` scores models in it. `score.py` says what a job is.
 
-Two wheels of the package index hold all of it: nimbusml 1.8.0 has the assemblies of ML.NET 1.5, dotnetcore2 3.1.23
-the runtime of .NET Core 3.1. They are downloaded once (150 MB) into the user's cache folder and never committed. The
-ONNX Runtime 1.3 that comes with them loads up to opset 12 only, so the installed one takes its place;
-`mlnet(jobs, native="bundled")` keeps the old one.
+Wheels of the package index hold all of it: nimbusml 1.8.0 has the assemblies of ML.NET 1.5.0-preview2, dotnetcore2
+3.1.23 the runtime of .NET Core 3.1. They are downloaded once (165 MB) into the user's cache folder, and never
+committed. The native ONNX Runtime is the user's choice in ML.NET, and here too; `native` is
+
+    bundled    1.2.0, with which this ML.NET was released: up to opset 11 and IR version 6;
+    pinned     1.23.2, with which ML.NET 5.0 is released;
+    installed  that of the virtual environment.
 """
 
 from __future__ import annotations
@@ -25,8 +28,9 @@ import platformdirs
 import pytest
 
 WHEELS = {
-    "nimbusml==1.8.0": ("3.8", "cp", "cp38"),
-    "dotnetcore2==3.1.23": ("3.8", "py", "none"),
+    "nimbusml==1.8.0": ("3.8", "cp", "cp38", "manylinux1_x86_64"),
+    "dotnetcore2==3.1.23": ("3.8", "py", "none", "manylinux1_x86_64"),
+    "onnxruntime==1.23.2": ("3.11", "cp", "cp311", "manylinux_2_28_x86_64"),
 }
 ASSEMBLIES = ("Core", "Data", "DataView", "Transforms", "CpuMath", "OnnxRuntime", "OnnxTransformer")
 LIBRARIES = ("Google.Protobuf.dll", "Newtonsoft.Json.dll", "libCpuMathNative.so", "libonnxruntime.so")
@@ -43,12 +47,9 @@ Score = Callable[..., list[dict[str, Any]]]
 
 @pytest.fixture(scope="session")
 def mlnet_folder() -> Path:
-    """Where ML.NET lies: `dotnet/` is the runtime, `bundled/` and `installed/` the assemblies by native library.
-
-    `installed/` is a folder for each version of the installed ONNX Runtime: use `mlnet` unless you host .NET yourself.
-    """
+    """Where ML.NET lies: `dotnet/` is the runtime, `bundled/`, `pinned/` and `installed/` are the assemblies."""
     cache = Path(platformdirs.user_cache_dir("onnxtool-tests"))
-    folder = cache / f"mlnet-1.5-onnxruntime-{onnxruntime.__version__}"
+    folder = cache / f"mlnet-1.5-onnxruntime-1.23.2-{onnxruntime.__version__}"
     if not folder.is_dir():
         cache.mkdir(parents=True, exist_ok=True)
         # Whole or not at all, though several test runs begin at once.
@@ -90,12 +91,12 @@ def _plain(value: Any) -> Any:
 
 def _set_up(scratch: Path) -> None:
     wheels = scratch / "wheels"
-    for requirement, (python, implementation, abi) in WHEELS.items():
+    for requirement, (python, implementation, abi, platform) in WHEELS.items():
         subprocess.run(
             [
                 sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:",
                 "--python-version", python, "--implementation", implementation, "--abi", abi,
-                "--platform", "manylinux1_x86_64", "--dest", str(wheels), requirement,
+                "--platform", platform, "--dest", str(wheels), requirement,
             ],
             check=True,
         )  # fmt: skip
@@ -105,9 +106,14 @@ def _set_up(scratch: Path) -> None:
     _extract(next(wheels.glob("dotnetcore2-*.whl")), "dotnetcore2/bin/", folder / "dotnet")
     (folder / "dotnet" / "dotnet").chmod(0o755)
     (folder / "runtimeconfig.json").write_text(json.dumps(RUNTIME_CONFIG))
-    shutil.copytree(folder / "bundled", folder / "installed")
-    native = next(Path(onnxruntime.__file__).parent.glob("capi/libonnxruntime.so.*"))
-    shutil.copyfile(native, folder / "installed" / "libonnxruntime.so")
+    _extract(next(wheels.glob("onnxruntime-*.whl")), "onnxruntime/capi/", scratch, ["libonnxruntime.so.1.23.2"])
+    natives = {
+        "pinned": scratch / "libonnxruntime.so.1.23.2",
+        "installed": next(Path(onnxruntime.__file__).parent.glob("capi/libonnxruntime.so.*")),
+    }
+    for name, native in natives.items():
+        shutil.copytree(folder / "bundled", folder / name)
+        shutil.copyfile(native, folder / name / "libonnxruntime.so")
 
 
 def _extract(wheel: Path, prefix: str, folder: Path, names: list[str] | None = None) -> None:

@@ -18,8 +18,8 @@ A result is
     columns: name to {type, values, slots}: ML.NET's name of the type, a list a row (outputs are always vectors,
         flat; a sequence is a list of maps), and the slot names or null;
 or
-    error: {stage, type, message}: of the innermost .NET exception. The stage `load` is ApplyOnnxModel, `fit` is Fit
-        and Transform, `score` is reading the rows.
+    error: {stage, type, message}: of the innermost .NET exception. The stage `load` is ApplyOnnxModel, `fit` is
+        Fit and Transform, `score` is reading the rows.
 """
 
 from __future__ import annotations

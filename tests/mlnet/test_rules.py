@@ -1,0 +1,463 @@
+"""Every rule of the linter, broken by a model, with the real ML.NET's answer beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from onnxtool.models.artifact import OnnxModel
+from onnxtool.validators.lint import find, repair
+from onnxtool.validators.mlnet import RULES, rules_of
+from onnxtool.validators.mlnet_releases import Deployment, find_release
+from onnxtool.validators.onnx_source import OnnxSource
+
+RELEASES = {"bundled": "1.5.0-preview2", "pinned": "5.0.0"}
+"""The release of ML.NET that has the native library, by its name in `mlnet`."""
+
+FLOAT, INT64, STRING = TensorProto.FLOAT, TensorProto.INT64, TensorProto.STRING
+ROWS = [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]
+X = {"x": {"dtype": "float32", "values": ROWS}}
+
+
+def tensor(
+    name: str, dtype: int = FLOAT, shape: Sequence[int | str | None] | None = ("N", 3)
+) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, dtype, shape)
+
+
+def node(kind: str, inputs: str, outputs: str, **attributes: Any) -> onnx.NodeProto:
+    return helper.make_node(kind, inputs.split(), outputs.split(), **attributes)
+
+
+def model(
+    inputs: Sequence[onnx.ValueInfoProto] = (tensor("x"),),
+    outputs: Sequence[onnx.ValueInfoProto] = (tensor("y"),),
+    nodes: Sequence[onnx.NodeProto] = (node("Neg", "x", "y"),),
+    weights: Sequence[onnx.TensorProto] = (),
+    opset: int = 11,
+    ir_version: int = 6,
+    ml: int = 2,
+) -> onnx.ModelProto:
+    graph = helper.make_graph(nodes, "broken", inputs, outputs, weights)
+    opsets = [helper.make_opsetid("", opset), helper.make_opsetid("ai.onnx.ml", ml)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=ir_version)
+
+
+def weight(dtype: int, name: str = "w") -> onnx.TensorProto:
+    return helper.make_tensor(name, dtype, [3], [1, 2, 3])
+
+
+def weighted(dtype: int, **versions: int) -> onnx.ModelProto:
+    nodes = [node("Cast", "w", "v", to=FLOAT), node("Mul", "x v", "y")]
+    return model(nodes=nodes, weights=[weight(dtype)], **versions)
+
+
+def stored_outside() -> onnx.ModelProto:
+    """Only weights that lie in the file as bytes can lie outside it."""
+    return model(
+        nodes=[node("Mul", "x w", "y")],
+        weights=[numpy_helper.from_array(np.array([1, 2, 3], dtype=np.float32), "w")],
+    )
+
+
+def casting(given: int, taken: int, **versions: int) -> onnx.ModelProto:
+    """x of one dtype, y of another."""
+    nodes = [node("Cast", "x", "f", to=FLOAT), node("Neg", "f", "g"), node("Cast", "g", "y", to=taken)]
+    return model([tensor("x", given)], [tensor("y", taken)], nodes, **versions)
+
+
+def vector(values: Sequence[int], name: str) -> onnx.TensorProto:
+    return numpy_helper.from_array(np.array(values, dtype=np.int64), name)
+
+
+def zipmap(**classes: Any) -> onnx.ModelProto:
+    kind = STRING if "classlabels_strings" in classes else INT64
+    of_maps = helper.make_map_type_proto(kind, helper.make_tensor_type_proto(FLOAT, None))
+    output = helper.make_value_info("z", helper.make_sequence_type_proto(of_maps))
+    return model(outputs=[output], nodes=[node("ZipMap", "x", "z", domain="ai.onnx.ml", **classes)])
+
+
+def sequence(name: str) -> onnx.ValueInfoProto:
+    return helper.make_value_info(
+        name, helper.make_sequence_type_proto(helper.make_tensor_type_proto(FLOAT, ["N", 3]))
+    )
+
+
+def optional(name: str) -> onnx.ValueInfoProto:
+    return helper.make_value_info(
+        name, helper.make_optional_type_proto(helper.make_tensor_type_proto(FLOAT, ["N", 3]))
+    )
+
+
+def nested(depth: int) -> onnx.ModelProto:
+    """If within If; each lies three messages deeper than the last."""
+
+    def branch(level: int, name: str) -> list[onnx.NodeProto]:
+        if not level:
+            return [node("Neg", "x", name)]
+        inner = helper.make_graph(branch(level - 1, f"{name}t"), "then", [], [tensor(f"{name}t")])
+        other = helper.make_graph([node("Abs", "x", f"{name}e")], "else", [], [tensor(f"{name}e")])
+        return [node("If", "c", name, then_branch=inner, else_branch=other)]
+
+    return model(nodes=branch(depth, "y"), weights=[numpy_helper.from_array(np.array(True), "c")])
+
+
+def slots(count: int) -> onnx.ModelProto:
+    names = [f"class {place}" for place in range(count)]
+    label = node(
+        "LabelEncoder", "asked", "answer", domain="ai.onnx.ml", name="mlnet.y.SlotNames",
+        keys_strings=names, values_int64s=list(range(count)),
+    )  # fmt: skip
+    asked = numpy_helper.from_array(np.array([["one"]], dtype=object), "asked")
+    return model(nodes=[node("Neg", "x", "y"), label], weights=[asked])
+
+
+def widened(shape: Sequence[int | str], size: int) -> onnx.ModelProto:
+    """x of a shape given, y its elements in one vector."""
+    return model(
+        [tensor("x", FLOAT, shape)],
+        [tensor("y", FLOAT, [size])],
+        [node("Reshape", "x s", "y")],
+        [vector([-1], "s")],
+    )
+
+
+def column(values: Any, name: str = "x", dtype: str = "float32") -> dict[str, Any]:
+    return {name: {"dtype": dtype, "values": values}}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model that breaks a rule.
+
+    Attributes:
+        rule: Name of its check in `mlnet_checks`.
+        broken: The model.
+        refused: What ML.NET says to it with columns that fit it: the stage and a part of the type or message. None
+            where it takes it.
+        columns: The columns that fit it.
+        native: The native library.
+        options: More of the job: `zip`, `shapes`.
+        external: Whether its weights lie in a file beside it.
+        mended: The columns that fit the repaired model, where others than before do.
+        stays: Whether it cannot be repaired, though others that break the rule can.
+        runs: Whether ONNX Runtime's Python can run it: it has no bfloat16.
+    """
+
+    rule: str
+    broken: onnx.ModelProto
+    refused: tuple[str, str] | None = None
+    columns: dict[str, Any] = field(default_factory=lambda: X)
+    native: str = "bundled"
+    options: dict[str, Any] = field(default_factory=dict)
+    external: bool = False
+    mended: dict[str, Any] | None = None
+    stays: bool = False
+    runs: bool = True
+
+
+UNSUPPORTED = ("load", "Unsupported ONNX scalar type")
+CASES = [
+    Case("external", stored_outside(), ("fit", "OnnxRuntimeException"), options={"zip": True}, external=True),
+    Case("too_deep", nested(2), ("load", "too many levels of nesting")),
+    Case("foreign_weights", weighted(TensorProto.FLOAT16), UNSUPPORTED),
+    Case("foreign_weights", weighted(TensorProto.BFLOAT16, opset=13, ir_version=8), UNSUPPORTED, native="pinned"),
+    Case(
+        "foreign_weights", weighted(TensorProto.FLOAT8E4M3FN, opset=19, ir_version=9), UNSUPPORTED, native="pinned"
+    ),
+    Case("foreign_weights", weighted(TensorProto.INT4, opset=21, ir_version=10), UNSUPPORTED, native="pinned"),
+    Case("foreign_weights", weighted(TensorProto.UINT4, opset=21, ir_version=10), UNSUPPORTED, native="pinned"),
+    Case("foreign_dtype", casting(TensorProto.FLOAT16, FLOAT), UNSUPPORTED),
+    Case("foreign_dtype", casting(FLOAT, TensorProto.FLOAT16), UNSUPPORTED),
+    Case(
+        "foreign_dtype",
+        casting(TensorProto.BFLOAT16, FLOAT, opset=13, ir_version=8),
+        UNSUPPORTED,
+        native="pinned",
+        runs=False,
+    ),
+    Case(
+        "foreign_dtype",
+        model(
+            [tensor("x"), tensor("w", TensorProto.FLOAT16, [3])],
+            nodes=[node("Cast", "w", "v", to=FLOAT), node("Mul", "x v", "y")],
+            weights=[weight(TensorProto.FLOAT16)],
+        ),
+        UNSUPPORTED,
+    ),
+    *(
+        Case(
+            "outside_profile",
+            casting(kind, kind),
+            columns=column([[1, 2, 3], [4, 5, 6]], dtype=dtype),
+            mended=column([[1, 2, 3], [4, 5, 6]], dtype=profile),
+        )
+        for kind, dtype, profile in [
+            (TensorProto.DOUBLE, "float64", "float32"),
+            (TensorProto.INT32, "int32", "int64"),
+            (TensorProto.INT16, "int16", "int64"),
+            (TensorProto.INT8, "int8", "int64"),
+        ]
+    ),
+    Case(
+        "outside_profile",
+        model([tensor("x", TensorProto.BOOL)], [tensor("y", TensorProto.BOOL)], [node("Not", "x", "y")]),
+        columns=column([[True, False, True]], dtype="bool"),
+        mended=column([[1, 0, 1]], dtype="int64"),
+    ),
+    Case(
+        "no_tensor",
+        model([tensor("x"), optional("o")], opset=16, ir_version=8),
+        ("load", "Unsupported ONNX variable type"),
+        native="pinned",
+    ),
+    Case(
+        "no_tensor",
+        model(
+            [tensor("q"), helper.make_sparse_tensor_value_info("x", FLOAT, ["N", 3])],
+            nodes=[node("Neg", "q", "y")],
+        ),
+        ("load", "Unsupported ONNX variable type"),
+        column(ROWS, "q"),
+        native="pinned",
+    ),
+    Case(
+        "no_tensor",
+        model(
+            [sequence("x")],
+            nodes=[node("SequenceAt", "x i", "y")],
+            weights=[numpy_helper.from_array(np.array(0), "i")],
+        ),
+        ("fit", "OnnxSequenceType"),
+    ),
+    Case(
+        "no_tensor",
+        model(outputs=[sequence("y")], nodes=[node("SequenceConstruct", "x", "y")]),
+        ("score", "InvalidCastException"),
+        native="pinned",
+    ),
+    Case("maps", zipmap(classlabels_strings=["b", "a", "c"])),
+    Case("maps", zipmap(classlabels_int64s=[7, 5, 6])),
+    Case("nameless_shape", model([tensor("x", FLOAT, None)]), ("load", "NullReferenceException"), stays=True),
+    Case("nameless_shape", model(outputs=[tensor("y", FLOAT, None)]), ("load", "NullReferenceException")),
+    Case(
+        "scalar_outputs",
+        model(outputs=[tensor("y", FLOAT, [])], nodes=[node("ReduceSum", "x", "y", keepdims=0)]),
+        ("score", "Dimensions must contain elements"),
+    ),
+    Case("narrow_inputs", widened(["N"], 1), ("score", "Invalid rank for input"), column([1.0, 2.0])),
+    Case("narrow_inputs", widened(["N"], 1), None, column([[1.0], [2.0]])),
+    Case("narrow_inputs", widened([1], 1), ("score", "Invalid rank for input"), column([1.0, 2.0])),
+    Case("narrow_inputs", widened([], 1), None, column([1.0, 2.0])),
+    Case("empty_dims", model([tensor("x", FLOAT, [None, 3])]), ("load", "ArgumentOutOfRangeException")),
+    Case("empty_dims", model(outputs=[tensor("y", FLOAT, ["N", None])]), ("load", "ArgumentOutOfRangeException")),
+    Case("nameless_dims", model([tensor("x", FLOAT, [-1, 3])])),
+    Case("zero_dims", model([tensor("x", FLOAT, [0, 3])]), ("score", "Got invalid dimensions"), native="pinned"),
+    Case(
+        "huge_dims",
+        model(outputs=[tensor("y", FLOAT, ["N", 2**31])]),
+        ("load", "ArgumentOutOfRangeException"),
+        native="pinned",
+    ),
+    Case(
+        "any_unknown_dim",
+        model([tensor("x", FLOAT, ["N", "K"])]),
+        ("score", "must match product of dimensions (1)"),
+    ),
+    Case(
+        "fixed_batch",
+        model([tensor("x", FLOAT, [2, 3])], [tensor("y", FLOAT, [2, 3])]),
+        None,
+        column([[1.0, 2, 3, 4, 5, 6]]),
+    ),
+    Case("unknown_output_dims", model(outputs=[tensor("y", FLOAT, ["N", "K"])])),
+    Case(
+        "lost_columns",
+        model(
+            outputs=[tensor("y"), tensor("y.output")], nodes=[node("Neg", "x", "y"), node("Abs", "x", "y.output")]
+        ),
+    ),
+    Case(
+        "lost_columns",
+        model(outputs=[tensor(".output")], nodes=[node("Neg", "x", ".output")]),
+        ("fit", "Value cannot be null"),
+    ),
+    Case("stripped_names", model(outputs=[tensor("y.output")], nodes=[node("Neg", "x", "y.output")])),
+    Case(
+        "hidden_inputs",
+        model([tensor("x"), tensor("mlnet.a.unusedInput")], nodes=[node("Add", "x mlnet.a.unusedInput", "y")]),
+        ("score", "OnnxRuntimeException"),
+        native="pinned",
+    ),
+    Case(
+        "hidden_outputs",
+        model(
+            outputs=[tensor("y"), tensor("mlnet.a.unusedOutput")],
+            nodes=[node("Neg", "x", "y"), node("Abs", "x", "mlnet.a.unusedOutput")],
+        ),
+    ),
+    Case(
+        "unread_inputs",
+        model([tensor("x"), tensor("u", FLOAT, ["N", 1])]),
+        None,
+        {**X, **column([1.0, 2.0], "u")},
+        mended=X,
+    ),
+    Case(
+        "unread_inputs",
+        model([tensor("x"), tensor("u", FLOAT, ["N", 1])]),
+        ("fit", "Could not find input column"),
+        mended=X,
+    ),
+    Case("wrong_slots", slots(2)),
+    Case("high_opset", model(opset=12), ("load", "domain_version of 12")),
+    Case(
+        "high_opset", model(nodes=[node("Softmax", "x", "y", axis=1)], opset=13), ("load", "OnnxRuntimeException")
+    ),
+    Case("high_opset", model(nodes=[node("Relu", "x", "y")], opset=14), ("load", "OnnxRuntimeException")),
+    Case(
+        "high_opset",
+        model(nodes=[node("HardSwish", "x", "y")], opset=14),
+        ("load", "OnnxRuntimeException"),
+        stays=True,
+    ),
+    Case("high_opset", model(opset=24, ir_version=10), ("load", "OnnxRuntimeException"), native="pinned"),
+    Case(
+        "high_ml_opset",
+        model(nodes=[node("Binarizer", "x", "y", domain="ai.onnx.ml", threshold=2.0)], ml=3),
+        ("load", "domain_version of 3"),
+    ),
+    Case("high_ir", model(ir_version=7), ("load", "Unknown model file format version")),
+    Case("high_ir", model(ir_version=12), ("load", "OnnxRuntimeException"), native="pinned"),
+    Case(
+        "foreign_operators",
+        model(nodes=[node("Swap", "x", "y", domain="my.ops")]),
+        ("load", "OnnxRuntimeException"),
+    ),
+]
+
+IDS = [f"{case.rule}-{number}" for number, case in enumerate(CASES)]
+BY_CHECK = {rule.check.__name__: rule for rule in RULES}
+
+
+@dataclass
+class Answered:
+    """A case with the files of its models, what the linter did, and what ML.NET says."""
+
+    case: Case
+    path: Path
+    found: set[str]
+    errors: set[str]
+    repaired: onnx.ModelProto | None
+    answer: dict[str, Any] = field(default_factory=dict)
+    repaired_answer: dict[str, Any] = field(default_factory=dict)
+
+
+@pytest.fixture(scope="module")
+def answered(mlnet, tmp_path_factory) -> dict[str, Answered]:
+    """All cases, scored in one process for each native library."""
+    folder = tmp_path_factory.mktemp("rules")
+    found = {
+        name: _linted(case, folder / f"{number}.onnx")
+        for number, (name, case) in enumerate(zip(IDS, CASES, strict=True))
+    }
+    for native in RELEASES:
+        asked = [
+            (entry, kind)
+            for entry in found.values()
+            if entry.case.native == native
+            for kind in ("answer", "repaired_answer")
+        ]
+        asked = [(entry, kind) for entry, kind in asked if kind == "answer" or entry.repaired is not None]
+        for (entry, kind), result in zip(asked, mlnet([_job(*pair) for pair in asked], native), strict=True):
+            setattr(entry, kind, result)
+    return found
+
+
+def _linted(case: Case, path: Path) -> Answered:
+    if case.external:
+        onnx.save_model(
+            case.broken, path, save_as_external_data=True, location=f"{path.name}.data", size_threshold=0
+        )
+    else:
+        path.write_bytes(case.broken.SerializeToString())
+    release = find_release(RELEASES[case.native])
+    rules, deployment = rules_of(release), Deployment(release, path.parent)
+    proto = OnnxModel.read(path).proto
+    findings = list(find(proto, rules, deployment))
+    levels = {rule.id: rule.level for rule in rules}
+    repaired = None
+    if BY_CHECK[case.rule].fix is not None:
+        repaired = proto
+        repair(repaired, rules, deployment)
+        path.with_suffix(".repaired.onnx").write_bytes(repaired.SerializeToString())
+    found = {finding.rule for finding in findings}
+    return Answered(case, path, found, {rule for rule in found if levels[rule] == "error"}, repaired)
+
+
+def _job(entry: Answered, kind: str) -> dict[str, Any]:
+    path, columns = entry.path, entry.case.columns
+    if kind == "repaired_answer":
+        path, columns = path.with_suffix(".repaired.onnx"), entry.case.mended or columns
+    return {"model": path, "columns": columns, **entry.case.options}
+
+
+def test_every_rule_that_is_measured_has_a_model_that_breaks_it():
+    measured = {rule.check.__name__ for rule in RULES if rule.measured}
+    assert measured - {"too_large"} == {case.rule for case in CASES}
+    assert len({rule.id for rule in RULES}) == len(RULES)
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_mlnet_answers_as_the_rule_says(answered, name):
+    entry = answered[name]
+    error = entry.answer.get("error")
+    assert BY_CHECK[entry.case.rule].id in entry.found
+    if entry.case.refused is None:
+        assert error is None, error
+        return
+    stage, said = entry.case.refused
+    assert error is not None, entry.answer
+    assert error["stage"] == stage
+    assert said in f"{error['type']} {error['message']}"
+    alone = entry.case.columns is X and not entry.case.options and entry.case.mended is None
+    assert entry.errors or not alone, "a model that ML.NET refuses must be an error of the linter's"
+
+
+@pytest.mark.parametrize("name", [name for name, case in zip(IDS, CASES, strict=True) if BY_CHECK[case.rule].fix])
+def test_the_repaired_model_says_the_same_in_mlnet(answered, name):
+    entry = answered[name]
+    case = entry.case
+    release = find_release(RELEASES[case.native])
+    left = {finding.rule for finding in find(entry.repaired, rules_of(release), Deployment(release))}
+    if case.stays:
+        assert BY_CHECK[case.rule].id in left
+        return
+    assert BY_CHECK[case.rule].id not in left
+    assert "error" not in entry.repaired_answer, entry.repaired_answer
+    if not case.runs:
+        assert [output["values"] for output in entry.repaired_answer["columns"].values()] == [
+            (-np.array(ROWS)).tolist()
+        ]
+        return
+    source = OnnxSource(OnnxModel.read(entry.path))
+    columns = case.mended or case.columns
+    for row in range(len(next(iter(columns.values()))["values"])):
+        feeds = {spec.name: _row(spec, columns, row) for spec in source.inputs}
+        expected = source.predict(feeds)
+        got = entry.repaired_answer["columns"].values()
+        for value, output in zip(expected.values(), got, strict=True):
+            np.testing.assert_allclose(output["values"][row], np.asarray(value, np.float64).reshape(-1), rtol=1e-6)
+
+
+def _row(spec, columns: dict[str, Any], row: int) -> np.ndarray:
+    shape = [dim if isinstance(dim, int) else 1 for dim in spec.shape]
+    values = columns[spec.name]["values"][row] if spec.name in columns else np.zeros(shape)
+    return np.asarray(values, dtype=spec.dtype).reshape(shape)
