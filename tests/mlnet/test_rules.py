@@ -41,6 +41,7 @@ def model(
     outputs: Sequence[onnx.ValueInfoProto] = (tensor("y"),),
     nodes: Sequence[onnx.NodeProto] = (node("Neg", "x", "y"),),
     weights: Sequence[onnx.TensorProto] = (),
+    *,
     opset: int = 11,
     ir_version: int = 6,
     ml: int = 2,
