@@ -5,12 +5,12 @@ VENV := .venv
 PIP := $(VENV)/bin/pip --disable-pip-version-check
 TORCH := $(shell sed -n 's/^torch==\([0-9.]*\).*/\1/p' constraints.txt)
 
-.PHONY: demo test lint types bench schema lock clean
+.PHONY: demo test lint types mcs bench schema lock clean
 
 demo: $(VENV)/.demo
 	$(VENV)/bin/onnxtool demo --out demo
 
-test: lint types $(VENV)/.test
+test: lint types mcs $(VENV)/.test
 	$(VENV)/bin/pytest
 
 lint: $(VENV)/.test
@@ -19,6 +19,12 @@ lint: $(VENV)/.test
 
 types: $(VENV)/.test
 	$(VENV)/bin/mypy
+
+# Mono's C# compiler, for the tests of what a bundle generates. Where it cannot be installed here, they say so.
+mcs:
+	command -v mcs >/dev/null 2>&1 || test "$$(id -u)" -ne 0 || ! command -v apt-get >/dev/null 2>&1 \
+		|| { apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+			apt-get install -y -qq --no-install-recommends mono-mcs >/dev/null; }
 
 # Ratios measured in one run: the overhead of measuring, of converting, of starting.
 bench: $(VENV)/.test
