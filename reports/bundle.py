@@ -148,8 +148,8 @@ def write_bundle(
             file.parent.mkdir(exist_ok=True)
             text = templates.get_template(template).render(_variables(manifest, golden))
             file.write_text(text, encoding="utf-8", newline="\n")
-        files = sorted(path for path in staged.rglob("*") if path.is_file())
-        manifest.files = {path.relative_to(staged).as_posix(): sha256(path) for path in files}
+        files = {path.relative_to(staged).as_posix(): path for path in staged.rglob("*") if path.is_file()}
+        manifest.files = {name: sha256(files[name]) for name in sorted(files)}
         (staged / "manifest.json").write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
         _put_in_place(staged, folder)
     return manifest

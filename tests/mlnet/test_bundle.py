@@ -1,0 +1,545 @@
+"""Bundles, compiled and run: the generated program scores the golden rows in the real ML.NET.
+
+Debian's `mcs` compiles them (apt-get install mono-mcs; `make test` does so where it may), .NET Core 3.1 of the
+fixture `mlnet_folder` runs them. The three .cs files beside this stand in for what these are too old for.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import lightgbm
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import xgboost
+from sklearn.cluster import KMeans
+from sklearn.compose import make_column_transformer
+from sklearn.datasets import load_diabetes, load_iris
+from sklearn.ensemble import RandomForestRegressor
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+import onnxtool
+from onnxtool.reports.render import render
+
+HERE = Path(__file__).parent
+STAND_INS = [HERE / "OnnxSessionOptions.cs", HERE / "SHA256.cs"]
+# The warnings left out are about versions of assemblies; the .NET SDK leaves them out too.
+MCS = ["mcs", "-nostdlib", "-noconfig", "-langversion:7.2", "-codepage:utf8", "-warn:4", "-warnaserror"]
+MCS += ["-nowarn:1701,1702"]
+
+
+@pytest.fixture(scope="session")
+def compiled(mlnet_folder, tmp_path_factory):
+    """Compile C# files, warnings as errors, beside ML.NET; return a function that runs the program."""
+    assert shutil.which("mcs"), "These tests compile C#: apt-get install mono-mcs, or the mono of your system."
+    runtime = next((mlnet_folder / "dotnet/shared/Microsoft.NETCore.App").iterdir())
+    references = [
+        *(path for path in runtime.glob("System*.dll") if "Cryptography.Algorithms" not in path.name),  # SHA256.cs
+        runtime / "netstandard.dll", runtime / "mscorlib.dll",
+        *(mlnet_folder / "installed").glob("Microsoft.ML.*.dll"),
+    ]  # fmt: skip
+
+    def compile_(sources, content=None):
+        folder = tmp_path_factory.mktemp("csharp")
+        for path in (mlnet_folder / "installed").iterdir():
+            (folder / path.name).symlink_to(path)
+        shutil.copy(mlnet_folder / "runtimeconfig.json", folder / "program.runtimeconfig.json")
+        if content is not None:  # where a build of the project puts it
+            (folder / _name(content)).mkdir()
+            for file in ("model.onnx", "golden.json", "manifest.json"):
+                shutil.copy(content / file, folder / _name(content) / file)
+        command = [
+            *MCS,
+            f"-out:{folder / 'program.dll'}",
+            *(f"-r:{path}" for path in references),
+            *map(str, sources),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "warning" not in (done.stdout + done.stderr).lower()
+
+        def run(*arguments):
+            return subprocess.run(
+                [mlnet_folder / "dotnet/dotnet", "exec", folder / "program.dll", *map(str, arguments)],
+                env={**os.environ, "COMPlus_EnableDiagnostics": "0"},
+                capture_output=True, text=True, check=False,
+            )  # fmt: skip
+
+        return run
+
+    return compile_
+
+
+def _name(bundle):
+    return json.loads((bundle / "manifest.json").read_text())["name"]
+
+
+def _library(bundle):
+    return [*sorted((bundle / _name(bundle)).glob("*.cs")), *STAND_INS]
+
+
+def _program(bundle):
+    return [*_library(bundle), bundle / f"{_name(bundle)}.Check" / "Program.cs"]
+
+
+def _bundle(folder, source, name, *, target="mlnet", **options):
+    """Convert a source and bundle it."""
+    assert onnxtool.convert(source, folder / f"{name}.onnx", target=target, **options)
+    report = onnxtool.bundle(folder / f"{name}.onnx", source, folder / name, duration=0.05, **options)
+    assert report, [check for check in report.subjects[0].checks if not check.passed]
+    return folder / name
+
+
+def _rehash(bundle):
+    """Make the manifest agree with what was tampered with."""
+    path = bundle / "manifest.json"
+    manifest = json.loads(path.read_text())
+    for file in ("model.onnx", "golden.json"):
+        manifest["files"][file] = hashlib.sha256((bundle / file).read_bytes()).hexdigest()
+    manifest["report"]["models"][0]["sha256"] = manifest["files"]["model.onnx"]
+    path.write_text(json.dumps(manifest))
+
+
+# -- Kinds of model -------------------------------------------------------------------------------------------
+
+RNG = np.random.default_rng(0)
+IRIS = load_iris(return_X_y=True)
+MATRIX = IRIS[0].astype(np.float32)
+
+
+def _customers():
+    frame = pd.DataFrame(
+        {
+            "age": RNG.normal(40, 10, 200).round().astype(np.float32),
+            "home city": RNG.choice(["Oslo", "Rome", "København", ""], 200),
+            "visits": RNG.poisson(3, 200),
+        }
+    )
+    truth = np.where((frame["age"] > 40) ^ (frame["home city"] == "Rome"), "yes", "no")
+    frame.loc[::7, "age"] = np.nan
+    steps = make_column_transformer(
+        (make_pipeline(SimpleImputer(), StandardScaler()), ["age", "visits"]), (OneHotEncoder(), ["home city"])
+    )
+    return make_pipeline(steps, LogisticRegression()).fit(frame, truth), {"data": frame}
+
+
+def _xgboost():
+    rows = MATRIX.copy()
+    rows[::5, 1] = np.nan
+    return xgboost.XGBClassifier(n_estimators=8, max_depth=3).fit(rows, IRIS[1]), {"data": rows}
+
+
+class Ratings(torch.nn.Module):
+    """Two inputs of different types."""
+
+    def __init__(self):
+        super().__init__()
+        self.items = torch.nn.Embedding(50, 4)
+        self.layers = torch.nn.Sequential(torch.nn.Linear(7, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+
+    def forward(self, item, features):
+        return self.layers(torch.cat([self.items(item[:, 0]), features], dim=1))
+
+
+def _mlp():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3), torch.nn.Softmax(1))
+
+
+def _keras_cnn():
+    import keras
+
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, 1), name="image"), layers.Conv2D(4, 3, activation="relu"), layers.Flatten(),
+            layers.Dense(3, activation="softmax"),
+        ]
+    )  # fmt: skip
+
+
+def _keras_gru():
+    import keras
+
+    keras.utils.set_random_seed(0)
+    return keras.Sequential([keras.Input((None, 3), name="series"), keras.layers.GRU(4), keras.layers.Dense(1)])
+
+
+KINDS = {
+    "classifier": lambda: (LogisticRegression(max_iter=500).fit(*IRIS), {"data": MATRIX}),
+    "regressor": lambda: (RandomForestRegressor(5, max_depth=4).fit(*load_diabetes(return_X_y=True)), {}),
+    "pipeline over text and numbers": _customers,
+    "xgboost": _xgboost,
+    "lightgbm": lambda: (lightgbm.LGBMRegressor(n_estimators=5, verbose=-1).fit(MATRIX, IRIS[1]), {}),
+    "clusters": lambda: (KMeans(3, n_init=1, random_state=0).fit(MATRIX), {}),
+    "neighbours": lambda: (KNeighborsClassifier().fit(*IRIS), {"data": MATRIX}),
+    "torch mlp": lambda: (_mlp(), {"inputs": ["input:float32[batch,4]"]}),
+    "torch of two inputs": lambda: (
+        Ratings(),
+        {"data": {"item": RNG.integers(0, 50, (60, 1)), "features": RNG.normal(size=(60, 3)).astype(np.float32)}},
+    ),
+    "keras cnn": lambda: (_keras_cnn(), {}),
+    "keras of any length": lambda: (_keras_gru(), {}),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_golden_rows_score_in_mlnet_as_in_the_source(kind, tmp_path, compiled):
+    source, options = KINDS[kind]()
+    bundle = _bundle(tmp_path, source, kind, **options)
+    golden = json.loads((bundle / "golden.json").read_text())
+    assert len(golden["rows"]) >= 20
+    done = compiled(_program(bundle))(bundle)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{len(golden['rows'])} golden rows agree")
+
+
+# -- A bundle of a pipeline over text and numbers ---------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def customers(tmp_path_factory):
+    """The folder that it lies in, the source and its data."""
+    folder = tmp_path_factory.mktemp("customers")
+    source, options = _customers()
+    return _bundle(folder, source, "customers v2", **options), source, options["data"]
+
+
+@pytest.fixture(scope="module")
+def check(customers, compiled):
+    """Its program."""
+    return compiled(_program(customers[0]), customers[0])
+
+
+@pytest.fixture
+def copy(customers, tmp_path):
+    """A bundle to tamper with."""
+    return shutil.copytree(customers[0], tmp_path / "bundle")
+
+
+def test_the_program_finds_its_files_where_a_build_puts_them(check):
+    assert check().returncode == 0
+
+
+def test_an_answer_that_differs_is_drift(check, copy):
+    golden = json.loads((copy / "golden.json").read_text())
+    golden["rows"][3]["outputs"]["probabilities"][1] += 0.001
+    golden["rows"][5]["outputs"]["label"] = ["maybe"]
+    (copy / "golden.json").write_text(json.dumps(golden))
+    _rehash(copy)
+    done = check(copy)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Drift: 2 elements of 32 golden rows are out of tolerance.")
+    assert 'row 3, output "probabilities", element 1:' in done.stderr
+    assert re.search(r'row 5, output "label", element 0: "(yes|no)" instead of "maybe"', done.stderr)
+
+
+def test_a_golden_infinity_or_nan_is_met_by_itself_alone(check, copy):
+    golden = json.loads((copy / "golden.json").read_text())
+    for row, expected in enumerate(["NaN", "Infinity", "-Infinity"]):
+        golden["rows"][row]["outputs"]["probabilities"][0] = expected
+    (copy / "golden.json").write_text(json.dumps(golden))
+    _rehash(copy)
+    assert check(copy).stderr.startswith("Drift: 3 elements")
+
+
+def test_another_model_is_drift(check, copy, customers, tmp_path):
+    _, source, data = customers
+    source[-1].coef_[0, 0] += 1
+    try:
+        onnxtool.convert(source, tmp_path / "model.onnx", target="mlnet", data=data)
+    finally:
+        source[-1].coef_[0, 0] -= 1
+    shutil.move(tmp_path / "model.onnx", copy / "model.onnx")
+    done = check(copy)
+    assert done.returncode == 2
+    assert "model.onnx is not the file that the bundle was made with" in done.stderr
+    _rehash(copy)
+    done = check(copy)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Drift:")
+
+
+@pytest.mark.parametrize("file", ["golden.json", "model.onnx"])
+def test_a_file_that_was_changed_is_named(check, copy, file):
+    (copy / file).write_bytes((copy / file).read_bytes() + b" ")
+    done = check(copy)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{file} is not the file that the bundle was made with: its SHA-256 is" in done.stderr
+
+
+@pytest.mark.parametrize("file", ["golden.json", "model.onnx", "manifest.json"])
+def test_a_damaged_file_is_an_error_and_no_crash(check, copy, file):
+    (copy / file).write_bytes((copy / file).read_bytes()[:200])
+    if file != "manifest.json":
+        _rehash(copy)
+    done = check(copy)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("Cannot check the model: ")
+
+
+def test_a_missing_file_is_an_error_and_no_crash(check, tmp_path):
+    done = check(tmp_path)
+    assert done.returncode == 2
+    assert "manifest.json" in done.stderr
+
+
+def test_a_schema_of_the_future_is_refused(check, copy):
+    manifest = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps(manifest | {"schema_version": "2.0"}))
+    done = check(copy)
+    assert done.returncode == 2
+    assert "has schema 2.0; this program reads 1.x" in done.stderr
+
+
+def test_a_model_whose_checks_failed_is_refused(check, copy):
+    manifest = json.loads((copy / "manifest.json").read_text())
+    model = manifest["report"]["models"][0]
+    model["passed"] = model["checks"][0]["passed"] = False
+    model["checks"][0]["message"] = "label: 3 of 9 rows are out of tolerance."
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    done = check(copy)
+    assert done.returncode == 2
+    assert "customers v2.onnx must not be deployed. label: 3 of 9 rows" in done.stderr
+
+
+def test_a_provider_is_asked_for_by_name(check, customers):
+    assert check(customers[0], "CPUExecutionProvider").returncode == 0
+    done = check(customers[0], "CUDAExecutionProvider")
+    assert done.returncode == 2
+    assert "was not measured with batch 1 on CUDAExecutionProvider" in done.stderr
+
+
+@pytest.mark.parametrize("provider", ["CUDA", "Tensorrt"])
+def test_settings_reach_onnx_runtime_and_nothing_falls_back_to_the_processor(check, copy, provider):
+    """This ONNX Runtime has neither provider, and says so when it is asked for one."""
+    manifest = json.loads((copy / "manifest.json").read_text())
+    measurement = manifest["report"]["models"][0]["measurements"][0]
+    settings = {"gpu_device_id": 0} if provider == "CUDA" else {"create_session_options": True}
+    measurement["provider"] = f"{provider}ExecutionProvider"
+    measurement["settings"] |= settings
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    done = check(copy, f"{provider}ExecutionProvider")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"OrtSessionOptionsAppendExecutionProvider_{provider}" in done.stderr
+
+
+def test_the_xunit_tests_pass_and_fail(customers, copy, compiled):
+    name = _name(copy)
+    if shutil.which("dotnet"):  # with the SDK, xunit and ML.NET themselves
+        done = subprocess.run(
+            ["dotnet", "test", copy / f"{name}.Tests"], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return
+    sources = [*_library(copy), copy / f"{name}.Tests" / "ParityTests.cs", HERE / "Xunit.cs"]
+    done = compiled(sources, copy)()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "3 passed, 0 failed\n"
+    golden = json.loads((copy / "golden.json").read_text())
+    golden["rows"][0]["outputs"]["label"] = ["maybe"]
+    (copy / "golden.json").write_text(json.dumps(golden))
+    done = compiled(sources, copy)()
+    assert done.returncode == 1
+    assert "GoldenRowsScoreAsInTheSourceModel: Not empty: row 0" in done.stderr
+    assert "TheFilesAreThoseOfTheBundle" in done.stderr
+
+
+def test_the_examples_of_the_readme_compile(customers, compiled, tmp_path):
+    bundle = customers[0]
+    examples = re.findall(r"^```csharp\n(.*?)^```", (bundle / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert len(examples) == 2
+    paths = []
+    for place, example in enumerate(examples):
+        paths.append(tmp_path / f"{place}.cs")
+        paths[-1].write_text(example)
+    done = compiled([*_library(bundle), *paths], bundle)()
+    assert done.stdout in ("yes\n", "no\n")
+
+
+DEPLOYMENT = """
+using System;
+using System.IO;
+using CustomersV2Model;
+
+public static class Deployment
+{
+    public static int Main(string[] args)
+    {
+        try
+        {
+            DeploymentModel model = DeploymentReport.Read(args[0]).For(args[1]);
+            model.ThrowIfDrifted();
+            Measurement best = model.Fastest("CPUExecutionProvider", "CUDAExecutionProvider");
+            Console.WriteLine($"{best.Provider} {best.Settings.IntraOpNumThreads} {best.Timing.Typical}");
+            return 0;
+        }
+        catch (InvalidDataException error)
+        {
+            Console.WriteLine(error.Message);
+            return 1;
+        }
+    }
+}
+"""
+
+
+def test_a_deployment_reads_the_report_and_refuses_what_drifted(customers, compiled, tmp_path):
+    bundle, source, data = customers
+    model = bundle / "model.onnx"
+    (tmp_path / "Deployment.cs").write_text(DEPLOYMENT)
+    run = compiled([*_library(bundle), tmp_path / "Deployment.cs"])
+
+    def decide(report, path=model):
+        (tmp_path / "report.json").write_text(render(report, "mlnet"))
+        return run(tmp_path / "report.json", path)
+
+    verified = onnxtool.verify(model, source, data=data)
+    benched = onnxtool.bench(model, data=data, threads=[1, 2], batches=[1, 8], duration=0.05)
+    done = decide(verified)
+    assert done.returncode == 1
+    assert done.stdout.startswith("model.onnx was not measured with batch 1 on CPUExecutionProvider, CUDA")
+    assert decide(benched).stdout == "model.onnx was never compared with its source.\n"
+
+    verified.subjects[0].bench = benched.subjects[0].bench
+    done = decide(verified)
+    assert done.returncode == 0
+    provider, threads, typical = done.stdout.split()
+    alone = [cell for cell in benched.subjects[0].bench.cells if cell.batch == 1]
+    medians = {cell.threads: cell.latency.percentiles[0].value_s or cell.latency.mean_s for cell in alone}
+    assert provider == "CPUExecutionProvider"
+    assert float(typical) == pytest.approx(min(medians.values()))
+    assert medians[int(threads)] == min(medians.values())
+
+    assert "says nothing of" in decide(verified, bundle / "golden.json").stdout
+    drifted = onnxtool.verify(
+        model, source.__class__([*source.steps[:-1], ("last", _other(source, data))]), data=data
+    )
+    assert not drifted
+    done = decide(drifted)
+    assert done.returncode == 1
+    assert re.match(r"model.onnx must not be deployed. .*rows are out of tolerance", done.stdout)
+
+
+def _other(source, data):
+    features = source[:-1].transform(data)
+    return LogisticRegression(C=0.01).fit(features, source.predict(data))
+
+
+def test_class_labels_are_the_slot_names_or_those_of_the_source(customers, tmp_path):
+    manifest = json.loads((customers[0] / "manifest.json").read_text())
+    assert [column["class_labels"] for column in manifest["outputs"]] == [[], ["no", "yes"]]
+    assert '"no",' in (customers[0] / "CustomersV2Model" / "ModelOutput.cs").read_text()
+    model = LogisticRegression(max_iter=500).fit(*IRIS)
+    onnxtool.convert(model, tmp_path / "iris.onnx", data=MATRIX)  # no slot names without --target mlnet
+    assert onnxtool.bundle(tmp_path / "iris.onnx", model, tmp_path / "iris", data=MATRIX, duration=0.05)
+    manifest = json.loads((tmp_path / "iris" / "manifest.json").read_text())
+    assert manifest["outputs"][1]["class_labels"] == ["0", "1", "2"]
+
+
+# -- Names and types --------------------------------------------------------------------------------------------
+
+HOSTILE = [
+    "class", "1st", "petal length (cm)", "x", "X", "x ", "x_2", "return", "Equals", "ModelInput", "ModelClasses",
+    "System", "get_x", "Größe", "GRÖSSE", "身長", "😀", "e\u0301te", "été", "\u202egnirts", "a:0", "a/0",
+    "{0}", "${x}", "{{ 7 * 7 }}", "#if false", "int age; //", "*/ } class Evil { /*", "</summary><evil>", "a\nb", "a\u2028b",
+    '"); System.Environment.Exit(3); //', "\\u0022);", "<script>", "|a|b|", "@someone", "`code`",
+]  # fmt: skip
+
+
+def test_hostile_names_compile_and_score(tmp_path, compiled):
+    frame = pd.DataFrame(RNG.normal(size=(40, len(HOSTILE))).astype(np.float32), columns=HOSTILE)
+    truth = frame["class"] > 0
+    labels = np.where(truth, '"); evil("', "*/ evil")
+    model = make_pipeline(make_column_transformer((StandardScaler(), HOSTILE)), LogisticRegression())
+    bundle = _bundle(tmp_path, model.fit(frame, labels), "*evil* namespace X {", data=frame)
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    assert manifest["name"] == "EvilNamespaceXModel"
+    assert [column["name"] for column in manifest["inputs"]] == HOSTILE
+    assert len({column["property"].casefold() for column in manifest["inputs"]}) == len(HOSTILE)
+    done = compiled(_program(bundle))(bundle)
+    assert (done.returncode, done.stderr) == (0, "")
+    [example, _] = re.findall(
+        r"^```csharp\n(.*?)^```", (bundle / "README.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    (tmp_path / "Example.cs").write_text(example)
+    assert compiled([*_library(bundle), tmp_path / "Example.cs"], bundle)().returncode == 0
+    readme = (bundle / "README.md").read_text()
+    assert "<script>" not in readme
+    assert "| {{ 7 * 7 }} |" in readme.replace("\\", "")
+
+
+class EveryType(torch.nn.Module):
+    """An input and an output of each type that ML.NET and PyTorch share, as scalar and as vector."""
+
+    def forward(self, flag, small, short, middle, long, octet, single, double):  # noqa: PLR0917
+        return ~flag, small + 1, short + 1, middle + 1, long + 1, octet + 1, single * 2, double * 2
+
+
+def test_every_type_goes_in_and_comes_out(tmp_path, compiled):
+    dtypes = ["bool", "int8", "int16", "int32", "int64", "uint8", "float32", "float64"]
+    names = ["flag", "small", "short", "middle", "long", "octet", "single", "double"]
+    for width in (1, 2):
+        data = {
+            name: RNG.integers(0, 2, (8, width)).astype(dtype)
+            if dtype == "bool"
+            else RNG.normal(size=(8, width)).astype(dtype) * (100 if "int" in dtype else 1)
+            for name, dtype in zip(names, dtypes, strict=True)
+        }
+        data["long"][0] = 2**62 + 1  # no double holds it
+        data["single"][:3] = [[np.nan] * width, [np.inf] * width, [1e-45] * width]
+        bundle = _bundle(tmp_path, EveryType(), f"width {width}", target="ort", data=data)
+        manifest = json.loads((bundle / "manifest.json").read_text())
+        types = {column["csharp_type"] for column in manifest["inputs"]}
+        array = "" if width == 1 else "[]"
+        expected = ("bool", "sbyte", "short", "int", "long", "byte", "float", "double")
+        assert types == {f"{name}{array}" for name in expected}
+        assert '"NaN"' in (bundle / "golden.json").read_text()
+        done = compiled(_program(bundle))(bundle)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+WRONG_LENGTHS = """
+using System;
+
+public static class WrongLengths
+{
+    public static void Main()
+    {
+        using (var scorer = new ClustersModel.ModelScorer())
+        {
+            foreach (float[] row in new[] { new float[4], new float[3], new float[8], new float[0], null })
+            {
+                try
+                {
+                    Console.WriteLine(scorer.Score(new ClustersModel.ModelInput { X = row }).Label.Length);
+                }
+                catch (ArgumentException error)
+                {
+                    Console.WriteLine(error.Message);
+                }
+            }
+        }
+    }
+}
+"""
+
+
+def test_a_vector_of_the_wrong_length_is_an_exception(tmp_path, compiled):
+    """So says ML.NET itself, and no generated code has to."""
+    bundle = _bundle(tmp_path, KINDS["clusters"]()[0], "clusters")
+    (tmp_path / "WrongLengths.cs").write_text(WRONG_LENGTHS)
+    first, *others = compiled([*_library(bundle), tmp_path / "WrongLengths.cs"], bundle)().stdout.splitlines()
+    assert first == "1"
+    assert [re.search(r"\((\d)\).*\(4\)", line)[1] for line in others] == ["3", "8", "0", "0"]
