@@ -452,9 +452,9 @@ def test_class_labels_are_the_slot_names_or_those_of_the_source(customers, tmp_p
 
 HOSTILE = [
     "class", "1st", "petal length (cm)", "x", "X", "x ", "x_2", "return", "Equals", "ModelInput", "ModelClasses",
-    "System", "get_x", "Größe", "GRÖSSE", "身長", "😀", "e\u0301te", "été", "\u202egnirts", "a:0", "a/0",
-    "{0}", "${x}", "{{ 7 * 7 }}", "#if false", "int age; //", "*/ } class Evil { /*", "</summary><evil>", "a\nb", "a\u2028b",
-    '"); System.Environment.Exit(3); //', "\\u0022);", "<script>", "|a|b|", "@someone", "`code`",
+    "System", "get_x", "Größe", "GRÖSSE", "身長", "😀", "e\u0301te", "été", "\u202egnirts", "a:0", "a/0", "a\nb",
+    "{0}", "${x}", "{{ 7 * 7 }}", "#if false", "int age; //", "*/ } class Evil { /*", "</summary><evil>",
+    "a\u2028b", '"); System.Environment.Exit(3); //', "\\u0022);", "<script>", "|a|b|", "@someone", "`code`",
 ]  # fmt: skip
 
 
