@@ -10,7 +10,7 @@ from packaging.version import InvalidVersion, Version
 from onnxtool.errors import UsageError
 
 _VERSIONING = "ONNX Runtime's docs/Versioning.md"
-_MEASURED = "measured with onnxruntime {} from the package index"
+_MEASURED = "measured with {}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +40,14 @@ class Release:
         return Version(self.version) < Version(version)
 
 
-# IR versions of 1.3.0 and 1.10.0: editions of Versioning.md differ by one, and the lower one is always accepted.
 RELEASES = (
-    Release("1.5.0-preview2", "1.2.0", 11, 2, 6, "measured with the ONNX Runtime that nimbusml 1.8.0 bundles"),
+    Release("1.5.0-preview2", "1.2.0", 11, 2, 6, _MEASURED.format("the library that nimbusml 1.8.0 bundles")),
     Release("1.5.0", "1.3.0", 12, 2, 6, _VERSIONING),
     Release("1.5.4", "1.6.0", 13, 2, 7, _VERSIONING),
-    Release("2.0.0", "1.10.0", 15, 2, 7, _VERSIONING),
-    Release("3.0.0", "1.14.0", 18, 3, 8, f"{_VERSIONING}; ONNX 1.13"),
-    Release("4.0.0", "1.18.1", 21, 5, 10, _MEASURED.format("1.18.1")),
-    Release("5.0.0", "1.23.2", 23, 5, 11, _MEASURED.format("1.23.2")),
+    Release("2.0.0", "1.10.0", 15, 2, 8, _MEASURED.format("npm's onnxruntime-node 1.10.0")),
+    Release("3.0.0", "1.14.0", 18, 3, 8, _MEASURED.format("npm's onnxruntime-node 1.14.0")),
+    Release("4.0.0", "1.18.1", 21, 5, 10, _MEASURED.format("PyPI's onnxruntime 1.18.1")),
+    Release("5.0.0", "1.23.2", 23, 5, 11, _MEASURED.format("PyPI's onnxruntime 1.23.2")),
 )
 NEWEST = RELEASES[-1]
 
