@@ -14,6 +14,7 @@ from pathlib import Path
 
 import lightgbm
 import numpy as np
+import onnx
 import pandas as pd
 import pytest
 import torch
@@ -508,6 +509,27 @@ def test_every_type_goes_in_and_comes_out(tmp_path, compiled):
         assert '"NaN"' in (bundle / "golden.json").read_text()
         done = compiled(_program(bundle))(bundle)
         assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_output_whose_column_has_another_name_scores(tmp_path, compiled):
+    source = LogisticRegression(max_iter=500).fit(*IRIS)
+    onnxtool.convert(source, tmp_path / "plain.onnx", target="mlnet", data=MATRIX)
+    model = onnx.load(tmp_path / "plain.onnx")
+    names = {"label": "a.output.output", "probabilities": "class.output"}  # ML.NET takes .output out: a, class
+    for node in model.graph.node:
+        node.output[:] = [names.get(name, name) for name in node.output]
+        node.input[:] = [names.get(name, name) for name in node.input]
+    for output in model.graph.output:
+        output.name = names[output.name]
+    onnx.save(model, tmp_path / "suffixes.onnx")
+    bundle = tmp_path / "bundle"
+    assert onnxtool.bundle(tmp_path / "suffixes.onnx", source, bundle, data=MATRIX, duration=0.05)
+    outputs = json.loads((bundle / "manifest.json").read_text())["outputs"]
+    assert [(output["name"], output["column"]) for output in outputs] == [
+        ("a.output.output", "a"), ("class.output", "class"),
+    ]  # fmt: skip
+    done = compiled(_program(bundle))(bundle)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 WRONG_LENGTHS = """
