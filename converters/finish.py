@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-import os
 import re
 import tempfile
 import warnings
@@ -12,6 +10,7 @@ from typing import Literal, TypeAlias
 
 import onnx
 
+from onnxtool import clock
 from onnxtool._version import __version__
 from onnxtool.errors import ConversionError, require
 from onnxtool.files import writing
@@ -38,14 +37,10 @@ def finish(model: onnx.ModelProto, inputs: tuple[TensorSpec, ...], metadata: dic
     name_dimensions(model, inputs)
     for entry in model.metadata_props:
         metadata.setdefault(entry.key, entry.value)
-    stamp = os.environ.get("SOURCE_DATE_EPOCH")  # reproducible builds: reproducible-builds.org/specs
-    moment = (
-        datetime.datetime.fromtimestamp(int(stamp), datetime.UTC) if stamp else datetime.datetime.now(datetime.UTC)
-    )
     metadata |= {
         "onnxtool.version": __version__,
         "onnxtool.opset": str(default_opset(model)),
-        "onnxtool.created": moment.isoformat(timespec="seconds"),
+        "onnxtool.created": clock.now().isoformat(timespec="seconds"),
     }
     onnx.helper.set_model_props(model, metadata)
     if fits_inline(model):

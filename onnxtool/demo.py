@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import datetime
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
+from onnxtool import clock
 from onnxtool.api import Progress, bench, convert, verify
 from onnxtool.errors import MissingExtraError, OutputError
 from onnxtool.reports.environment import environment
@@ -66,9 +66,7 @@ def run_demo(folder: Path, on_progress: Progress | None = None) -> Report:
             missing = error
     if not subjects:
         raise MissingExtraError("The demo needs a framework: pip install 'onnxtool[all]'") from missing
-    return Report(
-        command="demo", created=datetime.datetime.now(datetime.UTC), environment=environment(), subjects=subjects
-    )
+    return Report(command="demo", created=clock.now(), environment=environment(), subjects=subjects)
 
 
 def _run(example: Example, folder: Path, on_progress: Progress | None) -> Subject:
