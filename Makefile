@@ -34,6 +34,7 @@ bench: $(VENV)/.test
 schema: $(VENV)/.test
 	$(VENV)/bin/python -m onnxtool.reports.schema
 	$(VENV)/bin/python docs/generate_cli.py
+	$(VENV)/bin/python docs/generate_mlnet_rules.py
 
 # Newest versions that pyproject.toml allows; torch 2.13 is held, whose CPU build the tests know.
 lock: $(VENV)/.test

@@ -11,9 +11,9 @@ HEAD = """# ML.NET's rules
 
 Generated from the linter's table by `make schema`; do not edit. [How to use it](mlnet.md).
 
-An `error` is what ML.NET refuses or answers wrongly. A `warning` is what needs more than the model to work. What the
-last column says was put to the real ML.NET 1.5 in `tests/mlnet/`, but for the rules marked *read*, which newer
-releases have: they are from the source of dotnet/machinelearning.
+An `error` is what ML.NET refuses or answers wrongly. A `warning` is what needs more than the model to work. Each
+rule was put to the real ML.NET 1.5 in `tests/mlnet/`, which has a model that breaks it and ML.NET's answer, but for
+those marked *read*: only newer releases have them, and they are from the source of dotnet/machinelearning.
 
 | rule | level | must hold | otherwise | remedy | `--fix` |
 |---|---|---|---|---|---|
@@ -22,9 +22,9 @@ releases have: they are from the source of dotnet/machinelearning.
 RELEASES_HEAD = """
 ## Releases
 
-What `--mlnet-version` stands for: each row holds from its release up to the next. ONNX Runtime is the managed package
-that the release is built with. The native one is the project's own choice; it must not be older, and a newer one raises
-the limits.
+What `--mlnet-version` stands for: each row holds from its release up to the next. ONNX Runtime is the managed
+package that the release is built with. The native one is the project's own choice; it must not be older, and a
+newer one raises the limits.
 
 | ML.NET | ONNX Runtime | opset | opset of `ai.onnx.ml` | IR version | limits from |
 |---|---|--:|--:|--:|---|

@@ -137,18 +137,23 @@ def count_rows(tensors: Tensors, specs: Sequence[TensorSpec]) -> int:
 
 def _match(data: Tensors, specs: Sequence[TensorSpec], path: str) -> dict[str, list[NDArray[Any]]]:
     first = specs[0]
+    table = len(specs) == 1 and len(first.shape) == 2 and all(array.ndim == 1 for array in data.values())
+    if table and first.columns and set(first.columns) <= set(data):  # before its name: a column may be called so
+        return {first.name: [data[column] for column in first.columns]}
     if all(spec.name in data for spec in specs):
         return {spec.name: [data[spec.name]] for spec in specs}
     if len(specs) == 1 and set(data) == {UNNAMED}:
         return {first.name: [data[UNNAMED]]}
-    if len(specs) == 1 and len(first.shape) == 2 and all(array.ndim == 1 for array in data.values()):
-        if first.columns and set(first.columns) <= set(data):
-            return {first.name: [data[column] for column in first.columns]}
-        if not first.columns and first.shape[1] in (
+    if (
+        table
+        and not first.columns
+        and first.shape[1]
+        in (
             len(data),
             *(d for d in first.shape[1:] if isinstance(d, str)),
-        ):
-            return {first.name: list(data.values())}
+        )
+    ):
+        return {first.name: list(data.values())}
     wanted = list(first.columns) if len(specs) == 1 and first.columns else [spec.name for spec in specs]
     missing = [name for name in wanted if name not in data]
     raise DataError(
