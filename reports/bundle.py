@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from packaging.version import Version
 
 from onnxtool._version import __version__
+from onnxtool.converters.repairs import slot_names
 from onnxtool.errors import ModelError, OutputError, UsageError
 from onnxtool.files import check_writable, writing
 from onnxtool.models.artifact import OnnxModel
@@ -49,7 +49,6 @@ FILES: Mapping[str, str] = {
 """Template to the file that it makes."""
 
 _OLDEST = "4.0.0"
-_SLOT_NAMES = re.compile(r"mlnet\.(.*)\.SlotNames", re.DOTALL)
 
 
 def pinned_versions(mlnet_version: str | None) -> tuple[str, str]:
@@ -63,8 +62,8 @@ def pinned_versions(mlnet_version: str | None) -> tuple[str, str]:
         raise UsageError(
             f"--mlnet-version {mlnet_version}: bundles need {_OLDEST} or later, which has OnnxSessionOptions."
         )
-    whole = mlnet_version is not None and len(Version(mlnet_version).release) >= 3
-    return (mlnet_version if mlnet_version and whole else release.version), release.runtime
+    version = Version(mlnet_version or release.version)
+    return (version.base_version if len(version.release) >= 3 else release.version), release.runtime
 
 
 def check_replaceable(folder: Path, force: bool, kept: Sequence[Path] = ()) -> None:
@@ -157,20 +156,12 @@ def write_bundle(
 
 def class_labels(model: OnnxModel, source: SourceModel) -> dict[str, list[str]]:
     """The class of each element of an output: ML.NET's slot names, else what the source was fitted on."""
-    labels: dict[str, list[str]] = {}
-    for node in model.proto.graph.node:
-        for attribute in node.attribute:
-            if (
-                node.name.startswith("mlnet.")
-                and node.name.endswith(".SlotNames")
-                and attribute.name == "keys_strings"
-            ):
-                column = node.name.removeprefix("mlnet.").removesuffix(".SlotNames")
-                labels[column] = [text.decode("utf-8", "replace") for text in attribute.strings]
-    classes = list(getattr(source.model, "classes_", ()))
-    for spec in model.outputs:
-        if source.roles.get(spec.name) == "probabilities" and spec.shape[1:] == (len(classes),):
-            labels.setdefault(_column_name(spec.name), [str(label) for label in classes])
+    labels = slot_names(model.proto.graph)
+    classes = getattr(source.model, "classes_", ())
+    targets = classes if isinstance(classes, list) else [classes]  # scikit-learn's convention for several targets
+    outputs = [spec for spec in model.outputs if source.roles.get(spec.name) == "probabilities"]
+    for spec, names in zip(outputs, targets, strict=False):
+        labels.setdefault(spec.name, [str(name) for name in names])
     return labels
 
 
@@ -184,7 +175,7 @@ def _columns(
         shape = golden.shapes[spec.name]
         scalar = labels is None and shape == [1, 1]  # what ML.NET feeds for a column of scalars
         column = spec.name if labels is None else _column_name(spec.name)
-        named = (labels or {}).get(column, [])
+        named = (labels or {}).get(spec.name, [])
         columns.append(
             Column(
                 name=spec.name,
@@ -207,9 +198,10 @@ def _check(spec: TensorSpec, golden: Golden, *, is_input: bool) -> None:
         )
     if spec.name not in golden.shapes:
         raise ModelError(f"The source has no output {spec.name!r}, so there is nothing to expect of it.")
-    if is_input and golden.shapes[spec.name][0] != 1:
+    if is_input and golden.shapes[spec.name][:1] != [1]:
         raise ModelError(
-            f"{spec} takes more than one row, and ML.NET runs one row at a time. Convert it with a dynamic batch."
+            f"The first dimension of {spec} cannot be 1, and ML.NET runs one row at a time. "
+            "Convert the model with a dynamic batch."
         )
 
 

@@ -27,9 +27,6 @@ def golden_rows(source: SourceModel, model: OnnxModel, rows: Rows, parity: Parit
         model: The ONNX model, for the names and dtypes of its inputs and outputs.
         rows: What the two were compared on.
         parity: The result, whose tolerances hold here too.
-
-    Raises:
-        SourceError: the source refuses a row on its own.
     """
     total = count_rows(rows.tensors, source.inputs)
     elements = max(1, sum(tensor.size for tensor in rows.tensors.values()) // total)
@@ -40,7 +37,7 @@ def golden_rows(source: SourceModel, model: OnnxModel, rows: Rows, parity: Parit
     shapes: dict[str, list[int]] = {}
     found = []
     for row in picked:
-        tensors = {name: tensor[row : row + 1] for name, tensor in rows.tensors.items()}
+        tensors = {name: tensor[row : row + 1] if tensor.ndim else tensor for name, tensor in rows.tensors.items()}
         answer = source.predict(feeds.rounded(tensors))
         names = names or match_outputs(answer, specs, [])
         answer = {partner: np.asarray(answer[name]) for name, partner in names.items()}

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 from sklearn.datasets import load_iris
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 
 import onnxtool
@@ -108,6 +109,19 @@ def test_golden_rows_are_spread_over_the_rows_and_say_what_the_source_says(make,
     found = [row["outputs"]["probabilities"] for row in golden["rows"]]
     assert np.allclose(found, expected, rtol=1e-12, atol=0)  # alone, a row may take other sums than in a batch
     assert golden["shapes"] == {name: [1, 4], "label": [1], "probabilities": [1, 3]}
+
+
+def test_several_targets_have_their_own_class_labels(tmp_path):
+    rows, truth = load_iris(return_X_y=True)
+    targets = np.stack([truth + 10, truth % 2], axis=1)
+    model = RandomForestClassifier(3, max_depth=3, random_state=0).fit(rows, targets)
+    for target in ("ort", "mlnet"):  # with slot names and without
+        onnxtool.convert(model, tmp_path / f"{target}.onnx", target=target, data=rows)
+        assert onnxtool.bundle(tmp_path / f"{target}.onnx", model, tmp_path / target, data=rows, duration=0.01)
+        outputs = json.loads((tmp_path / target / "manifest.json").read_text())["outputs"]
+        assert [output["class_labels"] for output in outputs] == [
+            [], ["10", "11", "12"], ["0", "1"],
+        ]  # fmt: skip
 
 
 def test_projects_are_xml_and_pin_their_versions(make, tmp_path):
