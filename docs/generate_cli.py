@@ -20,7 +20,7 @@ bad input. `--json -` prints the report, and nothing else, on standard output. P
 def reference() -> str:
     """The whole page."""
     parts = [HEAD]
-    parent = click.Context(cli, info_name="onnxtool")
+    parent = click.Context(cli, info_name="onnxtool", **cli.context_settings)
     for name, command in cli.commands.items():
         context = click.Context(command, info_name=name, parent=parent, terminal_width=100, max_content_width=100)
         parts.append(f"## onnxtool {name}\n\n```text\n{command.get_help(context)}\n```\n")
