@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -11,6 +12,7 @@ from onnx import TensorProto, helper
 from onnxtool.converters import repairs
 from onnxtool.converters.finish import default_opset, name_dimensions
 from onnxtool.errors import ConversionError
+from onnxtool.models.artifact import COLUMNS
 from onnxtool.models.signature import TensorSpec
 from onnxtool.models.source import SourceModel
 from onnxtool.validators.lint import find, repair
@@ -45,6 +47,9 @@ def adapt(model: onnx.ModelProto, source: SourceModel, columns: Columns | None, 
     """
     rules, deployment = rules_of(release), Deployment(release)
     name_dimensions(model, source.inputs)
+    for spec in source.inputs:
+        if spec.columns and columns != "separate":
+            _remember(model, spec.name, spec.columns)
     done = repair(model, rules, deployment)
     if columns == "separate":
         done += _separate(model.graph, source.inputs)
@@ -102,7 +107,6 @@ def _join(model: onnx.ModelProto) -> list[str]:
         vector = onnx.ValueInfoProto()
         vector.CopyFrom(columns[0])
         vector.type.tensor_type.shape.dim[1].dim_value = len(columns)
-        vector.doc_string = f"Columns: {', '.join(value.name for value in columns)}"
         place = list(graph.input).index(columns[0])
         for value in columns:
             graph.input.remove(value)
@@ -115,8 +119,15 @@ def _join(model: onnx.ModelProto) -> list[str]:
             shares = repairs.constant(graph, f"{vector.name}_shares", sizes)
             split = helper.make_node("Split", [vector.name, shares], parts, axis=1)
         graph.node.insert(0, split)
+        _remember(model, vector.name, [value.name for value in columns])
         done.append(f"{vector.name}: a vector of the columns {', '.join(value.name for value in columns)}.")
     return done
+
+
+def _remember(model: onnx.ModelProto, name: str, columns: Sequence[str]) -> None:
+    """Keep the names of a vector's columns: in C# the vector is an array, whose order must be known."""
+    entry = model.metadata_props.add()
+    entry.key, entry.value = f"{COLUMNS}{name}", json.dumps(list(columns), ensure_ascii=False)
 
 
 def _name_classes(model: onnx.ModelProto, source: SourceModel) -> list[str]:

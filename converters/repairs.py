@@ -85,7 +85,9 @@ def initializers_to_constants(model: onnx.ModelProto, dtypes: Collection[int]) -
     names = [tensor.name for tensor in moved]
     for tensor in moved:
         graph.node.insert(0, helper.make_node("Constant", [], [tensor.name], value=tensor))
-        graph.initializer.remove(tensor)
+    for place in reversed(range(len(graph.initializer))):
+        if graph.initializer[place].data_type in dtypes:
+            del graph.initializer[place]
     for value in [value for value in graph.input if value.name in names]:
         graph.input.remove(value)
     if names:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from onnxtool.errors import ModelError, require
 from onnxtool.models.signature import BATCH, Dim, Tensors, TensorSpec
 from onnxtool.models.source import sha256
 from onnxtool.reports.model import ModelSummary, Tensor
+
+COLUMNS = "onnxtool.columns."
+"""With an input's name, the metadata that has the names of the matrix's columns, as a list in JSON."""
 
 INLINE_LIMIT = 2**31 - 1
 """A protobuf message cannot be larger; weights beyond it live in files beside the model."""
@@ -59,7 +63,9 @@ class OnnxModel:
     def inputs(self) -> tuple[TensorSpec, ...]:
         """Inputs that must be fed: those with an initializer have a default."""
         defaults = {tensor.name for tensor in self.proto.graph.initializer}
-        return tuple(_spec(value) for value in self.proto.graph.input if value.name not in defaults)
+        found = [_spec(value) for value in self.proto.graph.input if value.name not in defaults]
+        columns = {name: self.metadata.get(f"{COLUMNS}{name}") for name in (spec.name for spec in found)}
+        return tuple(replace(spec, columns=_names(columns[spec.name])) for spec in found)
 
     @cached_property
     def outputs(self) -> tuple[TensorSpec, ...]:
@@ -166,6 +172,14 @@ def _operator(node: onnx.NodeProto) -> str:
 
 def _tensor(spec: TensorSpec) -> Tensor:
     return Tensor(name=spec.name, dtype=spec.dtype, shape=list(spec.shape))
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    try:
+        names = json.loads(text or "[]")
+    except ValueError:  # a stranger's
+        return ()
+    return tuple(map(str, names)) if isinstance(names, list) else ()
 
 
 def _spec(value: onnx.ValueInfoProto) -> TensorSpec:

@@ -136,25 +136,22 @@ def count_rows(tensors: Tensors, specs: Sequence[TensorSpec]) -> int:
 
 
 def _match(data: Tensors, specs: Sequence[TensorSpec], path: str) -> dict[str, list[NDArray[Any]]]:
+    found = {}
+    for spec in specs:
+        columns = [data[column] for column in spec.columns if column in data and data[column].ndim == 1]
+        if columns and len(columns) == len(spec.columns):  # before its name: a column may be called so
+            found[spec.name] = columns
+        elif spec.name in data:
+            found[spec.name] = [data[spec.name]]
+    if len(found) == len(specs):
+        return found
     first = specs[0]
-    table = len(specs) == 1 and len(first.shape) == 2 and all(array.ndim == 1 for array in data.values())
-    if table and first.columns and set(first.columns) <= set(data):  # before its name: a column may be called so
-        return {first.name: [data[column] for column in first.columns]}
-    if all(spec.name in data for spec in specs):
-        return {spec.name: [data[spec.name]] for spec in specs}
     if len(specs) == 1 and set(data) == {UNNAMED}:
         return {first.name: [data[UNNAMED]]}
-    if (
-        table
-        and not first.columns
-        and first.shape[1]
-        in (
-            len(data),
-            *(d for d in first.shape[1:] if isinstance(d, str)),
-        )
-    ):
+    table = len(specs) == 1 and len(first.shape) == 2 and all(array.ndim == 1 for array in data.values())
+    if table and not first.columns and (isinstance(first.shape[1], str) or first.shape[1] == len(data)):
         return {first.name: list(data.values())}
-    wanted = list(first.columns) if len(specs) == 1 and first.columns else [spec.name for spec in specs]
+    wanted = [name for spec in specs if spec.name not in found for name in spec.columns or (spec.name,)]
     missing = [name for name in wanted if name not in data]
     raise DataError(
         f"{path} does not fit the model: it lacks {_listed(missing)}.\n"

@@ -37,7 +37,8 @@ class OnnxSource(SourceModel):
             node.output[0]: zipmap_classes(node) for node in model.proto.graph.node if node.op_type == "ZipMap"
         }
         for spec in (*model.inputs, *model.outputs):
-            if spec.dtype not in DTYPES and spec.name not in self._classes:
+            foreign = spec.dtype not in DTYPES and spec.name not in self._classes
+            if foreign or (spec in model.inputs and spec.dtype == "bfloat16"):  # which Python cannot feed
                 raise UsageError(
                     f"{spec.name!r} is of type {spec.dtype}, so the repaired model cannot be verified."
                 )

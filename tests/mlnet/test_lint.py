@@ -13,8 +13,11 @@ import pytest
 from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 from pydantic_sarif.model import StaticAnalysisResultsFormatSarifVersion210JsonSchema as Sarif
+from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
 
 import onnxtool
 from onnxtool.cli import cli
@@ -266,3 +269,21 @@ def test_the_columns_keep_their_names_and_the_report_says_what_was_done(tmp_path
     choices = " ".join(report.subjects[0].conversion.choices)
     assert "an input for each of its 3 columns" in choices
     assert "slot names" in choices
+
+
+def test_a_table_feeds_the_vectors_and_the_source_verifies_them(tmp_path):
+    import pandas as pd
+
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {"age": rng.integers(18, 80, 60), "city": rng.choice(["Oslo", "Rome"], 60), "cars": X[:60, 0]}
+    )
+    steps = [("numbers", "passthrough", ["age", "cars"]), ("texts", OneHotEncoder(), ["city"])]
+    model = make_pipeline(ColumnTransformer(steps), LogisticRegression()).fit(frame, frame.age > 40)
+    path = tmp_path / "model.onnx"
+    assert onnxtool.convert(model, path, target="mlnet", columns="vector", data=frame)
+    written = OnnxModel.read(path)
+    assert [(spec.name, spec.columns) for spec in written.inputs] == [("features", ("age", "cars")), ("city", ())]
+    assert onnxtool.verify(path, model, data=frame)
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+    assert onnxtool.bench(path, data=tmp_path / "rows.csv", duration=0.05)

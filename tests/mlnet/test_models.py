@@ -110,6 +110,7 @@ def _networks(folder: Path) -> dict[str, Kind]:
 
     torch.manual_seed(0)
     perceptron = torch.nn.Sequential(torch.nn.Linear(6, 16), torch.nn.ReLU(), torch.nn.Linear(16, 3)).eval()
+    half = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2)).eval().half()
     convolution = torch.nn.Sequential(
         torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1),
         torch.nn.Flatten(), torch.nn.Linear(8, 4),
@@ -117,6 +118,7 @@ def _networks(folder: Path) -> dict[str, Kind]:
     saved = {path.stem: str(path) for path in (*keras.save(folder), *tensorflow.save(folder))}
     return {
         "torch perceptron": Kind(perceptron, inputs=("input:float32[batch,6]",)),
+        "torch in half precision": Kind(half, inputs=("input:float16[batch,6]",)),
         "torch convolution": Kind(convolution, 20, inputs=("input:float32[batch,3,16,16]",)),
         "keras convolution": Kind(saved["cnn"], 20),
         "keras lstm": Kind(saved["lstm"], 20, shapes={"tokens": [1, 12]}),
@@ -126,8 +128,8 @@ def _networks(folder: Path) -> dict[str, Kind]:
 
 NAMES = [
     "classifier", "classifier, columns", "classifier of text labels", "regressor", "pipeline", "pipeline, vectors",
-    "texts", "forest", "hist gradient boosting", "xgboost", "lightgbm", "torch perceptron", "torch convolution",
-    "keras convolution", "keras lstm", "tensorflow, two inputs",
+    "texts", "forest", "hist gradient boosting", "xgboost", "lightgbm", "torch perceptron",
+    "torch in half precision", "torch convolution", "keras convolution", "keras lstm", "tensorflow, two inputs",
 ]  # fmt: skip
 
 
@@ -235,5 +237,4 @@ def test_columns_are_separate_or_vectors_as_asked(scored):
     texts = ["city:string[batch,1]", "plan:string[batch,1]"]
     assert inputs("pipeline") == ["age:float32[batch,1]", "income (€):float32[batch,1]", *texts]
     assert inputs("pipeline, vectors") == ["features:float32[batch,2]", "features_string:string[batch,2]"]
-    vector = scored["pipeline, vectors"].model.proto.graph.input[0]
-    assert vector.doc_string == "Columns: age, income (€)"
+    assert scored["pipeline, vectors"].model.inputs[0].columns == ("age", "income (€)")
