@@ -200,7 +200,7 @@ RULES: tuple[MlnetRule, ...] = (
         check.hidden_inputs,
     ),
     Rule(
-        "MLNET024", "warning",
+        "MLNET024", "note",
         "No output has a name like mlnet.NAME.unusedOutput.",
         "ML.NET hides such outputs.",
         "Rename the output.",

@@ -462,3 +462,11 @@ def _row(spec, columns: dict[str, Any], row: int) -> np.ndarray:
     shape = [dim if isinstance(dim, int) else 1 for dim in spec.shape]
     values = columns[spec.name]["values"][row] if spec.name in columns else np.zeros(shape)
     return np.asarray(values, dtype=spec.dtype).reshape(shape)
+
+
+def test_outputs_that_nobody_asks_for_are_looked_at_too(mlnet, tmp_path):
+    nodes = [node("Neg", "x", "z"), node("Cast", "x", "y", to=TensorProto.FLOAT16)]
+    path = tmp_path / "two.onnx"
+    onnx.save(model(outputs=[tensor("y", TensorProto.FLOAT16), tensor("z")], nodes=nodes), path)
+    [answer] = mlnet([{"model": path, "columns": X, "outputs": ["z"]}], "bundled")
+    assert "Unsupported ONNX scalar type: Float16" in answer["error"]["message"]
