@@ -103,7 +103,8 @@ def _join(model: onnx.ModelProto) -> list[str]:
         ]
         if len(columns) < 2:
             continue
-        parts = [repairs.detach(graph, value.name) for value in columns]
+        names = [value.name for value in columns]
+        parts = [repairs.detach(graph, name) for name in names]
         vector = onnx.ValueInfoProto()
         vector.CopyFrom(columns[0])
         vector.type.tensor_type.shape.dim[1].dim_value = len(columns)
@@ -119,8 +120,8 @@ def _join(model: onnx.ModelProto) -> list[str]:
             shares = repairs.constant(graph, f"{vector.name}_shares", sizes)
             split = helper.make_node("Split", [vector.name, shares], parts, axis=1)
         graph.node.insert(0, split)
-        _remember(model, vector.name, [value.name for value in columns])
-        done.append(f"{vector.name}: a vector of the columns {', '.join(value.name for value in columns)}.")
+        _remember(model, vector.name, names)
+        done.append(f"{vector.name}: a vector of the columns {', '.join(names)}.")
     return done
 
 
