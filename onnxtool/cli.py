@@ -18,6 +18,7 @@ import click
 
 from onnxtool._version import __version__
 from onnxtool.errors import OnnxtoolError, UsageError
+from onnxtool.files import check_writable
 from onnxtool.reports.render import FORMATS
 
 if TYPE_CHECKING:
@@ -106,10 +107,24 @@ _mlnet_version = click.option(
     help="Release of ML.NET whose limits are kept. [default: the newest known]",
 )
 
+
+def _writable(context: click.Context, parameter: click.Parameter, path: Any) -> Any:
+    """Refuse a place that cannot be written before the work, not after it."""
+    if path is not None and str(path) != "-":
+        check_writable(Path(path))
+    return path
+
+
+_json = click.option(
+    "--json", "json_path", metavar="FILE", callback=_writable,
+    help="Write the report as JSON; - for standard output.",
+)  # fmt: skip
+
 _results = _options(
-    click.option("--json", "json_path", metavar="FILE", help="Write the report as JSON; - for standard output."),
+    _json,
     click.option(
-        "--report", "html_path", type=click.Path(path_type=Path), help="Write the report as one HTML page."
+        "--report", "html_path", type=click.Path(path_type=Path), callback=_writable,
+        help="Write the report as one HTML page.",
     ),
 )  # fmt: skip
 
@@ -343,7 +358,7 @@ def doctor(as_json: bool) -> int:
     show_default=True,
     help="Folder to write.",
 )
-@click.option("--json", "json_path", metavar="FILE", help="Write the report as JSON; - for standard output.")
+@_json
 def demo(out: Path, json_path: str | None) -> int:
     """Convert, verify and measure a reference model of each framework, and write a report."""
     from onnxtool.demo import run_demo

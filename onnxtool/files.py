@@ -39,6 +39,7 @@ def staged_path(target: Path) -> Iterator[Path]:
         yield staged
         with writing(target):
             for file in sorted(Path(folder.name).iterdir(), key=lambda file: file == staged):
+                file.chmod(staged.stat().st_mode)  # onnx writes weights for their owner's eyes alone
                 file.replace(target.parent / file.name)
 
 

@@ -204,6 +204,11 @@ BAD = {
     "no data": (lambda d: None, ["convert", "{files}/model.joblib", "--data", "nowhere.csv"], "no such data file"),
     "unwritable": (lambda d: None, ["convert", "{files}/model.joblib", "-o", "no/where.onnx"], "does not exist"),
     "output is a folder": (lambda d: None, ["convert", "{files}/model.joblib", "-o", "."], "is a folder"),
+    "unwritable report": (
+        lambda d: None,
+        ["bench", "{files}/model.onnx", "--duration", "60", "--report", "no/where.html"],
+        "does not exist",
+    ),
     "opset too high": (lambda d: None, ["convert", "{files}/model.joblib", "--opset", "99"], "out of range"),
     "opset too low": (lambda d: None, ["convert", "{files}/model.joblib", "--opset", "0"], "out of range"),
     "bad input spec": (lambda d: None, ["convert", "{files}/model.joblib", "--input", "x"], "NAME:DTYPE"),

@@ -30,7 +30,10 @@ def test_an_interruption_leaves_the_old_file(tmp_path, error):
 def test_all_files_of_a_result_arrive(tmp_path):
     with staged_path(tmp_path / "model.onnx") as staged:
         staged.write_text("graph")
-        (staged.parent / "model.onnx.data").write_text("weights")
+        weights = staged.parent / "model.onnx.data"
+        weights.write_text("weights")
+        weights.chmod(0o600)
+    assert (tmp_path / "model.onnx.data").stat().st_mode == (tmp_path / "model.onnx").stat().st_mode
     assert names(tmp_path) == ["model.onnx", "model.onnx.data"]
 
 
