@@ -31,12 +31,13 @@ from onnxtool.reports.gates import bench_gates, drift_gate, parity_gate
 from onnxtool.reports.model import Check, ConversionRecord, Lint, Report, SourceSummary, Subject
 from onnxtool.validators.feeds import match_inputs
 from onnxtool.validators.golden import golden_rows
-from onnxtool.validators.labels import label_drift, read_labels
+from onnxtool.validators.labels import Quality, read_labels
 from onnxtool.validators.lint import described, find, lint_gates, repair
 from onnxtool.validators.mlnet import rules_of
 from onnxtool.validators.mlnet_releases import Deployment, Release, find_release
 from onnxtool.validators.onnx_source import OnnxSource
 from onnxtool.validators.parity import Rows, check_parity, made_up_rows
+from onnxtool.validators.tolerance import Limit
 
 PathLike: TypeAlias = str | os.PathLike[str]
 
@@ -74,8 +75,8 @@ def convert(
     mlnet_version: str | None = None,
     optimize: Optimize = "none",
     verify: bool = True,
-    rtol: float | None = None,
-    atol: float | None = None,
+    rtol: Limit = None,
+    atol: Limit = None,
     seed: int = 0,
     on_progress: Progress | None = None,
     **load: Unpack[LoadArguments],
@@ -94,8 +95,8 @@ def convert(
         mlnet_version: Release of ML.NET whose limits are kept; the newest known by default.
         optimize: `none`, `basic` (onnxsim) or `full` (ONNX Runtime's own graph as well).
         verify: Whether to compare the result with the source.
-        rtol: Relative tolerance, or None for each dtype's.
-        atol: Absolute tolerance, or None for each dtype's.
+        rtol: Relative tolerance, for all outputs or by name; None derives it from the model's own rounding.
+        atol: Absolute tolerance, likewise.
         seed: Seed of made-up rows.
         on_progress: See `Progress`.
         load: See `LoadArguments`.
@@ -166,8 +167,9 @@ def verify(
     *,
     data: Data | None = None,
     labels: str | None = None,
-    rtol: float | None = None,
-    atol: float | None = None,
+    group: str | None = None,
+    rtol: Limit = None,
+    atol: Limit = None,
     seed: int = 0,
     on_progress: Progress | None = None,
     **load: Unpack[LoadArguments],
@@ -179,8 +181,9 @@ def verify(
         source: A path, a `package.module:callable`, or a live estimator, module or Keras model.
         data: As for `convert`.
         labels: A column of the data, or a file, with the true label of each row: quality is compared too.
-        rtol: Relative tolerance, or None for each dtype's.
-        atol: Absolute tolerance, or None for each dtype's.
+        group: A column of the data by which quality is compared as well, so that no group pays for the average.
+        rtol: Relative tolerance, for all outputs or by name; None derives it from the model's own rounding.
+        atol: Absolute tolerance, likewise.
         seed: Seed of made-up rows.
         on_progress: See `Progress`.
         load: See `LoadArguments`.
@@ -194,6 +197,9 @@ def verify(
     tell = on_progress or _silent
     onnx_model = OnnxModel.read(model)
     raw, origin = to_arrays(data) if data is not None else ({}, "")
+    if group is not None and (labels is None or group not in raw):
+        raise UsageError(f"--group {group} goes with --labels, and names a column of --data.")
+    groups = raw[group].reshape(-1) if group is not None else None
     truth = read_labels(labels, raw, origin) if labels is not None else None
     raw.pop(labels or "", None)
     tell("Loading the source", 0, 0)
@@ -213,7 +219,9 @@ def verify(
     drift = None
     if truth:
         before, after = _joined([pair[0] for pair in outputs]), _joined([pair[1] for pair in outputs])
-        drift = label_drift(*truth, source=before, onnx=after, roles=opened.roles)
+        quality = Quality(truth[1], opened.roles, group)
+        quality.update(truth[0], before, after, groups)
+        drift = quality.result()
         checks.append(drift_gate(drift))
     subject = Subject(
         name=onnx_model.path.name,
@@ -312,8 +320,8 @@ def bundle(
     threads: Sequence[int | None] = (None,),
     duration: float = 1.0,
     force: bool = False,
-    rtol: float | None = None,
-    atol: float | None = None,
+    rtol: Limit = None,
+    atol: Limit = None,
     seed: int = 0,
     on_progress: Progress | None = None,
     **load: Unpack[LoadArguments],
@@ -331,8 +339,8 @@ def bundle(
         threads: As for `bench`.
         duration: As for `bench`.
         force: Whether to replace a folder that is no bundle, with all that is in it.
-        rtol: Relative tolerance, or None for each dtype's.
-        atol: Absolute tolerance, or None for each dtype's.
+        rtol: Relative tolerance, for all outputs or by name; None derives it from the model's own rounding.
+        atol: Absolute tolerance, likewise.
         seed: Seed of made-up rows.
         on_progress: See `Progress`.
         load: See `LoadArguments`.

@@ -96,10 +96,32 @@ _rows = _options(
     click.option("--seed", type=int, default=0, show_default=True, help="Seed of made-up rows."),
 )  # fmt: skip
 
+
+def _limits(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> dict[str, float] | None:
+    """Read `X` for all outputs and `OUTPUT=X` for one."""
+    limits: dict[str, float] = {}
+    for value in values:
+        name, _, number = value.rpartition("=")
+        try:
+            limits[name or "*"] = float(number)
+        except ValueError:
+            limits[name or "*"] = -1.0
+        if not limits[name or "*"] >= 0:
+            raise UsageError(f"--{parameter.name} {value!r} is neither a number from 0 on nor OUTPUT=NUMBER.")
+    return limits or None
+
+
 _tolerances = _options(
-    click.option("--rtol", type=click.FloatRange(0), help="Relative tolerance. [default: by dtype]"),
-    click.option("--atol", type=click.FloatRange(0), help="Absolute tolerance. [default: by dtype]"),
-)
+    *(
+        click.option(
+            f"--{name}", multiple=True, metavar="X|OUTPUT=X", callback=_limits,
+            help=f"{kind} tolerance, of all outputs or of one. Repeatable. [default: derived from the model]",
+        )
+        for name, kind in (("rtol", "Relative"), ("atol", "Absolute"))
+    )
+)  # fmt: skip
 
 _mlnet_version = click.option(
     "--mlnet-version",
@@ -172,6 +194,7 @@ def convert(json_path: str | None, html_path: Path | None, no_verify: bool, **ar
 @_loading
 @_rows
 @click.option("--labels", metavar="COLUMN|FILE", help="True label of each row: compare the quality too.")
+@click.option("--group", metavar="COLUMN", help="With --labels: compare the quality of each group of rows too.")
 @_tolerances
 @_results
 def verify(json_path: str | None, html_path: Path | None, **arguments: Any) -> int:

@@ -88,6 +88,17 @@ def test_the_whole_path(run, files, tmp_path):
     assert (tmp_path / "verify.xml").read_text().startswith("<?xml")
 
 
+def test_every_group_is_held_to_the_same_allowance(run, files):
+    arguments = ("verify", files / "model.onnx", files / "model.joblib", "--data", files / "rows.csv")
+    code, out, _ = run(*arguments, "--labels", "bought", "--group", "city", "--json", "-")
+    drift = json.loads(out)["subjects"][0]["drift"]
+    assert code == 0
+    assert drift["grouped_by"] == "city"
+    assert {group["group"] for group in drift["groups"]} == {"Oslo", "Rome", "Bern"}
+    assert run(*arguments, "--group", "city")[0] == 2
+    assert run(*arguments, "--labels", "bought", "--group", "nowhere")[0] == 2
+
+
 def test_converting_without_data_or_output_name(run, files, tmp_path):
     code, out, _ = run("convert", files / "model.joblib")
     assert code == 0

@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 
 from onnxtool.models.signature import Role, dtype_name, numpy_dtype
 from onnxtool.reports.model import Bin, Difference, OutputParity, Tolerance
-from onnxtool.validators.tolerance import PRECISION, coarser, tolerance
+from onnxtool.validators.tolerance import PRECISION, Tolerances, coarser
 
 WORST_ROWS = 5
+
+SYSTEMATIC = 2.0
+"""Mean difference, over what rounding makes on average, from which it is no rounding: about 0.3 is usual."""
 
 # Absolute differences are counted by the upper 16 bits of their float32 pattern: sign, exponent and 7 bits of
 # the fraction. That is a histogram with bins of 1/128 relative width over the whole range of float32.
@@ -31,20 +34,17 @@ class OutputComparison:
     Args:
         name: Name of the output.
         role: `label` outputs must be equal; for `probabilities` the most probable class is watched too.
-        rtol: Relative tolerance, or None for the dtype's.
-        atol: Absolute tolerance, or None for the dtype's.
+        tolerances: What decides the tolerance; by default the dtype.
     """
 
-    def __init__(
-        self, name: str, role: Role = "values", rtol: float | None = None, atol: float | None = None
-    ) -> None:
-        self._name, self._role, self._rtol, self._atol = name, role, rtol, atol
+    def __init__(self, name: str, role: Role = "values", tolerances: Tolerances | None = None) -> None:
+        self._name, self._role, self._tolerances = name, role, tolerances or Tolerances()
         self._dtypes = ("", "")
         self._row_shape: tuple[int, ...] = ()
         self._tolerance = Tolerance(rtol=0.0, atol=0.0, why="nothing compared")
         self._rows = self._elements = self._rows_off = self._elements_off = 0
         self._nonfinite_off = self._below_floor = self._zeros = self._compared = 0
-        self._max_absolute = self._sum_absolute = self._max_relative = self._max_ulps = 0.0
+        self._max_absolute = self._sum_absolute = self._max_relative = self._max_ulps = self._sum_source = 0.0
         self._flips: int | None = None
         self._counts = np.zeros(_BINS, dtype=np.int64)
         self._worst: list[tuple[float, int, Difference]] = []
@@ -59,7 +59,7 @@ class OutputComparison:
         """
         source, onnx = np.asarray(source), np.asarray(onnx)
         self._dtypes = (dtype_name(source), dtype_name(onnx))
-        self._tolerance = tolerance(*self._dtypes, self._rtol, self._atol)
+        self._tolerance = self._tolerances.of(self._name, *self._dtypes)
         if _columns(source) != _columns(onnx):
             self._problem = f"Shapes differ: {list(source.shape)} in the source, {list(onnx.shape)} in ONNX."
             return
@@ -88,6 +88,7 @@ class OutputComparison:
     def result(self) -> OutputParity:
         """The verdict over all rows so far."""
         measured = bool(self._compared)
+        noise_ratio = self._noise_ratio()
         return OutputParity(
             name=self._name,
             role=self._role,
@@ -103,6 +104,7 @@ class OutputComparison:
             relative_floor=_relative_floor(self._tolerance) if measured else None,
             below_floor=self._below_floor,
             max_ulps=self._max_ulps if measured else None,
+            noise_ratio=noise_ratio,
             nonfinite_off=self._nonfinite_off,
             elements_off=self._elements_off,
             rows_off=self._rows_off,
@@ -113,8 +115,19 @@ class OutputComparison:
             histogram=self._octaves(),
             zero_differences=self._zeros,
             problem=self._problem or (None if self._rows else "No rows were compared."),
-            passed=self._problem is None and self._rows > 0 and self._elements_off == 0,
+            passed=self._problem is None
+            and self._rows > 0
+            and self._elements_off == 0
+            and (noise_ratio or 0.0) <= SYSTEMATIC,
         )
+
+    def _noise_ratio(self) -> float | None:
+        """Mean difference over what rounding makes, scaled to the magnitude of the values compared."""
+        noise, magnitude = self._tolerance.noise, self._tolerance.magnitude
+        if not noise or not self._compared:
+            return None
+        scale = max(1.0, self._sum_source / self._compared / magnitude) if magnitude else 1.0
+        return self._sum_absolute / self._compared / (noise * scale)
 
     def _compare_floats(
         self, source: NDArray[Any], onnx: NDArray[Any]
@@ -133,6 +146,7 @@ class OutputComparison:
         if compared.size:
             self._max_absolute = max(self._max_absolute, float(compared.max()))
             self._sum_absolute += float(compared.sum())
+            self._sum_source += float(magnitude[finite].sum())
             self._zeros += int((compared == 0).sum())
             keys = compared.astype(np.float32).view(np.uint32) >> _SHIFT
             self._counts += np.bincount(keys, minlength=_BINS)[:_BINS]

@@ -19,6 +19,7 @@ from onnxtool.models.source import SourceModel
 from onnxtool.reports.model import Parity
 from onnxtool.validators.comparison import OutputComparison
 from onnxtool.validators.feeds import match_inputs
+from onnxtool.validators.tolerance import Limit, Tolerances, derive
 
 FIRST_BATCHES = (1, 3, 17)
 """Batch sizes run before the large chunks: a batch dimension frozen at export shows at once."""
@@ -58,8 +59,8 @@ def check_parity(
     model: OnnxModel,
     rows: Rows,
     *,
-    rtol: float | None = None,
-    atol: float | None = None,
+    rtol: Limit = None,
+    atol: Limit = None,
     on_progress: Progress | None = None,
     on_outputs: Callable[[Tensors, Tensors], None] | None = None,
 ) -> Parity:
@@ -69,8 +70,8 @@ def check_parity(
         source: The truth.
         model: The ONNX model, run on the CPU provider.
         rows: What to run on.
-        rtol: Relative tolerance for all outputs, or None for each dtype's.
-        atol: Absolute tolerance for all outputs, or None for each dtype's.
+        rtol: Relative tolerance, for all outputs or by name; None derives it, see `validators.tolerance`.
+        atol: Absolute tolerance, likewise.
         on_progress: Called with the rows done and the rows in all.
         on_outputs: Called with each chunk's outputs of the source and of the ONNX model, under the same names.
 
@@ -78,6 +79,7 @@ def check_parity(
         DataError: the two models take different inputs.
         ModelError: ONNX Runtime refuses the model or fails on a batch.
         SourceError: the source model fails on a batch.
+        UsageError: a tolerance is for an output that there is not.
     """
     notes = list(rows.notes)
     feeds = match_inputs(source.inputs, model.inputs, notes)
@@ -97,8 +99,14 @@ def check_parity(
         source_s += switched - began
         if not comparisons:
             pairs = match_outputs(truth, found, notes)
+            tolerances = Tolerances(rtol, atol)
+            tolerances.check(list(truth))
+            if not tolerances.complete(truth):
+                derived, reason = derive(model, feeds(feeds.rounded(rows.tensors)))
+                by_name = {name: derived[partner] for name, partner in pairs.items() if partner in derived}
+                tolerances = Tolerances(rtol, atol, by_name, reason)
             comparisons = {
-                name: OutputComparison(name, source.roles.get(name, "values"), rtol, atol) for name in truth
+                name: OutputComparison(name, source.roles.get(name, "values"), tolerances) for name in truth
             }
         wanted = stop - start
         truth = {name: _rows_only(output, size, wanted) for name, output in truth.items()}

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+
+from onnxtool.errors import OnnxtoolError, UsageError
+from onnxtool.models.artifact import OnnxModel
+from onnxtool.models.data import count_rows
+from onnxtool.models.signature import Tensors
 from onnxtool.reports.model import Tolerance
+from onnxtool.validators.rounding import UNIT_ROUNDOFF, Noise, rounding_noise
 
 # By the coarser dtype of the two. float32 allows about a thousand roundings (2^-24 each) of the largest term,
 # which deep networks need when two runtimes sum in another order; half precisions allow about ten of theirs.
@@ -14,6 +25,81 @@ _DEFAULTS = {
 }
 PRECISION = tuple(_DEFAULTS)
 """Floating dtypes from the coarsest to the finest."""
+
+MARGIN = 10.0
+"""Times the noise that was measured: for rows that were not, and for approximations of a runtime's own."""
+
+_ROWS = 32
+_ELEMENTS = 2**15
+_LARGEST_BYTES = 2**28  # copies of a larger model take minutes and gigabytes
+
+Limit: TypeAlias = float | Mapping[str, float] | None
+"""A tolerance of the user's: one for all outputs, or by the output's name, with `*` for the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerances:
+    """What decides the tolerance of each output.
+
+    Attributes:
+        rtol: The user's, in units of |source|.
+        atol: The user's.
+        derived: By the output's name, where its rounding noise could be measured.
+        reason: Why nothing was derived, if so.
+    """
+
+    rtol: Limit = None
+    atol: Limit = None
+    derived: Mapping[str, Tolerance] = field(default_factory=dict)
+    reason: str = ""
+
+    def check(self, outputs: Sequence[str]) -> None:
+        """See that the user named outputs that there are.
+
+        Raises:
+            UsageError: there is none of that name.
+        """
+        for option, given in (("--rtol", self.rtol), ("--atol", self.atol)):
+            for name in given if isinstance(given, Mapping) else ():
+                if name not in (*outputs, "*"):
+                    raise UsageError(
+                        f"{option} {name}=...: there is no such output. Outputs: {', '.join(outputs)}."
+                    )
+
+    def complete(self, outputs: Iterable[str]) -> bool:
+        """Whether the user gave both parts for every output, so that nothing needs to be derived."""
+        return all(None not in (limit(self.rtol, name), limit(self.atol, name)) for name in outputs)
+
+    def of(self, name: str, source_dtype: str, onnx_dtype: str) -> Tolerance:
+        """The tolerance of an output, as the user says, else derived, else by dtype.
+
+        Args:
+            name: The output's name.
+            source_dtype: Dtype of the source's output.
+            onnx_dtype: Dtype of the ONNX model's output.
+        """
+        rtol, atol = limit(self.rtol, name), limit(self.atol, name)
+        default = self.derived.get(name)
+        # The graph's noise says nothing of a source that is less precise than the graph.
+        if default is None or coarser(source_dtype, onnx_dtype) != onnx_dtype:
+            found = tolerance(source_dtype, onnx_dtype, rtol, atol)
+            return (
+                found.model_copy(update={"why": f"{found.why}; {self.reason}"})
+                if self.reason and found.atol
+                else found
+            )
+        if rtol is None and atol is None:
+            return default
+        return Tolerance(
+            rtol=default.rtol if rtol is None else rtol,
+            atol=default.atol if atol is None else atol,
+            why="given by the user" if None not in (rtol, atol) else f"given by the user, the rest {default.why}",
+        )
+
+
+def limit(given: Limit, name: str) -> float | None:
+    """The user's tolerance for one output."""
+    return given.get(name, given.get("*")) if isinstance(given, Mapping) else given
 
 
 def coarser(first: str, second: str) -> str:
@@ -46,3 +132,70 @@ def tolerance(
         if None not in (rtol, atol)
         else f"given by the user, the rest default for {dtype}",
     )
+
+
+def derive(model: OnnxModel, feeds: Tensors) -> tuple[dict[str, Tolerance], str]:
+    """Derive the tolerance of each floating output from the rounding noise of the model's own graph.
+
+    Args:
+        model: The ONNX model.
+        feeds: Rows of its inputs, of which a few are run.
+
+    Returns:
+        Tolerances by the output's name, and why there are none, if so.
+    """
+    if model.path.stat().st_size > _LARGEST_BYTES:
+        return {}, "not derived: the model is too large to be run with noise"
+    try:
+        found = rounding_noise(model, _telling_rows(model, feeds))
+    except OnnxtoolError as error:
+        return {}, f"not derived: {error}"
+    return {name: _of_noise(noise) for name, noise in found.items()}, "" if found else "not derived from the graph"
+
+
+def _of_noise(noise: Noise) -> Tolerance:
+    """A relative part that covers the largest elements, and an absolute one that covers the rest.
+
+    Never more than what a thousand roundings of the largest element are, the dtype's default: a model that is
+    less exact than this loses digits that its source keeps, which is drift.
+    """
+    finite = np.isfinite(noise.clean)
+    magnitude, deviation = np.abs(noise.clean[finite]), noise.deviations[finite]
+    largest = float(magnitude.max(initial=0.0))
+    unit = UNIT_ROUNDOFF[noise.coarsest]
+    large = (magnitude >= largest / 4) & (magnitude > 0)
+    rtol = MARGIN * max(float((deviation[large] / magnitude[large]).max(initial=0.0)), unit)
+    most_rtol, most_atol = _DEFAULTS[noise.coarsest]
+    if not noise.quantized:
+        rtol = min(rtol, most_rtol)
+    atol = max(float((MARGIN * deviation - rtol * magnitude).max(initial=0.0)), unit * largest)
+    terms, node = noise.longest
+    why = (
+        f"derived: rounding moves values up to {largest:.3g} by up to {deviation.max(initial=0.0):.2g}, "
+        f"times {MARGIN:g}; the longest sum has {terms:,} terms{f' ({node})' if node else ''}"
+    )
+    bound = max(most_atol, most_rtol * largest)
+    if atol > bound and not noise.quantized:
+        atol, why = bound, f"{why}; held to a thousand roundings"
+    size = float(magnitude.mean()) if magnitude.size else 0.0
+    mean = max(float(deviation.mean()) if magnitude.size else 0.0, unit * size)
+    return Tolerance(rtol=rtol, atol=atol, why=why, noise=mean, magnitude=size)
+
+
+def _telling_rows(model: OnnxModel, feeds: Tensors) -> Tensors:
+    """Half of them spread over all, half those with the most extreme numbers, whose rounding is the largest."""
+    total = count_rows(feeds, model.inputs)
+    fixed = [spec.shape[0] for spec in model.inputs if spec.shape and isinstance(spec.shape[0], int)]
+    each = max(1, sum(tensor.size for tensor in feeds.values()) // max(total, 1))
+    count = fixed[0] if fixed else int(np.clip(_ELEMENTS // each, 4, _ROWS))
+    extreme = np.zeros(total)
+    for tensor in feeds.values():
+        if tensor.dtype.kind == "f" and tensor.ndim and len(tensor) == total:
+            rows = np.nan_to_num(tensor.reshape(total, -1).astype(np.float64), posinf=0, neginf=0)
+            score = np.abs(rows - rows.mean(axis=0)) / np.maximum(rows.std(axis=0), np.finfo(float).tiny)
+            extreme = np.maximum(extreme, score.max(axis=1, initial=0.0))
+    spread = np.linspace(0, total - 1, count).astype(int)
+    picked = np.resize(np.unique([*spread[::2], *np.argsort(-extreme)[: count // 2]]), count)
+    return {
+        name: tensor[picked] if tensor.ndim and len(tensor) == total else tensor for name, tensor in feeds.items()
+    }

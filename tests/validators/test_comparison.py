@@ -6,13 +6,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from onnxtool.validators.comparison import WORST_ROWS, OutputComparison, ulp_distance
-from onnxtool.validators.tolerance import tolerance
+from onnxtool.validators.tolerance import Tolerances, tolerance
 
 FLOATS = st.sampled_from(["float16", "float32", "float64"])
 
 
 def compare(source, onnx, role="values", rtol=None, atol=None):
-    comparison = OutputComparison("y", role, rtol, atol)
+    comparison = OutputComparison("y", role, Tolerances(rtol, atol))
     comparison.update(np.asarray(source), np.asarray(onnx))
     return comparison.result()
 

@@ -1,0 +1,92 @@
+"""Tolerances derived from a model's own rounding: no false alarm, and no error passed."""
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
+
+import onnxtool
+from onnxtool.models.artifact import OnnxModel
+from onnxtool.validators.tolerance import derive
+
+
+class Block(nn.Module):
+    """The parts in which conversions go wrong: norms with an epsilon, an activation with two formulas, a scale."""
+
+    def __init__(self, epsilon=1e-5, approximate="none", scale=1.0):
+        super().__init__()
+        torch.manual_seed(0)
+        self.scale = scale
+        self.first, self.second = nn.Linear(64, 128), nn.Linear(128, 10)
+        self.norm = nn.LayerNorm(128, eps=epsilon)
+        self.gelu = nn.GELU(approximate=approximate)
+
+    def forward(self, x):
+        return self.second(self.gelu(self.norm(self.first(x) / 8) * self.scale))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    path = tmp_path_factory.mktemp("rounding") / "block.onnx"
+    assert onnxtool.convert(Block(), path, inputs=["x:float32[batch,64]"])
+    return path
+
+
+def verify(model, source, **options):
+    return onnxtool.verify(model, source, inputs=["x:float32[batch,64]"], **options)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_an_honest_model_passes_on_other_rows(model, seed):
+    parity = verify(model, Block(), seed=seed).subjects[0].parity
+    assert parity.passed
+    assert parity.outputs[0].tolerance.why.startswith("derived: ")
+
+
+def _weight(block):
+    with torch.no_grad():
+        block.first.weight[3, 5] *= 1.01
+    return block
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        Block(epsilon=1e-3),
+        Block(epsilon=1e-6),
+        Block(approximate="tanh"),
+        Block(scale=1.0002),
+        _weight(Block()),
+    ],
+    ids=["a larger epsilon", "a smaller epsilon", "GELU by tanh", "a scale off by 2e-4", "one weight off by 1 %"],
+)
+def test_a_wrong_model_fails(model, wrong):
+    assert not verify(model, wrong)
+
+
+def test_more_and_larger_terms_are_allowed_more(tmp_path):
+    def allowed(terms, size):
+        weights = np.full((terms, 1), size, np.float32)
+        graph = helper.make_graph(
+            [helper.make_node("MatMul", ["x", "w"], ["y"])],
+            "sum",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", terms])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 1])],
+            [numpy_helper.from_array(weights, "w")],
+        )
+        path = tmp_path / "sum.onnx"
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+        x = np.random.default_rng(0).normal(size=(64, terms)).astype(np.float32)
+        return derive(OnnxModel.read(path), {"x": x})[0]["y"].atol
+
+    assert allowed(16, 1.0) < allowed(1024, 1.0) < allowed(1024, 100.0)
+
+
+def test_one_output_is_overridden_and_the_others_are_not(model):
+    loose = verify(model, Block(approximate="tanh"), atol={"output": 1.0})
+    assert loose
+    assert loose.subjects[0].parity.outputs[0].tolerance.atol == 1.0
+    with pytest.raises(onnxtool.OnnxtoolError, match="no such output"):
+        verify(model, Block(), atol={"logits": 1.0})
