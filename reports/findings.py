@@ -140,6 +140,14 @@ def unmeasured(cell: Cell) -> bool:
     return cell.status != "measured"
 
 
+def systematic(output: OutputParity) -> str:
+    """Why an output fails all of whose elements are within tolerance."""
+    return (
+        f"each element is within tolerance, but on average they differ by {units.number(output.noise_ratio)} times "
+        "what rounding makes: the models compute something else."
+    )
+
+
 def tolerance(output: OutputParity) -> str:
     """What an element of an output may differ by."""
     limits = output.tolerance

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from onnxtool.reports import findings
 from onnxtool.reports.findings import cell_name
 from onnxtool.reports.model import Cell, Check, LabelDrift, Metric, Parity
 
@@ -18,6 +19,8 @@ def parity_gate(parity: Parity) -> Check:
         message = " ".join(
             f"{output.name}: {output.problem}"
             if output.problem
+            else f"{output.name}: {findings.systematic(output)}"
+            if not output.elements_off
             else f"{output.name}: {output.rows_off} of {output.rows} rows are out of tolerance"
             + (f", {output.label_flips} labels flip." if output.label_flips else ".")
             for output in off

@@ -122,6 +122,10 @@ class Tolerance(Record):
     rtol: float
     atol: float
     why: str
+    noise: float | None = Field(
+        default=None, description="Mean difference that rounding alone makes, if measured."
+    )
+    magnitude: float | None = Field(default=None, description="Mean |value| where the noise was measured.")
 
 
 class Bin(Record):
@@ -166,6 +170,10 @@ class OutputParity(Record):
     relative_floor: float | None = None
     below_floor: Count = Field(default=0, description="Elements nearer to zero than relative_floor.")
     max_ulps: float | None = Field(default=None, description="In units in the last place of the coarser dtype.")
+    noise_ratio: float | None = Field(
+        default=None,
+        description="Mean difference over what rounding makes. Above 2 it is systematic, and the output fails.",
+    )
     nonfinite_off: Count = Field(default=0, description="NaN or infinity on one side only, or of another sign.")
     elements_off: Count = 0
     rows_off: Count = 0
