@@ -56,3 +56,13 @@ def check_duration(duration_s: float) -> None:
     """
     if not (math.isfinite(duration_s) and duration_s > 0):
         raise UsageError(f"The duration of a cell is a number of seconds above 0, not {duration_s}.")
+
+
+def check_effect(effect: float) -> None:
+    """Check the smallest effect that matters.
+
+    Raises:
+        UsageError: it is no share above 0.
+    """
+    if not (math.isfinite(effect) and effect > 0):
+        raise UsageError(f"The smallest effect is a share above 0, as 0.05 for 5 %, not {effect}.")

@@ -78,7 +78,7 @@ def run_bench(
     plans = plan_cells([full_name(name) for name in providers], batches, threads)
     if source is not None:
         plans += plan_cells([SOURCE], batches, threads)
-    _check_rows(model.inputs, inputs)
+    check_rows(model.inputs, inputs)
     if timeout_s is None:
         timeout_s = 300 + 10 * duration_s
 
@@ -112,7 +112,7 @@ def _run(task: Task, timeout_s: float) -> Cell:
         try:
             write_task(task_file, task)
             task_file.seek(0)
-            outcome = run_worker(WORKER, task_file, answer_file, _environment(task), timeout_s)
+            outcome = run_worker(WORKER, task_file, answer_file, worker_environment(task), timeout_s)
         except OSError as error:
             failed.reason = f"Its worker could not be started: {error.strerror or error}."
             return failed
@@ -120,7 +120,7 @@ def _run(task: Task, timeout_s: float) -> Cell:
         try:
             cell, samples = read_answer(answer_file)
         except ValueError:
-            failed.reason = f"Its worker {_end_of(outcome, timeout_s)}"
+            failed.reason = f"Its worker {end_of(outcome, timeout_s)}"
             return failed
     return complete(cell, samples, outcome, timeout_s)
 
@@ -147,7 +147,7 @@ def complete(cell: Cell, samples_ns: NDArray[np.int64], outcome: Outcome, timeou
     cell.warnings = messages
     if cell.status == "measured":
         if outcome.exit_code != 0:
-            cell.warnings.append(f"After the measurement its worker {_end_of(outcome, timeout_s)}")
+            cell.warnings.append(f"After the measurement its worker {end_of(outcome, timeout_s)}")
         cell.latency = summarise(samples_ns)
         cell.rows_per_s = cell.batch / cell.latency.mean_s
     return cell
@@ -173,7 +173,12 @@ def batch_of(inputs: Tensors, specs: Sequence[TensorSpec], batch: int) -> Tensor
     return tensors
 
 
-def _check_rows(specs: Sequence[TensorSpec], inputs: Tensors) -> None:
+def check_rows(specs: Sequence[TensorSpec], inputs: Tensors) -> None:
+    """Check that each input has at least one row.
+
+    Raises:
+        DataError: one has none.
+    """
     for spec in specs:
         if spec.name not in inputs:
             raise DataError(f"There are no values for the input {spec}.")
@@ -181,15 +186,16 @@ def _check_rows(specs: Sequence[TensorSpec], inputs: Tensors) -> None:
             raise DataError(f"There are no rows for the input {spec}: give at least one.")
 
 
-def _environment(task: Task) -> Mapping[str, str]:
+def worker_environment(task: Task | None = None) -> Mapping[str, str]:
+    """The environment of a worker, with the threads that a source's framework reads there."""
     # Its uploader would be a thread beside the measured ones, and a stranger's model is nobody's business.
     environment = {"ORT_DISABLE_TELEMETRY": "1", **os.environ}
-    if task.threads is not None and isinstance(task.model, SourceTask):
+    if task is not None and task.threads is not None and isinstance(task.model, SourceTask):
         environment |= dict.fromkeys(_THREAD_VARIABLES, str(task.threads))
     return environment
 
 
-def _end_of(outcome: Outcome, timeout_s: float) -> str:
+def end_of(outcome: Outcome, timeout_s: float) -> str:
     """How a worker ended that gave no answer, to follow on "its worker"."""
     if outcome.exit_code is None:
         how = f"did not end within {timeout_s:g} s"

@@ -27,7 +27,7 @@ GRACE_S = 5
 def main() -> None:
     """Read the task from standard input, measure, answer."""
     answer_fd, parent = int(sys.argv[1]), int(sys.argv[2])
-    _die_with(parent)
+    die_with(parent)
     os.set_inheritable(answer_fd, False)  # it is no business of a process that the model starts
     task = read_task(sys.stdin.buffer)
     cell, samples = measure(task)
@@ -129,7 +129,7 @@ def _seconds_since(start_ns: int) -> float:
     return (perf_counter_ns() - start_ns) / 1e9
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
     """Have the kernel end this process with the one that started it, however that one ends (Linux)."""
     if sys.platform != "linux":
         return

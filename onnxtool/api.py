@@ -14,6 +14,9 @@ import numpy as np
 import onnx
 
 from onnxtool import clock
+from onnxtool.bench.against import run_against
+from onnxtool.bench.baseline import compare_with_baseline
+from onnxtool.bench.plan import check_effect
 from onnxtool.bench.runner import SourceTask, run_bench
 from onnxtool.converters.finish import Optimize, default_opset, finish, optimize_graph, write
 from onnxtool.converters.framework import ConvertOptions, Framework, Target, frameworks, open_source
@@ -27,7 +30,8 @@ from onnxtool.models.signature import Tensors, TensorSpec
 from onnxtool.models.source import LoadOptions, SourceModel, sha256
 from onnxtool.reports.bundle import check_replaceable, pinned_versions, write_bundle
 from onnxtool.reports.environment import environment
-from onnxtool.reports.gates import bench_gates, drift_gate, parity_gate
+from onnxtool.reports.gates import bench_gates, comparison_gates, drift_gate, parity_gate
+from onnxtool.reports.json import read as read_report
 from onnxtool.reports.model import Check, ConversionRecord, Lint, Report, SourceSummary, Subject
 from onnxtool.validators.feeds import match_inputs
 from onnxtool.validators.golden import golden_rows
@@ -243,6 +247,10 @@ def bench(
     data: Data | None = None,
     duration: float = 2.0,
     source: str | None = None,
+    against: PathLike | None = None,
+    baseline: PathLike | None = None,
+    effect: float = 0.05,
+    budget: float = 60.0,
     strict: bool = False,
     seed: int = 0,
     on_progress: Progress | None = None,
@@ -258,20 +266,31 @@ def bench(
         data: As for `convert`.
         duration: Seconds of measuring in each cell, warm-up aside.
         source: Path, or `package.module:callable`, of a source model to measure beside.
-        strict: Whether a provider that is not usable fails the run.
-        seed: Seed of made-up rows.
+        against: Another ONNX file. Each model is held against it, both in turn in one process, and
+            nothing else is measured.
+        baseline: The saved JSON report of an earlier run, which each cell is held against.
+        effect: The smallest slowdown that matters to `against` and `baseline`: 0.05 is 5 %.
+        budget: Longest time in seconds of sampling for each comparison with `against`.
+        strict: Whether a provider that is not usable, or a comparison that is not decided, fails the run.
+        seed: Seed of made-up rows, and of the order of the runs with `against`.
         on_progress: See `Progress`.
         load: See `LoadArguments`.
 
     Returns:
-        The report. It is falsy when a cell failed, nothing could be measured, or, with `strict`, a provider
-        was not usable.
+        The report. It is falsy when a cell failed, nothing could be measured, a model is slower than what it is
+        held against, or, with `strict`, a provider was not usable or a comparison not decided.
 
     Raises:
         OnnxtoolError: a file or an option is at fault.
     """
+    if against is not None and (baseline is not None or source is not None):
+        raise UsageError("A model is held against another one alone: leave out the baseline and the source.")
+    check_effect(effect)
     tell = on_progress or _silent
     opened_models = [OnnxModel.read(path) for path in _as_list(models)]
+    other = OnnxModel.read(against) if against is not None else None
+    saved = read_report(Path(baseline)) if baseline is not None else None
+    here = environment() if saved else None
     raw, origin = to_arrays(data) if data is not None else ({}, "")
     options = _load_options(raw, load)
     opened = open_source(source, options) if source is not None else None
@@ -284,6 +303,29 @@ def bench(
             domains = {**graph_domains(model.proto), **(opened.domains() if opened else {})}
             tensors = make_inputs(model.inputs, max(batches), seed, domains)
             rows = Rows(tensors, "made up from the model's signature", seed)
+        on_cell = partial(_tell_cell, tell, model.path.name)
+        if other is not None:
+            comparisons = run_against(
+                model,
+                other,
+                inputs=rows.tensors,
+                providers=providers,
+                batches=batches,
+                threads=threads,
+                effect=effect,
+                budget_s=budget,
+                seed=seed,
+                on_progress=on_cell,
+            )
+            subjects.append(
+                Subject(
+                    name=model.path.name,
+                    model=model.summary(),
+                    comparisons=comparisons,
+                    checks=comparison_gates(comparisons, strict),
+                )
+            )
+            continue
         result = run_bench(
             model,
             inputs=rows.tensors,
@@ -294,15 +336,21 @@ def bench(
             data=rows.origin,
             seed=rows.seed,
             source=task,
-            on_progress=partial(_tell_cell, tell, model.path.name),
+            on_progress=on_cell,
         )
+        comparisons = []
+        if saved and here:
+            comparisons = compare_with_baseline(
+                model.path.name, result, saved, here, against=Path(str(baseline)).name, effect=effect
+            )
         subjects.append(
             Subject(
                 name=model.path.name,
                 model=model.summary(),
                 source=_summary(opened) if opened else None,
                 bench=result,
-                checks=bench_gates(result.cells, strict),
+                comparisons=comparisons,
+                checks=bench_gates(result.cells, strict) + comparison_gates(comparisons, strict),
             )
         )
     return _report("bench", subjects)

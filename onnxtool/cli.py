@@ -219,16 +219,34 @@ def verify(json_path: str | None, html_path: Path | None, **arguments: Any) -> i
     help="Seconds of measuring in each cell.",
 )  # fmt: skip
 @click.option("--source", help="Source model whose own latency is measured beside.")
-@click.option("--strict", is_flag=True, help="Fail when a provider is not usable.")
+@click.option(
+    "--against", type=click.Path(path_type=Path), metavar="MODEL",
+    help="Hold each MODEL against this one, both in turn in one process; fail when it is slower.",
+)  # fmt: skip
+@click.option(
+    "--baseline", type=click.Path(path_type=Path), metavar="REPORT.json",
+    help="Hold each cell against a saved report of the same machine; fail when it is slower.",
+)  # fmt: skip
+@click.option(
+    "--effect", default="5%", show_default=True, metavar="PERCENT",
+    help="Smallest slowdown that matters to --against and --baseline.",
+)  # fmt: skip
+@click.option(
+    "--budget", type=click.FloatRange(0, min_open=True), default=60.0, show_default=True,
+    help="Most seconds of sampling in each comparison with --against.",
+)  # fmt: skip
+@click.option("--strict", is_flag=True, help="Fail when a provider is not usable, or a comparison is not decided.")
 @_loading
 @_rows
 @_results
 def bench(
+    *,
     json_path: str | None,
     html_path: Path | None,
     providers: tuple[str, ...],
     batch: str,
     threads: str | None,
+    effect: str,
     **arguments: Any,
 ) -> int:
     """Measure latency and throughput of each MODEL, each combination in a process of its own."""
@@ -239,6 +257,7 @@ def bench(
             **arguments,
             providers=",".join(providers).split(","),
             batches=_numbers("--batch", batch),
+            effect=_share("--effect", effect),
             threads=_numbers("--threads", threads) if threads else (None,),
             on_progress=on_progress,
         )
@@ -396,6 +415,14 @@ def _numbers(option: str, text: str) -> list[int]:
     if not all(part.isdigit() and int(part) > 0 for part in parts):
         raise UsageError(f"{option} {text!r} is not a list of whole numbers above 0, as in 1,8,64.")
     return [int(part) for part in parts]
+
+
+def _share(option: str, text: str) -> float:
+    """A percentage as a share: the sign may be left out, the unit stays."""
+    try:
+        return float(text.strip().removesuffix("%")) / 100
+    except ValueError:
+        raise UsageError(f"{option} {text!r} is no percentage, as in 5%.") from None
 
 
 def _deliver(report: Report, json_path: str | None, html_path: Path | None) -> int:

@@ -17,7 +17,7 @@ from typing import TypeAlias
 from markupsafe import Markup
 
 from onnxtool.reports import units
-from onnxtool.reports.model import Bin, Percentile
+from onnxtool.reports.model import Bin, Comparison, Percentile
 
 Format: TypeAlias = Callable[[float], str]
 Series: TypeAlias = tuple[str, Sequence[tuple[float, float]]]
@@ -219,6 +219,33 @@ def spread_axis(scale: Scale) -> Markup:
     ]
     parts += [_line(scale(tick), 15, scale(tick), 20, "grid") for tick in ticks]
     return _svg("Latency axis" + (", logarithmic" if scale.log else ""), SPREAD_WIDTH, 20, parts, "spread")
+
+
+def ratio_scale(comparisons: Sequence[Comparison]) -> Scale:
+    """One scale for the ratios of a table: both ends of each band and each interval."""
+    ends = [value for found in comparisons for value in (found.low, found.high, 1 + found.effect, 1.0) if value]
+    return fit(ends, 8, SPREAD_WIDTH - 8)
+
+
+def ratio(comparison: Comparison, scale: Scale, *, title: str) -> Markup:
+    """A ratio with its interval, the smallest effect as the band from 1, whose upper end must not be passed."""
+    middle = SPREAD_HEIGHT / 2
+    edge = 1 + comparison.effect
+    parts = [
+        Markup('<rect class="band" x="{}" y="3" width="{}" height="{}"/>').format(
+            scale(1), round(scale(edge) - scale(1), 1), SPREAD_HEIGHT - 6
+        ),
+        _line(scale(1), 0, scale(1), SPREAD_HEIGHT, "grid"),
+        _line(scale(edge), 0, scale(edge), SPREAD_HEIGHT, "reference"),
+    ]
+    if comparison.ratio and comparison.low and comparison.high:
+        parts.append(_line(scale(comparison.low), middle, scale(comparison.high), middle, "whisker"))
+        ends = (scale(comparison.low), scale(comparison.high))
+        parts += [_line(end, middle - 5, end, middle + 5, "whisker") for end in ends]
+        parts.append(
+            Markup('<circle class="dot" cx="{}" cy="{}" r="3.5"/>').format(scale(comparison.ratio), middle)
+        )
+    return _svg(title, SPREAD_WIDTH, SPREAD_HEIGHT, parts, "spread")
 
 
 # -- Parts --------------------------------------------------------------------------------------------------

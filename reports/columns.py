@@ -7,7 +7,17 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from onnxtool.reports import findings, units
-from onnxtool.reports.model import Bench, Cell, Difference, Finding, GroupQuality, LintRule, Metric, OutputParity
+from onnxtool.reports.model import (
+    Bench,
+    Cell,
+    Comparison,
+    Difference,
+    Finding,
+    GroupQuality,
+    LintRule,
+    Metric,
+    OutputParity,
+)
 
 T = TypeVar("T")
 
@@ -120,3 +130,23 @@ def bench_columns(bench: Bench) -> Sequence[Column[Cell]]:
 
 RAN_ON: Column[Cell] = Column("Ran on", findings.ran_on, numeric=False)
 """Apart from the rest: where there is no room for it, it is a note below the table."""
+
+
+def _ratio_interval(comparison: Comparison) -> str:
+    if comparison.low is None or comparison.high is None:
+        return units.NONE
+    return f"{comparison.low:.3f} to {comparison.high:.3f}"
+
+
+_OUTCOMES = {"pass": "✓ pass", "fail": "✗ fail", "inconclusive": "○ inconclusive"}
+
+COMPARISONS: Sequence[Column[Comparison]] = (
+    Column("Outcome", lambda comparison: _OUTCOMES[comparison.outcome], numeric=False),
+    Column("Against", lambda comparison: units.shortened(comparison.against), numeric=False),
+    Column("Cell", findings.cell_name, numeric=False),
+    Column("p50", lambda comparison: units.seconds(comparison.median_s)),
+    Column("Other p50", lambda comparison: units.seconds(comparison.against_median_s)),
+    Column("Ratio", lambda comparison: units.number(comparison.ratio, 4)),
+    Column("Interval", _ratio_interval),
+    Column("Effect", lambda comparison: f"{100 * comparison.effect:.3g} %"),
+)

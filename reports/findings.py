@@ -14,6 +14,7 @@ from onnxtool.reports.model import (
     Bench,
     Cell,
     Check,
+    Comparison,
     Finding,
     GroupQuality,
     LabelDrift,
@@ -252,10 +253,37 @@ def headline_cell(bench: Bench) -> Cell | None:
     return min(measured, key=lambda cell: (cell.batch, median(cell) or 0.0), default=None)
 
 
-def cell_name(cell: Cell) -> str:
+def cell_name(cell: Cell | Comparison) -> str:
     """A cell in words."""
     threads = f", {units.plural(cell.threads, 'thread')}" if cell.threads else ""
     return f"{units.provider(cell.provider)}, batch {cell.batch}{threads}"
+
+
+def comparison_line(comparison: Comparison) -> str:
+    """What a comparison found, with its numbers."""
+    if comparison.ratio is None:
+        return f"{comparison.outcome.capitalize()}: {comparison.reason}"
+    said = {"pass": "Not slower", "fail": "Slower", "inconclusive": "Inconclusive"}[comparison.outcome]
+    line = (
+        f"{said}: {comparison.ratio:.3f} times the latency of {comparison.against}, "
+        f"{100 * (comparison.confidence or 0):.4g} % interval {comparison.low:.3f} to {comparison.high:.3f}; "
+        f"the smallest effect is {comparison.effect:.3g}."
+    )
+    return f"{line} {comparison.reason}" if comparison.reason else line
+
+
+def undecided(comparison: Comparison) -> bool:
+    """Whether a comparison is to be seen before those that passed."""
+    return comparison.outcome != "pass"
+
+
+def comparison_notes(comparisons: Sequence[Comparison]) -> list[str]:
+    """Why comparisons were not decided: each reason once."""
+    reasons: dict[str, list[str]] = {}
+    for comparison in comparisons:
+        if comparison.reason:
+            reasons.setdefault(comparison.reason, []).append(cell_name(comparison))
+    return [f"{_enumerate(cells, 'cells')}: {reason}" for reason, cells in reasons.items()]
 
 
 def ran_on(cell: Cell) -> str:

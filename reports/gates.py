@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from onnxtool.reports import findings
-from onnxtool.reports.findings import cell_name
-from onnxtool.reports.model import Cell, Check, LabelDrift, Metric, Parity
+from onnxtool.reports.findings import cell_name, comparison_line
+from onnxtool.reports.model import Cell, Check, Comparison, LabelDrift, Metric, Parity
 
 
 def parity_gate(parity: Parity) -> Check:
@@ -54,3 +54,15 @@ def bench_gates(cells: Sequence[Cell], strict: bool) -> list[Check]:
         reasons = "; ".join(sorted({f"{cell.provider}: {cell.reason}" for cell in cells}))
         checks.append(Check(id="bench", passed=False, message=f"Nothing could be measured. {reasons}"))
     return checks
+
+
+def comparison_gates(comparisons: Sequence[Comparison], strict: bool) -> list[Check]:
+    """A model that is slower, or could not be measured, fails the run; what is not decided does so when `strict`."""
+    return [
+        Check(
+            id=f"{'against' if comparison.method == 'paired' else 'baseline'}:{cell_name(comparison)}",
+            passed=comparison.outcome == "pass" or (comparison.outcome == "inconclusive" and not strict),
+            message=comparison_line(comparison),
+        )
+        for comparison in comparisons
+    ]

@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from onnxtool.reports import charts, columns, findings, units
-from onnxtool.reports.model import Bench, Cell, Latency, OutputParity, Percentile, Report
+from onnxtool.reports.model import Bench, Cell, Comparison, Latency, OutputParity, Percentile, Report
 from onnxtool.reports.sanitize import sanitized
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -34,6 +34,7 @@ def render(report: Report) -> str:
         latency_series=latency_series,
         spread=spread,
         spread_axis=lambda bench: charts.spread_axis(_spread_scale(bench)),
+        ratio_picture=ratio_picture,
         throughput=throughput,
         speedups=speedups,
         lines=charts.lines,
@@ -82,6 +83,11 @@ def spread(bench: Bench, cell: Cell) -> Markup:
     entries = _entries([cell])
     said = ", ".join(f"p{entry.q * 100:g} {units.seconds(entry.value_s)}" for entry in entries)
     return charts.spread(entries, _spread_scale(bench), title=f"{findings.cell_name(cell)}: {said}")
+
+
+def ratio_picture(comparisons: Sequence[Comparison], comparison: Comparison) -> Markup:
+    """A comparison's interval against the band of the smallest effect, on the scale of its table."""
+    return charts.ratio(comparison, charts.ratio_scale(comparisons), title=findings.comparison_line(comparison))
 
 
 def throughput(bench: Bench) -> Sequence[charts.Series]:

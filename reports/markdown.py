@@ -72,6 +72,12 @@ def _subject(subject: Subject) -> Iterator[str]:
             yield from _cut(len(subject.drift.groups), "group")
     if subject.bench:
         yield from _bench(subject.bench)
+    if subject.comparisons:
+        yield "**Comparison** of the latency, interval of the ratio against the smallest effect"
+        yield ""
+        yield from _table(columns.COMPARISONS, findings.telling(subject.comparisons, ROWS, findings.undecided))
+        yield from _cut(len(subject.comparisons), "comparison")
+        yield from _list(findings.comparison_notes(subject.comparisons))
 
 
 def _parity(parity: Parity) -> Iterator[str]:

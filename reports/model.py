@@ -346,6 +346,34 @@ class Bench(Record):
     cells: list[Cell]
 
 
+class Comparison(Record):
+    """A model's latency over another's, or over its own of an earlier run.
+
+    The model is slower when the whole interval of the ratio lies above 1 + effect, and is not when it lies below.
+    """
+
+    against: str = Field(description="The other model, or the saved report.")
+    method: Literal["paired", "baseline"] = Field(
+        description="Both in turn in one process, or two runs apart in time."
+    )
+    provider: str
+    batch: Count
+    threads: Count | None
+    effect: float = Field(description="The smallest slowdown that matters: 0.05 is 5 %.")
+    outcome: Literal["pass", "fail", "inconclusive"]
+    reason: str | None = Field(default=None, description="Why it was not decided, or could not be measured.")
+    ratio: float | None = Field(default=None, description="Latency of this model over the other's.")
+    low: float | None = Field(default=None, description="Lower end of the ratio's interval.")
+    high: float | None = Field(default=None, description="Upper end of the ratio's interval.")
+    confidence: float | None = Field(default=None, description="Of the interval.")
+    median_s: float | None = None
+    against_median_s: float | None = None
+    quads: Count = Field(default=0, description="Groups of four blocks, two of each model.")
+    runs_per_block: Count = 0
+    looks: Count = Field(default=0, description="How often the data were judged.")
+    series: list[float] = Field(default=[], description="The ratio over time, medians of consecutive quads.")
+
+
 # -- Does its runtime take it --------------------------------------------------------------------------------
 
 
@@ -399,6 +427,7 @@ class Subject(Record):
     parity: Parity | None = None
     drift: LabelDrift | None = None
     bench: Bench | None = None
+    comparisons: list[Comparison] = []
     lint: Lint | None = None
     checks: list[Check] = []
 

@@ -18,6 +18,7 @@ from onnxtool.reports.findings import Verdict
 from onnxtool.reports.model import (
     Bench,
     Cell,
+    Comparison,
     LabelDrift,
     Lint,
     OutputParity,
@@ -85,6 +86,8 @@ def _subject(subject: Subject, width: int) -> Iterator[RenderableType]:
         yield from _drift(subject.drift)
     if subject.bench:
         yield from _bench(subject.bench, width)
+    if subject.comparisons:
+        yield from _comparisons(subject.comparisons)
 
 
 def _lint(lint: Lint) -> Iterator[RenderableType]:
@@ -131,6 +134,16 @@ def _bench(bench: Bench, width: int) -> Iterator[RenderableType]:
     yield _table((*columns.bench_columns(bench), *wide), cells, _cell_style)
     yield from _cut(len(bench.cells), "cell")
     yield from _notes([*findings.placement_notes(bench), *findings.bench_notes(bench)])
+
+
+def _comparisons(comparisons: Sequence[Comparison]) -> Iterator[RenderableType]:
+    yield _title("Comparison", "of the latency, interval of the ratio against the smallest effect")
+    shown = findings.telling(comparisons, ROWS, findings.undecided)
+    yield _table(
+        columns.COMPARISONS, shown, lambda found: {"fail": "red", "inconclusive": "yellow"}.get(found.outcome)
+    )
+    yield from _cut(len(comparisons), "comparison")
+    yield from _notes(findings.comparison_notes(comparisons))
 
 
 def _cell_style(cell: Cell) -> str | None:

@@ -1,0 +1,127 @@
+"""Holding a model against another one: both in one process, in turn."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from onnxtool.bench import gate, paired
+from onnxtool.bench.channel import send
+from onnxtool.bench.paired import PairAnswer, PairTask
+from onnxtool.bench.plan import CellPlan, check_duration, check_effect, plan_cells
+from onnxtool.bench.process import run_worker
+from onnxtool.bench.providers import full_name
+from onnxtool.bench.runner import batch_of, check_rows, end_of, fixed_batch, worker_environment
+from onnxtool.errors import ModelError
+from onnxtool.models.artifact import OnnxModel
+from onnxtool.models.signature import Tensors
+from onnxtool.reports.model import Comparison
+
+WORKER = "onnxtool.bench.paired"
+SERIES_POINTS = 120
+
+
+def run_against(
+    model: OnnxModel,
+    other: OnnxModel,
+    *,
+    inputs: Tensors,
+    providers: Sequence[str],
+    batches: Sequence[int],
+    threads: Sequence[int | None],
+    effect: float,
+    budget_s: float,
+    seed: int = 0,
+    on_progress: Callable[[int, int, str], None] | None = None,
+) -> list[Comparison]:
+    """Compare two models on every combination of provider, batch and threads.
+
+    Args:
+        model: The candidate.
+        other: What it is held against.
+        inputs: At least one row of each input, repeated or cut to each batch.
+        providers: As for `run_bench`.
+        batches: Rows in a run.
+        threads: Threads within an operator; None leaves it to the runtime.
+        effect: The smallest slowdown that matters: 0.05 is 5 %.
+        budget_s: Longest time of sampling of a combination.
+        seed: Of the order of the blocks and of the bootstrap.
+        on_progress: As for `run_bench`.
+
+    Raises:
+        UsageError: an option is out of range.
+        ModelError: the two do not take the same inputs.
+        DataError: an input has no rows.
+    """
+    check_duration(budget_s)
+    check_effect(effect)
+    plans = plan_cells([full_name(name) for name in providers], batches, threads)
+    if {spec.name: spec.dtype for spec in model.inputs} != {spec.name: spec.dtype for spec in other.inputs}:
+        raise ModelError(
+            f"{model.path.name} and {other.path.name} cannot be compared: their inputs differ "
+            f"({', '.join(map(str, model.inputs))} and {', '.join(map(str, other.inputs))})."
+        )
+    check_rows(model.inputs, inputs)
+    fixed = {batch for opened in (model, other) if (batch := fixed_batch(opened.inputs)) is not None}
+    comparisons: list[Comparison] = []
+    for plan in plans:
+        if on_progress:
+            on_progress(len(comparisons), len(plans), str(plan))
+        if fixed - {plan.batch}:
+            answer = PairAnswer(problem=f"A model's batch is fixed at {min(fixed - {plan.batch})}.")
+            comparison = _comparison(plan, other, answer, effect)
+        else:
+            task = PairTask(
+                (str(model.path), str(other.path)), plan.provider, plan.threads, effect, budget_s, seed
+            )
+            answer, log_ratios = _run(task, batch_of(inputs, model.inputs, plan.batch))
+            comparison = _comparison(plan, other, answer, effect)
+            parts = np.array_split(log_ratios, min(SERIES_POINTS, len(log_ratios))) if len(log_ratios) else []
+            comparison.series = [float(np.exp(np.median(part))) for part in parts]
+            comparison.quads = len(log_ratios)
+        comparisons.append(comparison)
+    return comparisons
+
+
+def _run(task: PairTask, inputs: Tensors) -> tuple[PairAnswer, np.typing.NDArray[np.float64]]:
+    """Have a worker compare. Loading and, for TensorRT, building two engines may take minutes."""
+    timeout_s = 600 + 10 * task.budget_s
+    with tempfile.TemporaryFile() as task_file, tempfile.TemporaryFile() as answer_file:
+        try:
+            send(task_file, paired.TASK.dump_python(task, mode="json"), inputs)
+            task_file.seek(0)
+            outcome = run_worker(WORKER, task_file, answer_file, worker_environment(), timeout_s)
+        except OSError as error:
+            return PairAnswer(problem=f"Its worker could not be started: {error.strerror or error}."), np.empty(0)
+        answer_file.seek(0)
+        try:
+            return paired.read_answer(answer_file)
+        except ValueError:
+            return PairAnswer(problem=f"Its worker {end_of(outcome, timeout_s)}"), np.empty(0)
+
+
+def _comparison(plan: CellPlan, other: OnnxModel, answer: PairAnswer, effect: float) -> Comparison:
+    comparison = Comparison(
+        against=other.path.name,
+        method="paired",
+        provider=plan.provider,
+        batch=plan.batch,
+        threads=plan.threads,
+        effect=effect,
+        outcome="inconclusive" if answer.problem is None or answer.unavailable else "fail",
+        reason=answer.problem,
+    )
+    if answer.judgement is None or answer.medians_s is None:
+        return comparison
+    found = answer.judgement
+    comparison.outcome = found.outcome
+    comparison.ratio, comparison.low, comparison.high = found.ratio, found.low, found.high
+    comparison.confidence = gate.CONFIDENCE
+    comparison.median_s, comparison.against_median_s = answer.medians_s
+    comparison.looks = answer.looks
+    comparison.runs_per_block = answer.runs
+    if found.outcome == "inconclusive":
+        comparison.reason = "The budget ended before the interval left the smallest effect on one side."
+    return comparison

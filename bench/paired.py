@@ -1,0 +1,201 @@
+"""The process that measures two models in turn: `python -m onnxtool.bench.paired ANSWER_FD PARENT_PID < TASK`."""
+
+from __future__ import annotations
+
+import faulthandler
+import math
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter_ns
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+
+from onnxtool.bench import gate, providers, timing
+from onnxtool.bench.channel import receive, send
+from onnxtool.bench.gate import Judgement
+from onnxtool.bench.log import tidy
+from onnxtool.bench.providers import UnavailableError
+from onnxtool.bench.worker import GRACE_S, die_with
+from onnxtool.errors import OnnxtoolError, require
+from onnxtool.models.signature import Tensors
+
+BLOCK_NS = 1_000_000
+"""Runs of a block are to take this time: below the slices in which a scheduler deals out a core."""
+
+WARMUP_S = 0.25
+"""Longest warm-up of each model: what is left of it is a drift, which a quad cancels."""
+
+Quad = Callable[[bool], NDArray[np.float64]]
+"""Runs A B B A, or B A A B where the argument is true: medians of A in s, of A, of B and of B."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairTask:
+    """Two models to be compared.
+
+    Attributes:
+        models: Paths of the ONNX files: the candidate and what it is held against.
+        provider: Full name of an execution provider.
+        threads: Threads within an operator; None leaves it to the runtime.
+        effect: See `gate.judge`.
+        budget_s: Longest time of sampling, warm-up aside.
+        seed: Of the order of the blocks and of the bootstrap.
+    """
+
+    models: tuple[str, str]
+    provider: str
+    threads: int | None
+    effect: float
+    budget_s: float
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class PairAnswer:
+    """What was found, or why nothing was.
+
+    Attributes:
+        judgement: At the last look.
+        medians_s: Median over the blocks of each model.
+        looks: How often the data were judged.
+        runs: Runs of each model within a block, less the first, which is not counted.
+        problem: Why nothing could be measured.
+        unavailable: Whether that is the provider's doing.
+    """
+
+    judgement: Judgement | None = None
+    medians_s: tuple[float, float] | None = None
+    looks: int = 0
+    runs: int = 0
+    problem: str | None = None
+    unavailable: bool = False
+
+
+TASK, ANSWER = TypeAdapter(PairTask), TypeAdapter(PairAnswer)
+
+
+def main() -> None:
+    """Read the task from standard input, measure, answer."""
+    answer_fd, parent = int(sys.argv[1]), int(sys.argv[2])
+    die_with(parent)
+    os.set_inheritable(answer_fd, False)
+    content, inputs = receive(sys.stdin.buffer)
+    task = TASK.validate_python(content)
+    log_ratios = np.empty(0)
+    try:
+        answer, log_ratios = measure(task, inputs)
+    except UnavailableError as error:
+        answer = PairAnswer(problem=str(error), unavailable=True)
+    except OnnxtoolError as error:
+        answer = PairAnswer(problem=" ".join(str(error).splitlines()))
+    except Exception as error:
+        answer = PairAnswer(problem=f"{type(error).__name__}: {tidy(str(error))}")
+    with os.fdopen(answer_fd, "wb") as file:
+        write_answer(file, answer, log_ratios)
+    faulthandler.dump_traceback_later(GRACE_S, exit=True)
+
+
+def write_answer(file: BinaryIO, answer: PairAnswer, log_ratios: NDArray[np.float64]) -> None:
+    """Write what `read_answer` reads."""
+    send(file, ANSWER.dump_python(answer, mode="json"), {"log_ratios": log_ratios})
+
+
+def read_answer(file: BinaryIO) -> tuple[PairAnswer, NDArray[np.float64]]:
+    """Read the answer and the datum of each quad.
+
+    Raises:
+        ValueError: it is cut short or garbled.
+    """
+    content, tensors = receive(file)
+    return ANSWER.validate_python(content), tensors["log_ratios"]
+
+
+def measure(task: PairTask, inputs: Tensors) -> tuple[PairAnswer, NDArray[np.float64]]:
+    """Make both sessions, warm them up, and sample until the ratio is decided or the budget ends."""
+    require("onnxruntime", "cpu")
+    rng = np.random.default_rng(task.seed)
+    order = rng.permutation(2)  # the session that is made first has the better place in memory, or the worse
+    sessions = {index: _session(task.models[index], task) for index in order}
+    runs = [sessions[0].run, sessions[1].run]
+    with timing.gc_disabled():
+        for run in runs:
+            timing.warm_up(run, inputs, int(min(task.budget_s, WARMUP_S) * 1e9))
+        pilot = np.mean([np.median(timing.time_runs(run, inputs, BLOCK_NS)) for run in runs])
+        count = max(1, math.ceil(BLOCK_NS / pilot))
+        judgement, blocks, looks = sample(
+            quads_of(runs[0], runs[1], inputs, count), task.effect, int(task.budget_s * 1e9), rng
+        )
+    medians = float(np.median(blocks[:, :2])), float(np.median(blocks[:, 2:]))
+    return PairAnswer(judgement, medians, looks, count), log_ratios_of(blocks)
+
+
+def quads_of(a: timing.Run, b: timing.Run, inputs: Tensors, count: int) -> Quad:
+    """The four blocks of two models. The first run of each finds the other model in the caches, and is left out."""
+
+    def block(run: timing.Run) -> float:
+        run(None, inputs)
+        latencies = []
+        for _ in range(count):
+            start = perf_counter_ns()
+            run(None, inputs)
+            latencies.append(perf_counter_ns() - start)
+        return float(np.median(latencies)) / 1e9
+
+    def quad(mirrored: bool) -> NDArray[np.float64]:
+        outer, inner = (b, a) if mirrored else (a, b)
+        first, second, third, fourth = block(outer), block(inner), block(inner), block(outer)
+        return np.array((second, third, first, fourth) if mirrored else (first, fourth, second, third))
+
+    return quad
+
+
+def sample(
+    quad: Quad, effect: float, budget_ns: int, rng: np.random.Generator
+) -> tuple[Judgement, NDArray[np.float64], int]:
+    """Measure quads, and judge them at each of `gate.LOOKS`, until one decides.
+
+    Returns:
+        The last judgement, the block medians in s, shape [quads, 4], and the number of looks. A quad is begun
+        within the budget or not at all, but for the first.
+    """
+    start = perf_counter_ns()
+    blocks: list[NDArray[np.float64]] = []
+    for look, share in enumerate(gate.LOOKS, 1):
+        while not blocks or perf_counter_ns() - start < share * budget_ns:
+            blocks.append(quad(bool(rng.integers(2))))
+        if len(blocks) < gate.FEWEST and share < 1:
+            continue
+        judgement = gate.judge(log_ratios_of(np.array(blocks)), effect, rng)
+        if judgement.outcome != "inconclusive" or share == 1:
+            return judgement, np.array(blocks), look
+    raise AssertionError("the last look returns")
+
+
+def log_ratios_of(blocks: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The datum of each quad. Shape [quads, 4] to [quads]."""
+    return np.asarray(np.log(blocks) @ np.array([0.5, 0.5, -0.5, -0.5]))
+
+
+def _session(model: str, task: PairTask) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    providers.record_placement(options)
+    # Or the threads of one session would still spin, on a core of their own, while the other is measured.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    if task.threads is not None:
+        options.intra_op_num_threads = task.threads
+    session = providers.make_session(model, task.provider, options)
+    placement = providers.recorded_placement(session)
+    if placement is not None:
+        providers.require_nodes(task.provider, placement)
+    return session
+
+
+if __name__ == "__main__":
+    main()
