@@ -352,6 +352,10 @@ def _scope(report: Report) -> str:
     if cells:
         measured = sum(cell.status == "measured" for cell in cells)
         parts.append(f"{measured:,} of {units.plural(len(cells), 'cell')} measured")
+    comparisons = [found for subject in report.subjects for found in subject.comparisons]
+    if comparisons:
+        decided = sum(found.outcome != "inconclusive" for found in comparisons)
+        parts.append(f"{decided:,} of {units.plural(len(comparisons), 'comparison')} decided")
     return f": {', '.join(parts)}" if parts else ""
 
 
