@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxtool.errors import OnnxtoolError, SourceError
+from onnxtool.bench.providers import (
+    CPU,
+    UnavailableError,
+    full_name,
+    make_session,
+    record_placement,
+    recorded_placement,
+    require_nodes,
+)
+from onnxtool.errors import ModelError, OnnxtoolError, SourceError, UsageError, require
 from onnxtool.models.artifact import OnnxModel, first_line
 from onnxtool.models.data import count_rows
 from onnxtool.models.inputs import graph_domains, make_inputs, sensible_rows
@@ -26,8 +35,22 @@ FIRST_BATCHES = (1, 3, 17)
 
 _CHUNK_ELEMENTS = 2**22
 _MAX_CHUNK = 4096
+_TENSOR_CORES = {"CUDAExecutionProvider", "TensorrtExecutionProvider"}
 
 Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Some rows.
+
+    Attributes:
+        tensors: One array an input of the source.
+        aside: Columns that no model reads, [rows]: labels, groups.
+    """
+
+    tensors: Tensors
+    aside: Tensors = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +61,22 @@ class Rows:
         tensors: One array an input of the source.
         origin: The data file, or how the rows were made.
         seed: Seed of made-up rows, None for the user's own.
-        notes: What was left aside or rounded on the way.
+        notes: What was left aside or rounded on the way; later rows may add to it.
+        aside: Columns that no model reads, for the rows of `tensors`.
+        later: Further rows, where a file is read block by block.
     """
 
     tensors: Tensors
     origin: str
     seed: int | None = None
     notes: list[str] = field(default_factory=list)
+    aside: Tensors = field(default_factory=dict)
+    later: Iterable[Block] | None = None
+
+    def blocks(self) -> Iterator[Block]:
+        """All rows; those that come later can be had once."""
+        yield Block(self.tensors, self.aside)
+        yield from self.later or ()
 
 
 def made_up_rows(specs: Sequence[TensorSpec], source: SourceModel | None, model: OnnxModel, seed: int) -> Rows:
@@ -54,6 +86,71 @@ def made_up_rows(specs: Sequence[TensorSpec], source: SourceModel | None, model:
     return Rows(make_inputs(specs, rows, seed, domains), f"{rows} rows made up from the model's signature", seed)
 
 
+class Pair:
+    """A source model and its ONNX model, run on the same rows.
+
+    Args:
+        source: The truth.
+        model: The ONNX model.
+        provider: Execution provider that runs it: `cpu`, `cuda` or a full name.
+
+    Attributes:
+        feeds: From the source's tensors to the ONNX model's.
+        partners: The source's outputs to those of the ONNX model; known after the first run.
+        notes: What is not plain about how inputs, outputs and nodes meet.
+        source_s: Seconds spent in the source.
+        onnx_s: Seconds spent in ONNX Runtime.
+
+    Raises:
+        DataError: the two models take different inputs.
+        ModelError: ONNX Runtime refuses the model.
+        UsageError: the provider cannot be used here.
+    """
+
+    def __init__(self, source: SourceModel, model: OnnxModel, provider: str = "cpu") -> None:
+        self.source, self.model = source, model
+        self.notes: list[str] = []
+        self.feeds = match_inputs(source.inputs, model.inputs, self.notes)
+        self.provider = full_name(provider)
+        self._session, others = session_on(model, self.provider)
+        self.notes += others
+        self.partners: dict[str, str] = {}
+        self.source_s = self.onnx_s = 0.0
+
+    def run(self, tensors: Tensors) -> tuple[Tensors, Tensors]:
+        """Outputs of both for a batch; the ONNX model's under the source's names, as far as it has them.
+
+        Raises:
+            ModelError: ONNX Runtime fails on the batch.
+            SourceError: the source model does.
+        """
+        batch = self.feeds.rounded(tensors)
+        began = time.perf_counter()
+        truth = predict_source(self.source, batch)
+        switched = time.perf_counter()
+        found = self.model.predict(self._session, self.feeds(batch))
+        self.onnx_s += time.perf_counter() - switched
+        self.source_s += switched - began
+        if not self.partners:
+            self.partners = match_outputs(truth, found, self.notes)
+        return truth, {name: found[partner] for name, partner in self.partners.items()}
+
+    def tolerances(self, rows: Tensors, outputs: Iterable[str], rtol: Limit, atol: Limit) -> Tolerances:
+        """What decides the tolerance of each output; to be asked after the first run.
+
+        Raises:
+            UsageError: the user gave one for an output that there is not.
+        """
+        given = Tolerances(rtol, atol)
+        given.check(list(outputs))
+        if given.complete(outputs):
+            return given
+        feeds = self.feeds(self.feeds.rounded(rows))
+        derived, reason = derive(self.model, feeds, tensor_cores=self.provider in _TENSOR_CORES)
+        by_name = {name: derived[partner] for name, partner in self.partners.items() if partner in derived}
+        return Tolerances(rtol, atol, by_name, reason)
+
+
 def check_parity(
     source: SourceModel,
     model: OnnxModel,
@@ -61,80 +158,100 @@ def check_parity(
     *,
     rtol: Limit = None,
     atol: Limit = None,
+    provider: str = "cpu",
     on_progress: Progress | None = None,
-    on_outputs: Callable[[Tensors, Tensors], None] | None = None,
+    on_outputs: Callable[[Tensors, Tensors, Tensors], None] | None = None,
 ) -> Parity:
-    """Compare every output of every row.
+    """Compare every output of every row, in memory that does not grow with their number.
 
     Args:
         source: The truth.
-        model: The ONNX model, run on the CPU provider.
+        model: The ONNX model.
         rows: What to run on.
         rtol: Relative tolerance, for all outputs or by name; None derives it, see `validators.tolerance`.
         atol: Absolute tolerance, likewise.
-        on_progress: Called with the rows done and the rows in all.
-        on_outputs: Called with each chunk's outputs of the source and of the ONNX model, under the same names.
+        provider: Execution provider that runs the ONNX model.
+        on_progress: Called with the rows done and the rows in all, 0 where that is not known.
+        on_outputs: Called with each chunk's outputs of the source and of the ONNX model, under the same names,
+            and with its columns that no model reads.
 
     Raises:
         DataError: the two models take different inputs.
         ModelError: ONNX Runtime refuses the model or fails on a batch.
         SourceError: the source model fails on a batch.
-        UsageError: a tolerance is for an output that there is not.
+        UsageError: the provider cannot be used here, or a tolerance is for an output that there is not.
     """
-    notes = list(rows.notes)
-    feeds = match_inputs(source.inputs, model.inputs, notes)
-    session = model.session()
-    total = count_rows(rows.tensors, source.inputs)
+    pair = Pair(source, model, provider)
+    total = count_rows(rows.tensors, source.inputs) if rows.later is None else 0
     comparisons: dict[str, OutputComparison] = {}
     batches: set[int] = set()
-    source_s = onnx_s = 0.0
     done = 0
-    for start, stop, size in _chunks(total, model.inputs):
-        batch = feeds.rounded({name: _slice(tensor, start, stop, size) for name, tensor in rows.tensors.items()})
-        began = time.perf_counter()
-        truth = _predict_source(source, batch)
-        switched = time.perf_counter()
-        found = model.predict(session, feeds(batch))
-        onnx_s += time.perf_counter() - switched
-        source_s += switched - began
-        if not comparisons:
-            pairs = match_outputs(truth, found, notes)
-            tolerances = Tolerances(rtol, atol)
-            tolerances.check(list(truth))
-            if not tolerances.complete(truth):
-                derived, reason = derive(model, feeds(feeds.rounded(rows.tensors)))
-                by_name = {name: derived[partner] for name, partner in pairs.items() if partner in derived}
-                tolerances = Tolerances(rtol, atol, by_name, reason)
-            comparisons = {
-                name: OutputComparison(name, source.roles.get(name, "values"), tolerances) for name in truth
-            }
-        wanted = stop - start
-        truth = {name: _rows_only(output, size, wanted) for name, output in truth.items()}
-        found = {name: _rows_only(found[partner], size, wanted) for name, partner in pairs.items()}
-        for name, comparison in comparisons.items():
-            if name in found:
-                comparison.update(truth[name], found[name])
-            else:
-                comparison.fail("The ONNX model has no such output.")
-        if on_outputs:
-            on_outputs(truth, found)
-        batches.add(size)
-        done = stop
-        if on_progress:
-            on_progress(done, total)
+    for block in rows.blocks():
+        before = done
+        for start, stop, size in _chunks(count_rows(block.tensors, source.inputs), model.inputs, before == 0):
+            truth, found = pair.run({name: _slice(t, start, stop, size) for name, t in block.tensors.items()})
+            if not comparisons:
+                tolerances = pair.tolerances(rows.tensors, truth, rtol, atol)
+                comparisons = {
+                    name: OutputComparison(name, source.roles.get(name, "values"), tolerances) for name in truth
+                }
+            truth, found = (
+                {name: _rows_only(output, size, stop - start) for name, output in outputs.items()}
+                for outputs in (truth, found)
+            )
+            for name, comparison in comparisons.items():
+                if name in found:
+                    comparison.update(truth[name], found[name])
+                else:
+                    comparison.fail("The ONNX model has no such output.")
+            if on_outputs:
+                on_outputs(truth, found, {name: column[start:stop] for name, column in block.aside.items()})
+            batches.add(size)
+            done = before + stop
+            if on_progress:
+                on_progress(done, total)
     results = [comparison.result() for comparison in comparisons.values()]
     return Parity(
         rows=done,
         batches=sorted(batches),
         data=rows.origin,
         seed=rows.seed,
-        provider="CPUExecutionProvider",
+        provider=pair.provider,
         outputs=results,
-        notes=notes,
-        source_s=source_s,
-        onnx_s=onnx_s,
+        notes=[*rows.notes, *pair.notes],
+        source_s=pair.source_s,
+        onnx_s=pair.onnx_s,
         passed=bool(results) and all(result.passed for result in results),
     )
+
+
+def session_on(model: OnnxModel, provider: str) -> tuple[Any, list[str]]:
+    """A session on one provider, and which of the model's nodes it leaves to others.
+
+    Args:
+        model: The ONNX model.
+        provider: Full name of the provider.
+
+    Raises:
+        ModelError: ONNX Runtime refuses the model.
+        UsageError: the provider cannot be used here, or takes none of the nodes.
+    """
+    if provider == CPU:
+        return model.session(), []
+    options = require("onnxruntime", "cpu").SessionOptions()
+    options.log_severity_level = 3
+    record_placement(options)
+    try:
+        session = make_session(str(model.path), provider, options)
+        placed = recorded_placement(session) or []
+        if placed:
+            require_nodes(provider, placed)
+    except UnavailableError as error:
+        raise UsageError(f"{model.path} cannot be verified on {provider}. {error}") from error
+    except Exception as error:  # ONNX Runtime's exceptions have no common base
+        raise ModelError(f"ONNX Runtime refuses {model.path}: {first_line(error)}") from error
+    others = [part for part in placed if part.provider != provider]
+    return session, [f"{part.nodes} nodes ran on {part.provider} instead of {provider}." for part in others]
 
 
 def match_outputs(source: Mapping[str, object], onnx: Mapping[str, object], notes: list[str]) -> dict[str, str]:
@@ -151,7 +268,7 @@ def match_outputs(source: Mapping[str, object], onnx: Mapping[str, object], note
     return {name: name for name in source if name in onnx}
 
 
-def _chunks(total: int, specs: Sequence[TensorSpec]) -> Iterator[tuple[int, int, int]]:
+def _chunks(total: int, specs: Sequence[TensorSpec], small_first: bool) -> Iterator[tuple[int, int, int]]:
     """Start, stop and batch size of each chunk; a fixed batch is padded beyond `stop`."""
     fixed = [spec.shape[0] for spec in specs if spec.shape and isinstance(spec.shape[0], int)]
     if fixed:
@@ -162,7 +279,7 @@ def _chunks(total: int, specs: Sequence[TensorSpec]) -> Iterator[tuple[int, int,
     elements = sum(int(np.prod([dim for dim in spec.shape if isinstance(dim, int)])) for spec in specs)
     large = int(np.clip(_CHUNK_ELEMENTS // max(elements, 1), 32, _MAX_CHUNK))
     start = 0
-    for size in FIRST_BATCHES:
+    for size in FIRST_BATCHES if small_first else ():
         if start < total:
             stop = min(start + size, total)
             yield start, stop, stop - start
@@ -188,7 +305,12 @@ def _rows_only(output: NDArray[Any], size: int, wanted: int) -> NDArray[Any]:
     return output[None]
 
 
-def _predict_source(source: SourceModel, batch: Tensors) -> Tensors:
+def predict_source(source: SourceModel, batch: Tensors) -> Tensors:
+    """The source's outputs, whatever it may raise turned into our error.
+
+    Raises:
+        SourceError: it fails.
+    """
     try:
         return source.predict(batch)
     except OnnxtoolError:

@@ -60,6 +60,7 @@ _JUMPS = {
 }  # fmt: skip
 # Whole numbers in place of reals: noise goes through them, and steps are noise.
 _INTEGER = {"QuantizeLinear", "MatMulInteger", "ConvInteger"}
+_PRODUCTS = {"MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum"}
 _TREES = {"TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor"}
 _RECURRENT = {"LSTM", "GRU", "RNN"}
 # Normalised by a sum over many elements: each element is off by the error of that sum too.
@@ -91,13 +92,16 @@ class Noise:
     quantized: bool
 
 
-def rounding_noise(model: OnnxModel, feeds: Tensors, draws: int = DRAWS) -> dict[str, Noise]:
+def rounding_noise(
+    model: OnnxModel, feeds: Tensors, draws: int = DRAWS, *, tensor_cores: bool = False
+) -> dict[str, Noise]:
     """Measure what rounding does to each floating output.
 
     Args:
         model: The ONNX model.
         feeds: A few rows of its inputs.
         draws: How often noise is drawn.
+        tensor_cores: Whether products of float32 are rounded to TF32 (10 bits of fraction) first.
 
     Returns:
         By the output's name. Empty where the graph cannot be opened up.
@@ -113,23 +117,31 @@ def rounding_noise(model: OnnxModel, feeds: Tensors, draws: int = DRAWS) -> dict
     known = evaluate(open_session(exposing(proto, names), optimized=False), feeds) | feeds
     known |= {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     outputs = [value.name for value in graph.output]
-    noisy = _Instrumented(proto, known)
+    noisy = _Instrumented(proto, known, tensor_cores)
     session = open_session(exposing(noisy.proto, [*outputs, *(noisy.renamed.get(name, name) for name in outputs)]))
     clean: dict[str, NDArray[np.float64]] = {}
     worst: dict[str, NDArray[np.float64]] = {}
+    broken: set[str] = set()  # noise on an infinite mask is NaN, which says nothing of rounding
     for _ in range(draws):
         found = evaluate(session, feeds)
         for name in outputs:
             if name not in found or dtype_name(found[name]) not in UNIT_ROUNDOFF:
                 continue
             clean[name] = found[name].astype(np.float64)
+            other = found[noisy.renamed.get(name, name)].astype(np.float64)
+            if np.any(np.isfinite(clean[name]) & ~np.isfinite(other)):
+                broken.add(name)
             with np.errstate(invalid="ignore"):
-                deviation = np.abs(found[noisy.renamed.get(name, name)].astype(np.float64) - clean[name])
+                deviation = np.abs(other - clean[name])
             deviation[~np.isfinite(deviation)] = 0
             worst[name] = np.maximum(worst.get(name, deviation), deviation)
     dtypes = {dtype_name(array) for array in known.values()} & set(UNIT_ROUNDOFF)
     coarsest = max(dtypes, key=lambda name: UNIT_ROUNDOFF[name], default="float32")
-    return {name: Noise(clean[name], worst[name], noisy.longest, coarsest, noisy.quantized) for name in clean}
+    return {
+        name: Noise(clean[name], worst[name], noisy.longest, coarsest, noisy.quantized)
+        for name in clean
+        if name not in broken
+    }
 
 
 class _Instrumented:
@@ -142,13 +154,15 @@ class _Instrumented:
         quantized: Whether some nodes compute in whole numbers.
     """
 
-    def __init__(self, proto: onnx.ModelProto, known: Mapping[str, NDArray[np.generic]]) -> None:
+    def __init__(
+        self, proto: onnx.ModelProto, known: Mapping[str, NDArray[np.generic]], tensor_cores: bool
+    ) -> None:
         self.proto = onnx.ModelProto()
         self.proto.CopyFrom(proto)
         self.renamed: dict[str, str] = {}
         self.longest = (1, "")
         self.quantized = False
-        self._known = known
+        self._known, self._tensor_cores = known, tensor_cores
         self._nodes: list[onnx.NodeProto] = []
         self._taken = {*known, *intermediate(proto.graph)}
         for node in proto.graph.node:
@@ -203,6 +217,8 @@ class _Instrumented:
         terms = self._terms(node, value)
         if terms > self.longest[0]:
             self.longest = (terms, node.name or f"{kind} {output}")
+        if kind in _PRODUCTS and self._tensor_cores and value.dtype == np.float32:
+            unit = UNIT_ROUNDOFF["float16"]  # TF32 has as many bits of fraction
         if kind in _LINEAR:
             return lambda name: self._of_sum(node, name, terms, unit)
         if kind == "BatchNormalization":

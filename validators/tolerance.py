@@ -134,12 +134,13 @@ def tolerance(
     )
 
 
-def derive(model: OnnxModel, feeds: Tensors) -> tuple[dict[str, Tolerance], str]:
+def derive(model: OnnxModel, feeds: Tensors, *, tensor_cores: bool = False) -> tuple[dict[str, Tolerance], str]:
     """Derive the tolerance of each floating output from the rounding noise of the model's own graph.
 
     Args:
         model: The ONNX model.
         feeds: Rows of its inputs, of which a few are run.
+        tensor_cores: Whether products of float32 are rounded to TF32 first, as NVIDIA's tensor cores do.
 
     Returns:
         Tolerances by the output's name, and why there are none, if so.
@@ -147,7 +148,7 @@ def derive(model: OnnxModel, feeds: Tensors) -> tuple[dict[str, Tolerance], str]
     if model.path.stat().st_size > _LARGEST_BYTES:
         return {}, "not derived: the model is too large to be run with noise"
     try:
-        found = rounding_noise(model, _telling_rows(model, feeds))
+        found = rounding_noise(model, _telling_rows(model, feeds), tensor_cores=tensor_cores)
     except OnnxtoolError as error:
         return {}, f"not derived: {error}"
     return {name: _of_noise(noise) for name, noise in found.items()}, "" if found else "not derived from the graph"
@@ -168,7 +169,8 @@ def _of_noise(noise: Noise) -> Tolerance:
     most_rtol, most_atol = _DEFAULTS[noise.coarsest]
     if not noise.quantized:
         rtol = min(rtol, most_rtol)
-    atol = max(float((MARGIN * deviation - rtol * magnitude).max(initial=0.0)), unit * largest)
+    # A small element may be what is left of a large one: it is off by a rounding of that.
+    atol = max(float((MARGIN * deviation - rtol * magnitude).max(initial=0.0)), MARGIN * unit * largest)
     terms, node = noise.longest
     why = (
         f"derived: rounding moves values up to {largest:.3g} by up to {deviation.max(initial=0.0):.2g}, "
