@@ -171,7 +171,7 @@ def _unrecognised(source: str) -> str:
     path = Path(source)
     known = (
         "Known are scikit-learn pickles (.skops, .joblib, .pkl), PyTorch .pt2 files and package.module:callable, "
-        "Keras .keras and .h5, TensorFlow SavedModel folders, XGBoost, LightGBM and CatBoost model files."
+        "Keras .keras and .h5, TensorFlow SavedModel folders, XGBoost, LightGBM and CatBoost model files, and ONNX."
     )
     if not path.exists():
         return f"{source}: no such file or folder. {known}"

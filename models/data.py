@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,10 +36,10 @@ def to_arrays(data: Data) -> tuple[Tensors, str]:
         return read_data(Path(data)), str(data)
     try:
         if hasattr(data, "columns"):
-            return _columns(data), "a data frame"
+            return table_columns(data), "a data frame"
         if isinstance(data, Mapping):
-            return {str(name): _plain(np.asarray(values)) for name, values in data.items()}, "arrays"
-        return {UNNAMED: _plain(np.asarray(data))}, "an array"
+            return {str(name): plain_array(np.asarray(values)) for name, values in data.items()}, "arrays"
+        return {UNNAMED: plain_array(np.asarray(data))}, "an array"
     except ValueError as error:
         raise DataError(f"The data cannot be used: {error}") from error
 
@@ -58,24 +59,53 @@ def read_data(path: str | Path, text: Collection[str] = ()) -> Tensors:
         DataError: the file does not exist, is damaged, or holds Python objects.
     """
     path = Path(path)
+    kind = data_format(path)
+    with reading(path):
+        if kind in ("npy", "npz"):
+            return _read_numpy(path)
+        if kind == "parquet":
+            return table_columns(require("pandas", "data").read_parquet(path))
+        if kind == "json":
+            return _read_json(path)
+        return table_columns(require("pandas", "data").read_csv(path, dtype=dict.fromkeys(text, "str")))
+
+
+def data_format(path: Path) -> Literal["npy", "npz", "parquet", "json", "csv"]:
+    """The format of a data file, by its content.
+
+    Raises:
+        DataError: there is no such file, or it is empty.
+    """
     if not path.is_file():
         raise DataError(f"{path}: no such data file.")
     with path.open("rb") as file:
         head = file.read(512)
     if not head.strip():
         raise DataError(f"{path} is empty. {_FORMATS}")
+    if head.startswith(b"\x93NUMPY"):
+        return "npy"
+    if head.startswith(b"PK"):
+        return "npz"
+    if head.startswith(b"PAR1"):
+        return "parquet"
+    return "json" if head.lstrip()[:1] in (b"[", b"{") else "csv"
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what is raised while a data file is read into a `DataError` that names it."""
     try:
-        if head.startswith((b"PK", b"\x93NUMPY")):
-            return _read_numpy(path)
-        if head.startswith(b"PAR1"):
-            return _columns(require("pandas", "data").read_parquet(path))
-        if head.lstrip()[:1] in (b"[", b"{"):
-            return _read_json(path)
-        return _columns(require("pandas", "data").read_csv(path, dtype=dict.fromkeys(text, "str")))
+        yield
     except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(
             f"{path} cannot be read: {str(error).splitlines()[0] if str(error) else error!r} {_FORMATS}"
         ) from error
+
+
+def text_columns(data: Tensors, specs: Sequence[TensorSpec]) -> list[str]:
+    """Columns that the model wants as text, and that were read as numbers."""
+    wanted = [spec.name for spec in specs if spec.dtype == "string"]
+    return [name for name in wanted if dtype_name(data.get(name, _NO_TEXT)) != "string"]
 
 
 def fit_data(data: Tensors, specs: Sequence[TensorSpec], path: str) -> tuple[Tensors, list[str]]:
@@ -99,11 +129,7 @@ def fit_data(data: Tensors, specs: Sequence[TensorSpec], path: str) -> tuple[Ten
     if not specs:
         raise DataError(f"{path}: the model has no inputs, so it takes no data.")
     notes: list[str] = []
-    text = [
-        spec.name
-        for spec in specs
-        if spec.dtype == "string" and dtype_name(data.get(spec.name, _NO_TEXT)) != "string"
-    ]
+    text = text_columns(data, specs)
     if text and path.endswith(".csv"):
         data = data | {name: array for name, array in read_data(path, text).items() if name in data}
     by_name = _match(data, specs, path)
@@ -194,21 +220,22 @@ def _read_numpy(path: Path) -> Tensors:
     with path.open("rb") as file:
         content = np.load(file, allow_pickle=False)
         if isinstance(content, np.ndarray):
-            return {UNNAMED: _plain(content)}
-        return {name: _plain(content[name]) for name in content.files}
+            return {UNNAMED: plain_array(content)}
+        return {name: plain_array(content[name]) for name in content.files}
 
 
 def _read_json(path: Path) -> Tensors:
     content = json.loads(path.read_text(encoding="utf-8"))
     if isinstance(content, list) and all(isinstance(row, dict) for row in content):
-        return _columns(require("pandas", "data").DataFrame.from_records(content))
+        return table_columns(require("pandas", "data").DataFrame.from_records(content))
     if isinstance(content, dict):
-        return {str(name): _plain(np.asarray(values)) for name, values in content.items()}
-    return {UNNAMED: _plain(np.asarray(content))}
+        return {str(name): plain_array(np.asarray(values)) for name, values in content.items()}
+    return {UNNAMED: plain_array(np.asarray(content))}
 
 
-def _columns(frame: Any) -> Tensors:
-    return {str(name): _plain(_column(frame[name])) for name in frame.columns}
+def table_columns(frame: Any) -> Tensors:
+    """A data frame's columns, a 1-D array each."""
+    return {str(name): plain_array(_column(frame[name])) for name in frame.columns}
 
 
 def _column(series: Any) -> NDArray[Any]:
@@ -224,7 +251,12 @@ def _column(series: Any) -> NDArray[Any]:
     return np.asarray(values.tolist())
 
 
-def _plain(array: NDArray[Any]) -> NDArray[Any]:
+def plain_array(array: NDArray[Any]) -> NDArray[Any]:
+    """An array whose text, if it is text, is of dtype object.
+
+    Raises:
+        ValueError: it holds neither numbers nor text.
+    """
     if array.dtype.kind in "US":
         return array.astype(str).astype(object)
     if array.dtype.kind == "O" and not all(isinstance(value, str) for value in array.flat):

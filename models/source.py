@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ class LoadOptions:
         weights: Weights for a model built by a callable.
         signature: Name of a SavedModel's signature.
         data: Rows of the user's, from which a missing signature is read (name to array, first axis rows).
+        provider: Execution provider of a source that is an ONNX model.
     """
 
     trust: tuple[str, ...] = ()
@@ -30,6 +31,7 @@ class LoadOptions:
     weights: Path | None = None
     signature: str | None = None
     data: Tensors = field(default_factory=dict)
+    provider: str = "cpu"
 
 
 class SourceModel(ABC):
@@ -42,6 +44,7 @@ class SourceModel(ABC):
         inputs: What `predict` takes. Shapes have `batch` for the rows where the model allows any number.
         roles: What an output means, for the outputs that are more than `values`.
         path: The file that it came from, or None for a live object.
+        notes: What a report should say of how it runs.
     """
 
     framework: str
@@ -50,6 +53,7 @@ class SourceModel(ABC):
     inputs: tuple[TensorSpec, ...]
     roles: Mapping[str, Role] = {}
     path: Path | None = None
+    notes: Sequence[str] = ()
 
     @property
     def kind(self) -> str:

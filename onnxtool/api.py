@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypedDict, Unpack
@@ -21,13 +22,14 @@ from onnxtool.bench.runner import SourceTask, run_bench
 from onnxtool.converters.finish import Optimize, default_opset, finish, optimize_graph, write
 from onnxtool.converters.framework import ConvertOptions, Framework, Target, frameworks, open_source
 from onnxtool.converters.mlnet import Columns, adapt
-from onnxtool.errors import DataError, UsageError
+from onnxtool.errors import UsageError
 from onnxtool.files import check_writable, staged_path
 from onnxtool.models.artifact import OnnxModel
-from onnxtool.models.data import Data, count_rows, fit_data, to_arrays
+from onnxtool.models.data import Data, count_rows, fit_data, text_columns, to_arrays
 from onnxtool.models.inputs import graph_domains, make_inputs
 from onnxtool.models.signature import Tensors, TensorSpec
 from onnxtool.models.source import LoadOptions, SourceModel, sha256
+from onnxtool.models.stream import stream_data
 from onnxtool.reports.bundle import check_replaceable, pinned_versions, write_bundle
 from onnxtool.reports.environment import environment
 from onnxtool.reports.gates import bench_gates, comparison_gates, drift_gate, parity_gate
@@ -35,12 +37,12 @@ from onnxtool.reports.json import read as read_report
 from onnxtool.reports.model import Check, ConversionRecord, Lint, Report, SourceSummary, Subject
 from onnxtool.validators.feeds import match_inputs
 from onnxtool.validators.golden import golden_rows
-from onnxtool.validators.labels import Quality, read_labels
+from onnxtool.validators.labels import Aside, Quality
 from onnxtool.validators.lint import described, find, lint_gates, repair
 from onnxtool.validators.mlnet import rules_of
 from onnxtool.validators.mlnet_releases import Deployment, Release, find_release
 from onnxtool.validators.onnx_source import OnnxSource
-from onnxtool.validators.parity import Rows, check_parity, made_up_rows
+from onnxtool.validators.parity import Block, Rows, check_parity, made_up_rows
 from onnxtool.validators.tolerance import Limit
 
 PathLike: TypeAlias = str | os.PathLike[str]
@@ -174,6 +176,8 @@ def verify(
     group: str | None = None,
     rtol: Limit = None,
     atol: Limit = None,
+    provider: str = "cpu",
+    against_provider: str = "cpu",
     seed: int = 0,
     on_progress: Progress | None = None,
     **load: Unpack[LoadArguments],
@@ -182,12 +186,15 @@ def verify(
 
     Args:
         model: The ONNX file.
-        source: A path, a `package.module:callable`, or a live estimator, module or Keras model.
+        source: A path, a `package.module:callable`, or a live estimator, module or Keras model; or another ONNX
+            file, or the same one on another provider.
         data: As for `convert`.
         labels: A column of the data, or a file, with the true label of each row: quality is compared too.
         group: A column of the data by which quality is compared as well, so that no group pays for the average.
         rtol: Relative tolerance, for all outputs or by name; None derives it from the model's own rounding.
         atol: Absolute tolerance, likewise.
+        provider: Execution provider that runs the model: `cpu`, `cuda`, `tensorrt`, or its full name.
+        against_provider: Execution provider that runs the source, if that is an ONNX model.
         seed: Seed of made-up rows.
         on_progress: See `Progress`.
         load: See `LoadArguments`.
@@ -200,31 +207,39 @@ def verify(
     """
     tell = on_progress or _silent
     onnx_model = OnnxModel.read(model)
-    raw, origin = to_arrays(data) if data is not None else ({}, "")
-    if group is not None and (labels is None or group not in raw):
-        raise UsageError(f"--group {group} goes with --labels, and names a column of --data.")
-    groups = raw[group].reshape(-1) if group is not None else None
-    truth = read_labels(labels, raw, origin) if labels is not None else None
-    raw.pop(labels or "", None)
+    if group is not None and labels is None:
+        raise UsageError(f"--group {group} goes with --labels.")
+    later = stream_data(Path(data)) if isinstance(data, str | os.PathLike) else None
+    raw, origin = (next(later), str(data)) if later else to_arrays(data) if data is not None else ({}, "")
+    aside = Aside(labels, group, raw, origin) if labels is not None else None
     tell("Loading the source", 0, 0)
-    opened = _open_beside(onnx_model, source, _load_options(raw, load))
-    rows = _fit(raw, opened, origin) if raw else made_up_rows(opened.inputs, opened, onnx_model, seed)
-    outputs: list[tuple[Tensors, Tensors]] = []
+    known = {name: array for name, array in raw.items() if name != labels}
+    opened = _open_beside(onnx_model, source, _load_options(known, load, against_provider))
+    if against_provider != "cpu" and opened.framework != "onnx":
+        raise UsageError(f"--against-provider is for a source that is an ONNX model; {opened.kind} is none.")
+    if later and (text := text_columns(raw, opened.inputs)):
+        later = stream_data(Path(origin), text)
+        raw = next(later)
+    if raw:
+        rows = _stream(raw, later, opened, origin, aside)
+    else:
+        rows = made_up_rows(opened.inputs, opened, onnx_model, seed)
+        rows = replace(rows, aside=aside.take({}, count_rows(rows.tensors, opened.inputs))[1] if aside else {})
+    quality = Quality(aside.origin, opened.roles, group) if aside else None
     parity = check_parity(
         opened,
         onnx_model,
         rows,
         rtol=rtol,
         atol=atol,
+        provider=provider,
         on_progress=lambda done, total: tell("Comparing rows", done, total),
-        on_outputs=(lambda *pair: outputs.append(pair)) if truth else None,
+        on_outputs=quality.update if quality else None,
     )
     checks = [parity_gate(parity)]
     drift = None
-    if truth:
-        before, after = _joined([pair[0] for pair in outputs]), _joined([pair[1] for pair in outputs])
-        quality = Quality(truth[1], opened.roles, group)
-        quality.update(truth[0], before, after, groups)
+    if aside and quality:
+        aside.finish()
         drift = quality.result()
         checks.append(drift_gate(drift))
     subject = Subject(
@@ -561,7 +576,7 @@ def _source_name(source: Any) -> str:
     return path.stem if path.exists() else path.name.rpartition(":")[2]
 
 
-def _load_options(raw: Tensors, load: LoadArguments) -> LoadOptions:
+def _load_options(raw: Tensors, load: LoadArguments, provider: str = "cpu") -> LoadOptions:
     weights = load.get("weights")
     return LoadOptions(
         trust=tuple(load.get("trust", ())),
@@ -569,6 +584,7 @@ def _load_options(raw: Tensors, load: LoadArguments) -> LoadOptions:
         weights=Path(weights) if weights is not None else None,
         signature=load.get("signature"),
         data=raw,
+        provider=provider,
     )
 
 
@@ -579,12 +595,28 @@ def _open_beside(model: OnnxModel, source: Any, options: LoadOptions) -> SourceM
     except UsageError:
         if options.inputs:
             raise
-        return open_source(source, LoadOptions(options.trust, model.inputs, options.weights, options.signature))
+        return open_source(source, replace(options, inputs=model.inputs, data={}))
 
 
 def _fit(raw: Tensors, model: SourceModel, origin: str) -> Rows:
     tensors, notes = fit_data(raw, model.inputs, origin)
     return Rows(tensors, origin, notes=notes)
+
+
+def _stream(
+    raw: Tensors, later: Iterator[Tensors] | None, model: SourceModel, origin: str, aside: Aside | None
+) -> Rows:
+    """Rows that are fitted to the model as they are read; what no model reads is set aside."""
+    notes: list[str] = []
+
+    def fit(block: Tensors) -> Block:
+        rest, columns = aside.take(block, max(map(len, block.values()))) if aside else (block, {})
+        tensors, said = fit_data(rest, model.inputs, origin)
+        notes.extend(note for note in said if note not in notes)
+        return Block(tensors, columns)
+
+    first = fit(raw)
+    return Rows(first.tensors, origin, notes=notes, aside=first.aside, later=map(fit, later) if later else None)
 
 
 def _example(model: SourceModel, rows: Rows | None, seed: int) -> Tensors:
@@ -593,12 +625,6 @@ def _example(model: SourceModel, rows: Rows | None, seed: int) -> Tensors:
     if count_rows(rows.tensors, model.inputs) < _EXAMPLE_ROWS:
         return {name: np.repeat(tensor, _EXAMPLE_ROWS, axis=0) for name, tensor in rows.tensors.items()}
     return {name: tensor[:_EXAMPLE_ROWS] for name, tensor in rows.tensors.items()}
-
-
-def _joined(chunks: Sequence[Tensors]) -> Tensors:
-    if not chunks:
-        raise DataError("No rows were compared, so there is nothing to hold against the labels.")
-    return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
 
 
 def _provenance(model: SourceModel) -> dict[str, str]:

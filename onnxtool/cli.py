@@ -196,9 +196,21 @@ def convert(json_path: str | None, html_path: Path | None, no_verify: bool, **ar
 @click.option("--labels", metavar="COLUMN|FILE", help="True label of each row: compare the quality too.")
 @click.option("--group", metavar="COLUMN", help="With --labels: compare the quality of each group of rows too.")
 @_tolerances
+@click.option(
+    "--provider", default="cpu", show_default=True, metavar="NAME",
+    help="Execution provider that runs MODEL: cpu, cuda, tensorrt, or its full name.",
+)  # fmt: skip
+@click.option(
+    "--against-provider", default="cpu", show_default=True, metavar="NAME",
+    help="Execution provider that runs SOURCE, if that is an ONNX model.",
+)  # fmt: skip
 @_results
 def verify(json_path: str | None, html_path: Path | None, **arguments: Any) -> int:
-    """Hold the ONNX MODEL against its SOURCE: every output of every row."""
+    """Hold the ONNX MODEL against its SOURCE: every output of every row.
+
+    SOURCE is what convert takes, or another ONNX model: an earlier conversion, another precision, or the same file on
+    another provider.
+    """
     from onnxtool import api
 
     with _progress() as on_progress:

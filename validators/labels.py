@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxtool.errors import DataError, UsageError, require
-from onnxtool.models.data import UNNAMED, read_data
+from onnxtool.models.data import UNNAMED
 from onnxtool.models.signature import Role, Tensors
+from onnxtool.models.stream import single_column
 from onnxtool.reports.model import Flips, GroupQuality, LabelDrift, McNemar, Metric
 from onnxtool.validators.significance import (
     Interval,
@@ -42,25 +43,64 @@ Pair: TypeAlias = tuple[float, float]
 _Triple: TypeAlias = tuple[str, str, str, str]  # group, truth, class by the source, class by ONNX
 
 
-def read_labels(labels: str, data: Tensors, data_path: str | Path | None) -> tuple[NDArray[Any], str]:
-    """Find the labels: a column of the data, or a file of their own.
+class Aside:
+    """The columns of the user's rows that say how good a model is: labels and groups.
 
-    Returns:
-        One label a row, and where they came from.
+    Args:
+        labels: A column of the data, or a file of labels alone.
+        group: A column of the data, if rows are grouped.
+        data: The first rows.
+        data_path: Where they come from.
+
+    Attributes:
+        origin: Where the labels come from.
 
     Raises:
         DataError: there is neither such a column nor such a file, or the file holds several columns.
+        UsageError: there is no such column of groups.
     """
-    if labels in data:
-        return data[labels].reshape(len(data[labels]), -1)[:, 0], f"column {labels!r} of {data_path}"
-    if not Path(labels).is_file():
-        have = ", ".join(name or "one array" for name in data) or "none: give --data"
-        raise DataError(f"--labels {labels}: neither a column of the data nor a file. Columns: {have}.")
-    arrays = read_data(labels)
-    if len(arrays) != 1:
-        raise DataError(f"--labels {labels}: the file has columns {', '.join(arrays)}; keep the labels alone.")
-    name, array = next(iter(arrays.items()))
-    return array.reshape(len(array), -1)[:, 0], f"{labels}" + (f" ({name})" if name != UNNAMED else "")
+
+    def __init__(self, labels: str, group: str | None, data: Tensors, data_path: str) -> None:
+        self._labels, self._group = labels, group
+        self._file = None
+        if group is not None and group not in data:
+            raise UsageError(f"--group {group}: no such column. Columns: {_columns(data)}.")
+        if labels in data:
+            self.origin = f"column {labels!r} of {data_path}"
+            return
+        if not Path(labels).is_file():
+            raise DataError(
+                f"--labels {labels}: neither a column of the data nor a file. Columns: {_columns(data)}."
+            )
+        self._file = single_column(labels)
+        self.origin = f"{labels} ({self._file.name})" if self._file.name != UNNAMED else labels
+
+    def take(self, data: Tensors, rows: int) -> tuple[Tensors, Tensors]:
+        """The next rows without their labels, and `labels` and `groups` for them.
+
+        Args:
+            data: The rows as read.
+            rows: How many they are.
+        """
+        rest = dict(data)
+        labels = self._file.take(rows) if self._file else rest.pop(self._labels)
+        aside = {"labels": labels.reshape(len(labels), -1)[:, 0]}
+        if self._group is not None:
+            aside["groups"] = data[self._group].reshape(len(data[self._group]), -1)[:, 0]
+        return rest, aside
+
+    def finish(self) -> None:
+        """See that no label is left over.
+
+        Raises:
+            DataError: there are more labels than rows.
+        """
+        if self._file and (left := self._file.rest()):
+            raise DataError(f"{self.origin}: {left} labels are left over: there are fewer rows.")
+
+
+def _columns(data: Tensors) -> str:
+    return ", ".join(name or "one array" for name in data) or "none: give --data"
 
 
 def label_drift(
@@ -68,7 +108,7 @@ def label_drift(
 ) -> LabelDrift:
     """Measure both models on all rows at once; see `Quality`."""
     quality = Quality(origin, roles)
-    quality.update(labels, source, onnx)
+    quality.update(source, onnx, {"labels": labels})
     return quality.result()
 
 
@@ -94,22 +134,20 @@ class Quality:
         self._groups: set[str] = set()
         self._sample = _Sample()
 
-    def update(
-        self, labels: NDArray[Any], source: Tensors, onnx: Tensors, groups: NDArray[Any] | None = None
-    ) -> None:
+    def update(self, source: Tensors, onnx: Tensors, aside: Tensors) -> None:
         """Take in the next rows.
 
         Args:
-            labels: The truth, `[rows]`.
             source: The source's outputs for the rows.
             onnx: The ONNX model's outputs for the rows, under the same names.
-            groups: The group of each row, `[rows]`.
+            aside: `labels`, the truth, and `groups`, where rows are grouped, [rows] each.
 
         Raises:
             DataError: the number of labels is not the number of rows.
             UsageError: no output can be held against labels, or there are too many groups.
         """
         rows = len(next(iter(source.values())))
+        labels, groups = aside["labels"], aside.get("groups")
         if len(labels) != rows:
             raise DataError(f"{self._origin}: {len(labels)} labels for {rows} rows.")
         grouping = _text(groups) if groups is not None else np.full(rows, "", dtype=object)

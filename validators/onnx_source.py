@@ -1,38 +1,45 @@
-"""An ONNX model as the truth that its repaired copy is held against."""
+"""An ONNX model as the truth that another one is held against."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxtool.bench.providers import CPU, full_name
 from onnxtool.converters.repairs import zipmap_classes
 from onnxtool.errors import UsageError
 from onnxtool.models.artifact import OnnxModel
 from onnxtool.models.domain import Domain
 from onnxtool.models.inputs import graph_domains
-from onnxtool.models.signature import DTYPES, Tensors
+from onnxtool.models.signature import DTYPES, Role, Tensors
 from onnxtool.models.source import SourceModel
+from onnxtool.validators.parity import session_on
 
 
 class OnnxSource(SourceModel):
     """An ONNX model that ONNX Runtime runs.
 
+    Args:
+        model: The model.
+        provider: Execution provider that runs it: `cpu`, `cuda` or a full name.
+
     Raises:
         ModelError: ONNX Runtime refuses it.
-        UsageError: it takes or gives what is no tensor and no map.
+        UsageError: it takes or gives what is no tensor and no map, or the provider cannot be used here.
     """
 
     framework = "onnx"
 
-    def __init__(self, model: OnnxModel) -> None:
+    def __init__(self, model: OnnxModel, provider: str = "cpu") -> None:
         self.model = model
         self.path = model.path
         self.framework_version = str(model.proto.ir_version)
         self.inputs = model.inputs
-        self._session = model.session()
+        self.provider = full_name(provider)
+        self._session, self.notes = session_on(model, self.provider)
         self._classes = {
             node.output[0]: zipmap_classes(node) for node in model.proto.graph.node if node.op_type == "ZipMap"
         }
@@ -40,8 +47,17 @@ class OnnxSource(SourceModel):
             foreign = spec.dtype not in DTYPES and spec.name not in self._classes
             if foreign or (spec in model.inputs and spec.dtype == "bfloat16"):  # which Python cannot feed
                 raise UsageError(
-                    f"{spec.name!r} is of type {spec.dtype}, so the repaired model cannot be verified."
+                    f"{model.path}: {spec.name!r} is of type {spec.dtype}, so it cannot be held against a model."
                 )
+        self.roles = dict(_roles(model))
+
+    @property
+    def kind(self) -> str:
+        """The operator sets, and the provider where it is not the CPU."""
+        opsets = ", ".join(
+            f"{entry.domain or 'ai.onnx'} {entry.version}" for entry in self.model.proto.opset_import
+        )
+        return opsets if self.provider == CPU else f"{opsets} on {self.provider}"
 
     def domains(self) -> Mapping[str, Domain]:
         """What the graph says of its inputs."""
@@ -57,3 +73,21 @@ class OnnxSource(SourceModel):
             return np.asarray(value)
         rows = [{str(key): number for key, number in row.items()} for row in value]
         return np.array([[row[label] for label in self._classes[name]] for row in rows], dtype=np.float32)
+
+
+# Names that converters give a classifier's outputs, ours and those of skl2onnx and onnxmltools.
+_LABELS = {"label", "output_label"}
+_PROBABILITIES = {"probabilities", "output_probability"}
+
+
+def _roles(model: OnnxModel) -> Iterator[tuple[str, Role]]:
+    """What the outputs mean, by their names, or by the softmax that they come from."""
+    makers = {name: node for node in model.proto.graph.node for name in node.output}
+    for spec in model.outputs:
+        maker = makers.get(spec.name)
+        if spec.name in _LABELS and spec.dtype in ("int64", "string"):
+            yield spec.name, "label"
+        elif spec.name in _PROBABILITIES or (
+            maker is not None and maker.op_type == "Softmax" and len(spec.shape) == 2
+        ):
+            yield spec.name, "probabilities"

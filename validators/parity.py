@@ -109,7 +109,7 @@ class Pair:
 
     def __init__(self, source: SourceModel, model: OnnxModel, provider: str = "cpu") -> None:
         self.source, self.model = source, model
-        self.notes: list[str] = []
+        self.notes: list[str] = [*source.notes]
         self.feeds = match_inputs(source.inputs, model.inputs, self.notes)
         self.provider = full_name(provider)
         self._session, others = session_on(model, self.provider)

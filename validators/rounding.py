@@ -257,7 +257,9 @@ class _Instrumented:
             return max((int(np.prod(shape)) for shape in shapes), default=1)
         if kind in _NORMALIZING and shapes and output.size == np.prod(shapes[0]):
             return int(shapes[0][-1]) if len(shapes[0]) < 4 else int(np.prod(shapes[0][2:]))
-        return max(1, int(np.prod(shapes[0]) // max(output.size, 1))) if shapes else 1
+        if kind in _LINEAR | _NORMALIZING and shapes:
+            return max(1, int(np.prod(shapes[0]) // max(output.size, 1)))
+        return 1
 
     def _of_sum(self, node: onnx.NodeProto, clean: str, terms: int, unit: float) -> str:
         """u * (sum of the magnitudes / 2 + sqrt(k) * |sum| / 3)."""

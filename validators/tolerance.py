@@ -29,6 +29,9 @@ PRECISION = tuple(_DEFAULTS)
 MARGIN = 10.0
 """Times the noise that was measured: for rows that were not, and for approximations of a runtime's own."""
 
+QUANTIZED_MARGIN = 4.0
+"""The same where steps of whole numbers make the noise, which no runtime has in a way of its own."""
+
 _ROWS = 32
 _ELEMENTS = 2**15
 _LARGEST_BYTES = 2**28  # copies of a larger model take minutes and gigabytes
@@ -163,18 +166,19 @@ def _of_noise(noise: Noise) -> Tolerance:
     finite = np.isfinite(noise.clean)
     magnitude, deviation = np.abs(noise.clean[finite]), noise.deviations[finite]
     largest = float(magnitude.max(initial=0.0))
+    margin = QUANTIZED_MARGIN if noise.quantized else MARGIN
     unit = UNIT_ROUNDOFF[noise.coarsest]
     large = (magnitude >= largest / 4) & (magnitude > 0)
-    rtol = MARGIN * max(float((deviation[large] / magnitude[large]).max(initial=0.0)), unit)
+    rtol = margin * max(float((deviation[large] / magnitude[large]).max(initial=0.0)), unit)
     most_rtol, most_atol = _DEFAULTS[noise.coarsest]
     if not noise.quantized:
         rtol = min(rtol, most_rtol)
     # A small element may be what is left of a large one: it is off by a rounding of that.
-    atol = max(float((MARGIN * deviation - rtol * magnitude).max(initial=0.0)), MARGIN * unit * largest)
+    atol = max(float((margin * deviation - rtol * magnitude).max(initial=0.0)), margin * unit * largest)
     terms, node = noise.longest
     why = (
         f"derived: rounding moves values up to {largest:.3g} by up to {deviation.max(initial=0.0):.2g}, "
-        f"times {MARGIN:g}; the longest sum has {terms:,} terms{f' ({node})' if node else ''}"
+        f"times {margin:g}; the longest sum has {terms:,} terms{f' ({node})' if node else ''}"
     )
     bound = max(most_atol, most_rtol * largest)
     if atol > bound and not noise.quantized:

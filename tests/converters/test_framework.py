@@ -6,7 +6,7 @@ from onnxtool.converters import framework
 from onnxtool.errors import ConversionError, SourceError
 from onnxtool.models.source import LoadOptions
 
-BUILT_IN = {"sklearn", "boosting", "torch", "keras", "tensorflow"}
+BUILT_IN = {"sklearn", "boosting", "torch", "keras", "tensorflow", "onnx"}
 
 PLUGIN = """
 from onnxtool.converters.framework import Framework

@@ -4,7 +4,7 @@ from sklearn.metrics import accuracy_score, f1_score, log_loss, r2_score, roc_au
 
 from onnxtool.errors import DataError, UsageError
 from onnxtool.validators import labels
-from onnxtool.validators.labels import Quality, label_drift, read_labels
+from onnxtool.validators.labels import Aside, Quality, label_drift
 
 TRUTH = np.array(["a", "b", "a", "b"], object)
 
@@ -47,11 +47,21 @@ def test_regressors_are_scored_by_their_errors():
 
 def test_labels_come_from_a_column_or_a_file(tmp_path):
     path = tmp_path / "labels.csv"
-    path.write_text("truth\na\nb\n")
-    assert read_labels("y", {"y": np.array([1, 2])}, "rows.csv")[0].tolist() == [1, 2]
-    assert read_labels(str(path), {}, "rows.csv")[0].tolist() == ["a", "b"]
+    path.write_text("truth\na\nb\nc\n")
+    rest, aside = Aside("y", "y", {"y": np.array([1, 2]), "x": np.ones(2)}, "rows.csv").take(
+        {"y": np.array([1, 2]), "x": np.ones(2)}, 2
+    )
+    assert list(rest) == ["x"]
+    assert aside["labels"].tolist() == aside["groups"].tolist() == [1, 2]
+    file = Aside(str(path), None, {}, "rows.csv")
+    assert [file.take({}, rows)[1]["labels"].tolist() for rows in (2, 1)] == [["a", "b"], ["c"]]
+    file.finish()
+    with pytest.raises(DataError, match="3 labels are left over"):
+        Aside(str(path), None, {}, "rows.csv").finish()
     with pytest.raises(DataError, match="neither a column"):
-        read_labels("nope", {"y": np.array([1])}, "rows.csv")
+        Aside("nope", None, {"y": np.array([1])}, "rows.csv")
+    with pytest.raises(UsageError, match="--group nope: no such column"):
+        Aside("y", "nope", {"y": np.array([1])}, "rows.csv")
 
 
 def test_what_does_not_fit_is_an_error():
@@ -99,7 +109,9 @@ def test_chunks_say_what_the_whole_says():
     quality = Quality("y", ROLES)
     for start in range(0, 600, 70):
         part = slice(start, start + 70)
-        quality.update(truth[part], *({n: a[part] for n, a in outputs.items()} for outputs in (source, onnx)))
+        quality.update(
+            *({n: a[part] for n, a in outputs.items()} for outputs in (source, onnx)), {"labels": truth[part]}
+        )
     parts = quality.result()
     assert [m.name for m in parts.metrics] == [m.name for m in whole.metrics]
     for first, second in zip(parts.metrics, whole.metrics, strict=True):
@@ -147,7 +159,7 @@ def test_no_group_pays_for_the_average():
     onnx = {"label": source["label"].copy()}
     onnx["label"][few] = 1 - onnx["label"][few]
     quality = Quality("y", {"label": "label"}, "region")
-    quality.update(truth, source, onnx, group)
+    quality.update(source, onnx, {"labels": truth, "groups": group})
     drift = quality.result()
     assert all(metric.passed for metric in drift.metrics)  # 15 of 20,000 are within the allowance of the whole
     assert {entry.group: (entry.rows, entry.passed) for entry in drift.groups} == {
@@ -164,7 +176,7 @@ def test_one_answer_in_a_small_group_is_no_evidence():
     onnx = {"label": source["label"].copy()}
     onnx["label"][np.flatnonzero(source["label"][:20] == truth[:20])[0]] ^= 1
     quality = Quality("y", {"label": "label"}, "region")
-    quality.update(truth, source, onnx, group)
+    quality.update(source, onnx, {"labels": truth, "groups": group})
     assert quality.result().passed
 
 
@@ -173,7 +185,7 @@ def test_groups_of_numbers_have_their_errors():
     source = {"prediction": truth[:, None] + 1}
     onnx = {"prediction": source["prediction"] + np.where(np.arange(100) < 10, 0.5, 0)[:, None]}
     quality = Quality("y", {}, "site")
-    quality.update(truth, source, onnx, (np.arange(100) >= 10).astype(np.int64))
+    quality.update(source, onnx, {"labels": truth, "groups": (np.arange(100) >= 10).astype(np.int64)})
     drift = quality.result()
     assert {entry.group: entry.metrics[0].difference for entry in drift.groups} == {
         "0": pytest.approx(0.5),
@@ -184,7 +196,7 @@ def test_groups_of_numbers_have_their_errors():
 def test_a_number_is_no_group():
     truth, source = classifier()
     with pytest.raises(UsageError, match="--group income: more than"):
-        Quality("y", ROLES, "income").update(truth, source, source, np.arange(600) / 7)
+        Quality("y", ROLES, "income").update(source, source, {"labels": truth, "groups": np.arange(600) / 7})
 
 
 def test_only_a_sample_of_many_rows_is_kept(monkeypatch):
@@ -193,7 +205,7 @@ def test_only_a_sample_of_many_rows_is_kept(monkeypatch):
     quality = Quality("y", ROLES)
     for start in range(0, 8000, 1000):
         part = {name: array[start : start + 1000] for name, array in source.items()}
-        quality.update(truth[start : start + 1000], part, part)
+        quality.update(part, part, {"labels": truth[start : start + 1000]})
     drift = quality.result()
     assert any("1,000 rows drawn at random" in note for note in drift.notes)
     scores = {metric.name: metric.source for metric in drift.metrics}
