@@ -76,6 +76,9 @@ def _npz(path: Path, text: Collection[str], rows: int) -> Iterator[Tensors]:
 
 def _csv(path: Path, text: Collection[str], rows: int) -> Iterator[Tensors]:
     pandas = require("pandas", "data")
+    # What is text in the first rows is text in all: a later block may hold numbers alone there, or nothing.
+    first = table_columns(pandas.read_csv(path, dtype=dict.fromkeys(text, "str"), nrows=rows))
+    text = {*text, *(name for name, array in first.items() if array.dtype == object)}
     with pandas.read_csv(path, dtype=dict.fromkeys(text, "str"), chunksize=rows) as frames:
         yield from map(table_columns, frames)
 

@@ -224,7 +224,7 @@ def verify(
         rows = _stream(raw, later, opened, origin, aside)
     else:
         rows = made_up_rows(opened.inputs, opened, onnx_model, seed)
-        rows = replace(rows, aside=aside.take({}, count_rows(rows.tensors, opened.inputs))[1] if aside else {})
+        rows = replace(rows, aside=aside.take({}, count_rows(rows.tensors, opened.inputs), ())[1] if aside else {})
     quality = Quality(aside.origin, opened.roles, group) if aside else None
     parity = check_parity(
         opened,
@@ -608,9 +608,10 @@ def _stream(
 ) -> Rows:
     """Rows that are fitted to the model as they are read; what no model reads is set aside."""
     notes: list[str] = []
+    read = {name for spec in model.inputs for name in (spec.name, *spec.columns)}
 
     def fit(block: Tensors) -> Block:
-        rest, columns = aside.take(block, max(map(len, block.values()))) if aside else (block, {})
+        rest, columns = aside.take(block, max(map(len, block.values())), read) if aside else (block, {})
         tensors, said = fit_data(rest, model.inputs, origin)
         notes.extend(note for note in said if note not in notes)
         return Block(tensors, columns)

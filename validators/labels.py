@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -75,18 +75,21 @@ class Aside:
         self._file = single_column(labels)
         self.origin = f"{labels} ({self._file.name})" if self._file.name != UNNAMED else labels
 
-    def take(self, data: Tensors, rows: int) -> tuple[Tensors, Tensors]:
+    def take(self, data: Tensors, rows: int, read: Collection[str]) -> tuple[Tensors, Tensors]:
         """The next rows without their labels, and `labels` and `groups` for them.
 
         Args:
             data: The rows as read.
             rows: How many they are.
+            read: Columns that the model reads, which stay though they group the rows.
         """
         rest = dict(data)
         labels = self._file.take(rows) if self._file else rest.pop(self._labels)
         aside = {"labels": labels.reshape(len(labels), -1)[:, 0]}
         if self._group is not None:
             aside["groups"] = data[self._group].reshape(len(data[self._group]), -1)[:, 0]
+            if self._group not in read:
+                rest.pop(self._group, None)
         return rest, aside
 
     def finish(self) -> None:

@@ -34,7 +34,7 @@ FIRST_BATCHES = (1, 3, 17)
 """Batch sizes run before the large chunks: a batch dimension frozen at export shows at once."""
 
 _CHUNK_ELEMENTS = 2**22
-_MAX_CHUNK = 4096
+_MAX_CHUNK = 16384
 _TENSOR_CORES = {"CUDAExecutionProvider", "TensorrtExecutionProvider"}
 
 Progress = Callable[[int, int], None]

@@ -49,12 +49,12 @@ def test_labels_come_from_a_column_or_a_file(tmp_path):
     path = tmp_path / "labels.csv"
     path.write_text("truth\na\nb\nc\n")
     rest, aside = Aside("y", "y", {"y": np.array([1, 2]), "x": np.ones(2)}, "rows.csv").take(
-        {"y": np.array([1, 2]), "x": np.ones(2)}, 2
+        {"y": np.array([1, 2]), "x": np.ones(2)}, 2, ["x"]
     )
     assert list(rest) == ["x"]
     assert aside["labels"].tolist() == aside["groups"].tolist() == [1, 2]
     file = Aside(str(path), None, {}, "rows.csv")
-    assert [file.take({}, rows)[1]["labels"].tolist() for rows in (2, 1)] == [["a", "b"], ["c"]]
+    assert [file.take({}, rows, [])[1]["labels"].tolist() for rows in (2, 1)] == [["a", "b"], ["c"]]
     file.finish()
     with pytest.raises(DataError, match="3 labels are left over"):
         Aside(str(path), None, {}, "rows.csv").finish()
