@@ -1,4 +1,4 @@
-"""verify over a million rows of 20 columns, against a bare loop of source.predict and session.run on the same chunks."""
+"""verify over a million rows of 20 columns, against a bare loop over the same chunks of both models."""
 
 from __future__ import annotations
 
