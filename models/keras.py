@@ -22,7 +22,7 @@ from onnxtool.errors import SourceError, UntrustedError, UsageError, require
 from onnxtool.models.artifact import first_line
 from onnxtool.models.domain import Domain
 from onnxtool.models.signature import BATCH, Tensors, TensorSpec, dtype_name
-from onnxtool.models.source import LoadOptions, SourceModel
+from onnxtool.models.source import LoadOptions, SourceModel, Step
 from onnxtool.models.tensorflow import (
     import_tensorflow,
     override,
@@ -91,6 +91,51 @@ class KerasModel(SourceModel):
         """Run the model; see `SourceModel`. Recurrent layers that keep a state start anew."""
         reset_states(self.model)
         return run(self._graph, self.inputs, self.outputs, tensors)
+
+    def steps(self, tensors: Tensors) -> Iterator[Step]:
+        """The outputs of the layers, of a model that is a graph of them; those of nested models as one."""
+        if not self._declared:
+            return
+        keras = import_keras()
+        inputs, _ = _structures(self.model)
+        layers = [layer for layer in self.model.layers if not isinstance(layer, keras.layers.InputLayer)]
+        named = [
+            (f"{layer.name}:{place}" if place else layer.name, type(layer).__name__, tensor)
+            for layer in layers
+            for place, tensor in enumerate(_made_by(layer))
+        ]
+        probe = keras.Model(inputs, [tensor for _, _, tensor in named])
+
+        def call(*rows: Any) -> list[Any]:
+            found: list[Any] = keras.tree.flatten(probe(keras.tree.pack_sequence_as(inputs, rows), training=False))
+            return found
+
+        reset_states(self.model)
+        names = [name for name, _, _ in named]
+        values = run(call, self.inputs, unique(names), tensors)
+        for (name, kind, _), value in zip(named, values.values(), strict=True):
+            yield Step(name, kind, value)
+
+    def in_double(self, tensors: Tensors) -> Tensors | None:
+        """Run a copy whose layers compute in float64; None for a model that no configuration builds."""
+        if not self._declared:
+            return None
+        try:
+            config = json.loads(json.dumps(self.model.get_config()).replace('"float32"', '"float64"'))
+            with quiet():
+                twin = type(self.model).from_config(config)
+                twin.set_weights([np.asarray(weight, np.float64) for weight in self.model.get_weights()])
+            specs = [replace(spec, dtype=spec.dtype.replace("float32", "float64")) for spec in self.inputs]
+            inputs, _ = _structures(twin)
+            tree = import_keras().tree
+            return run(
+                lambda *rows: tree.flatten(twin(tree.pack_sequence_as(inputs, rows), training=False)),
+                specs,
+                self.outputs,
+                tensors,
+            )
+        except Exception:  # layers raise whatever they like on a configuration that does not suit them
+            return None
 
     def domains(self) -> Mapping[str, Domain]:
         """What the layers that read an input know of it: vocabularies, means and deviations."""
@@ -190,6 +235,14 @@ def reset_states(model: Any) -> None:
 def _stateful(model: Any) -> list[Any]:
     layers = model._flatten_layers()
     return [layer for layer in layers if getattr(layer, "stateful", False) and hasattr(layer, "reset_state")]
+
+
+def _made_by(layer: Any) -> list[Any]:
+    """The output tensors of a layer; none of one that is used in several places."""
+    try:
+        return list(import_keras().tree.flatten(layer.output))
+    except (AttributeError, ValueError):
+        return []
 
 
 def _structures(model: Any) -> tuple[Any, Any]:

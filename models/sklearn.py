@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -16,7 +16,7 @@ from onnxtool.models.domain import Domain
 from onnxtool.models.fitted import Column, columns_of, vocabulary
 from onnxtool.models.lineage import VECTORIZERS, steps
 from onnxtool.models.signature import BATCH, Role, Tensors, TensorSpec, dtype_name
-from onnxtool.models.source import LoadOptions, SourceModel
+from onnxtool.models.source import LoadOptions, SourceModel, Step
 
 Answer: TypeAlias = Callable[[Any], NDArray[Any]]
 
@@ -68,6 +68,23 @@ class SklearnModel(SourceModel):
             except ValueError as error:
                 kind = type(self.model).__name__
                 raise SourceError(f"The {kind} refuses the rows: {first_line(error)}") from error
+
+    def steps(self, tensors: Tensors) -> Iterator[Step]:
+        """What the steps of a pipeline, and of pipelines in it, make of the rows; then the answers of the last."""
+        rows = self.rows({name: self._as_double(tensor) for name, tensor in tensors.items()})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # as in predict
+            for name, step in _chain(self.model):
+                if hasattr(step, "transform"):
+                    rows = step.transform(rows)
+                    yield Step(name, type(step).__name__, _dense(rows))
+                    continue
+                for output, answer in answers(step).items():
+                    yield Step(f"{name}.{output}", type(step).__name__, answer(rows))
+
+    def in_double(self, tensors: Tensors) -> Tensors | None:
+        """What the estimator says to float64: most compute in the dtype of the rows."""
+        return self.predict(tensors)
 
     def rows(self, tensors: Tensors) -> Any:
         """The rows in the form in which the estimator takes them."""
@@ -195,6 +212,15 @@ def _selects_by_name(model: Any) -> bool:
 def _words(model: Any) -> tuple[str, ...]:
     readers = (step for step, _ in steps(model, ()) if type(step).__name__ in VECTORIZERS)
     return tuple(dict.fromkeys(word for reader in readers for word in vocabulary(reader)))
+
+
+def _chain(model: Any) -> Iterator[tuple[str, Any]]:
+    """The steps that rows go through one after the other; nothing for an estimator alone."""
+    for name, step in getattr(model, "steps", ()):
+        if hasattr(step, "steps"):
+            yield from ((f"{name}.{inner}", part) for inner, part in _chain(step))
+        elif hasattr(step, "fit"):  # "passthrough" is no step
+            yield name, step
 
 
 # -- What comes out -------------------------------------------------------------------------------------------

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from numpy.typing import NDArray
 
 from onnxtool.models.domain import Domain
 from onnxtool.models.signature import Role, Tensors, TensorSpec
@@ -32,6 +34,21 @@ class LoadOptions:
     signature: str | None = None
     data: Tensors = field(default_factory=dict)
     provider: str = "cpu"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a part of a source model made of some rows.
+
+    Attributes:
+        name: Name of the layer, node or pipeline step.
+        kind: Its class or operator.
+        value: Its output, rows along the first axis.
+    """
+
+    name: str
+    kind: str
+    value: NDArray[Any]
 
 
 class SourceModel(ABC):
@@ -75,6 +92,22 @@ class SourceModel(ABC):
     def domains(self) -> Mapping[str, Domain]:
         """What values each input takes, as far as the fitted model tells; see `models.domain`."""
         return {}
+
+    def steps(self, tensors: Tensors) -> Iterator[Step]:
+        """The outputs of the parts that the model is made of, in the order in which they run.
+
+        Args:
+            tensors: As for `predict`.
+        """
+        yield from ()
+
+    def in_double(self, tensors: Tensors) -> Tensors | None:
+        """What the model would say if it computed in float64, or None where it cannot be made to.
+
+        Args:
+            tensors: As for `predict`, floats in float64.
+        """
+        return None
 
 
 def sha256(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
 import importlib
@@ -19,7 +20,7 @@ from onnxtool.errors import SourceError, require
 from onnxtool.models.artifact import first_line
 from onnxtool.models.domain import Domain
 from onnxtool.models.signature import Tensors, dtype_name
-from onnxtool.models.source import LoadOptions, SourceModel
+from onnxtool.models.source import LoadOptions, SourceModel, Step
 from onnxtool.models.torch_files import quiet, read_weights
 from onnxtool.models.torch_signature import agreed, forward_parameters, module_inputs, program_inputs
 
@@ -81,6 +82,34 @@ class TorchSource(SourceModel):
                     "If it takes other inputs, say so with --input NAME:DTYPE[DIMS]."
                 ) from error
 
+    def steps(self, tensors: Tensors) -> Iterator[Step]:
+        """The nodes of an exported program; of a module, the parts of it that have none themselves."""
+        import torch
+
+        args, kwargs = self.arguments(self.tensors(tensors))
+        with evaluating(self.module), torch.no_grad():
+            if self.exported:
+                yield from _node_outputs(self.module, args, kwargs)
+            else:
+                yield from _part_outputs(self.module, args, kwargs)
+
+    def in_double(self, tensors: Tensors) -> Tensors | None:
+        """Run a copy in double precision; None for a forward that insists on another."""
+        import torch
+
+        twin = copy.copy(self)
+        try:
+            twin.module = copy.deepcopy(self.module).double()
+        except (RuntimeError, TypeError, ValueError):  # what a module says that cannot be copied or cast
+            return None
+        with evaluating(twin.module), torch.no_grad():
+            args, kwargs = twin.arguments(twin.tensors(tensors))
+            try:
+                found = named_tensors(twin.module(*args, **kwargs), tensors)
+            except Exception:  # a forward with a dtype of its own
+                return None
+        return {name: to_array(value) for name, value in found.items()}
+
     def tensors(self, arrays: Tensors) -> dict[str, Any]:
         """The inputs as tensors, where the module's weights are."""
         import torch
@@ -119,6 +148,45 @@ class TorchSource(SourceModel):
                 # A row that is masked wholly is NaN in most models. A padding mask is True where it masks.
                 domains[spec.name] = Domain(choices=(*[("pad" not in spec.name)] * 3, "pad" in spec.name))
         return domains
+
+
+def _part_outputs(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Step]:
+    found: list[Step] = []
+
+    def hook(name: str, kind: str) -> Callable[..., None]:
+        def record(_: Any, __: Any, output: Any) -> None:
+            for part, tensor in _flatten(output, name):
+                found.append(Step(part, kind, to_array(tensor)))
+
+        return record
+
+    leaves = [(name, part) for name, part in module.named_modules() if name and not any(part.children())]
+    handles = [part.register_forward_hook(hook(name, type(part).__name__)) for name, part in leaves]
+    try:
+        module(*args, **kwargs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+def _node_outputs(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Step]:
+    from torch import Tensor, fx
+
+    found: list[Step] = []
+
+    class Recorder(fx.Interpreter):  # type: ignore[misc]
+        def run_node(self, n: fx.Node) -> Any:
+            value = super().run_node(n)
+            if n.op == "call_function" and isinstance(value, Tensor):
+                found.append(Step(n.name, str(n.target).partition(".default")[0], to_array(value)))
+            return value
+
+    from torch.utils import _pytree
+
+    flat, _ = _pytree.tree_flatten((args, kwargs))
+    Recorder(module).run(*flat, enable_io_processing=False)
+    return found
 
 
 def build(reference: str, weights: Path | None = None) -> Any:

@@ -204,6 +204,41 @@ class OutputParity(Record):
         ]
 
 
+class Stage(Record):
+    """A step of the source model, or a node of the graph, and how far the two models are apart after it."""
+
+    name: str
+    kind: str = Field(description="Class of the source's layer or step, or the node's operator.")
+    tensor: str | None = Field(description="The ONNX tensor that holds the same; None where none was found.")
+    difference: float | None = Field(description="Largest difference, relative to the largest value of the row.")
+    matched_by: Literal["name", "value"] | None = None
+
+
+class ErrorParts(Record):
+    """What the error of an output is made of, on the rows that were explained: largest absolute differences."""
+
+    output: str
+    total: float = Field(description="ONNX against the source.")
+    source: float | None = Field(description="The source against itself in float64: its own rounding.")
+    conversion: float | None = Field(description="The source in float64 against the graph in float64.")
+    provider: float | None = Field(description="ONNX as it ran against the graph in float64.")
+
+
+class Explanation(Record):
+    """Where and why the two models part."""
+
+    rows: list[Count] = Field(description="The rows that were looked at: the worst.")
+    against: Literal["source", "float64"] = Field(
+        description="What each ONNX tensor is held against: the source's steps, or the graph in float64."
+    )
+    stages: list[Stage] = []
+    starts: int | None = Field(default=None, description="Position of the first stage that differs at all.")
+    breaks: int | None = Field(default=None, description="Position of the first stage that is out of tolerance.")
+    cause: str
+    details: list[str] = []
+    parts: list[ErrorParts] = []
+
+
 class Parity(Record):
     """The verdict of `verify`."""
 
@@ -216,6 +251,7 @@ class Parity(Record):
     notes: list[str] = []
     source_s: float = Field(description="Time spent in the source model.")
     onnx_s: float = Field(description="Time spent in ONNX Runtime.")
+    explanation: Explanation | None = None
     passed: bool
 
 

@@ -191,9 +191,9 @@ def _of_noise(noise: Noise) -> Tolerance:
 
 def _telling_rows(model: OnnxModel, feeds: Tensors) -> Tensors:
     """Half of them spread over all, half those with the most extreme numbers, whose rounding is the largest."""
-    rows = count_rows(feeds, model.inputs)
-    total = min(rows, _LOOKED_AT)
-    feeds = {name: t[:total] if t.ndim and len(t) == rows else t for name, t in feeds.items()}
+    given = count_rows(feeds, model.inputs)
+    total = min(given, _LOOKED_AT)
+    feeds = {name: t[:total] if t.ndim and len(t) == given else t for name, t in feeds.items()}
     fixed = [spec.shape[0] for spec in model.inputs if spec.shape and isinstance(spec.shape[0], int)]
     each = max(1, sum(tensor.size for tensor in feeds.values()) // max(total, 1))
     count = fixed[0] if fixed else int(np.clip(_ELEMENTS // each, 4, _ROWS))
