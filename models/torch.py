@@ -99,7 +99,8 @@ class TorchSource(SourceModel):
 
         twin = copy.copy(self)
         try:
-            twin.module = copy.deepcopy(self.module).double()
+            with quiet():
+                twin.module = copy.deepcopy(self.module).double()
         except (RuntimeError, TypeError, ValueError):  # what a module says that cannot be copied or cast
             return None
         with evaluating(twin.module), torch.no_grad():
@@ -156,7 +157,7 @@ def _part_outputs(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     def hook(name: str, kind: str) -> Callable[..., None]:
         def record(_: Any, __: Any, output: Any) -> None:
             for part, tensor in _flatten(output, name):
-                found.append(Step(part, kind, to_array(tensor)))
+                found.append(Step(part, kind, to_array(tensor.clone())))  # what follows may work in place
 
         return record
 
@@ -179,13 +180,14 @@ def _node_outputs(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
         def run_node(self, n: fx.Node) -> Any:
             value = super().run_node(n)
             if n.op == "call_function" and isinstance(value, Tensor):
-                found.append(Step(n.name, str(n.target).partition(".default")[0], to_array(value)))
+                found.append(Step(n.name, str(n.target).partition(".default")[0], to_array(value.clone())))
             return value
 
     from torch.utils import _pytree
 
     flat, _ = _pytree.tree_flatten((args, kwargs))
-    Recorder(module).run(*flat, enable_io_processing=False)
+    with quiet():
+        Recorder(module).run(*flat, enable_io_processing=False)
     return found
 
 

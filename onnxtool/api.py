@@ -35,6 +35,7 @@ from onnxtool.reports.environment import environment
 from onnxtool.reports.gates import bench_gates, comparison_gates, drift_gate, parity_gate
 from onnxtool.reports.json import read as read_report
 from onnxtool.reports.model import Check, ConversionRecord, Lint, Report, SourceSummary, Subject
+from onnxtool.validators.explain import explain as find_cause
 from onnxtool.validators.feeds import match_inputs
 from onnxtool.validators.golden import golden_rows
 from onnxtool.validators.labels import Aside, Quality
@@ -42,7 +43,7 @@ from onnxtool.validators.lint import described, find, lint_gates, repair
 from onnxtool.validators.mlnet import rules_of
 from onnxtool.validators.mlnet_releases import Deployment, Release, find_release
 from onnxtool.validators.onnx_source import OnnxSource
-from onnxtool.validators.parity import Block, Rows, check_parity, made_up_rows
+from onnxtool.validators.parity import Block, Pair, Rows, check_parity, made_up_rows
 from onnxtool.validators.tolerance import Limit
 
 PathLike: TypeAlias = str | os.PathLike[str]
@@ -178,6 +179,7 @@ def verify(
     atol: Limit = None,
     provider: str = "cpu",
     against_provider: str = "cpu",
+    explain: bool = False,
     seed: int = 0,
     on_progress: Progress | None = None,
     **load: Unpack[LoadArguments],
@@ -195,6 +197,7 @@ def verify(
         atol: Absolute tolerance, likewise.
         provider: Execution provider that runs the model: `cpu`, `cuda`, `tensorrt`, or its full name.
         against_provider: Execution provider that runs the source, if that is an ONNX model.
+        explain: Whether to find the first layer, node or step after which the two are apart, and why.
         seed: Seed of made-up rows.
         on_progress: See `Progress`.
         load: See `LoadArguments`.
@@ -226,6 +229,7 @@ def verify(
         rows = made_up_rows(opened.inputs, opened, onnx_model, seed)
         rows = replace(rows, aside=aside.take({}, count_rows(rows.tensors, opened.inputs), ())[1] if aside else {})
     quality = Quality(aside.origin, opened.roles, group) if aside else None
+    worst: dict[int, Tensors] | None = {} if explain else None
     parity = check_parity(
         opened,
         onnx_model,
@@ -234,8 +238,13 @@ def verify(
         atol=atol,
         provider=provider,
         on_progress=lambda done, total: tell("Comparing rows", done, total),
+        worst=worst,
         on_outputs=quality.update if quality else None,
     )
+    if worst is not None:
+        tell("Explaining the difference", 0, 0)
+        found = find_cause(Pair(opened, onnx_model, provider), worst, rows.tensors)
+        parity = parity.model_copy(update={"explanation": found})
     checks = [parity_gate(parity)]
     drift = None
     if aside and quality:

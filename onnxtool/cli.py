@@ -204,6 +204,7 @@ def convert(json_path: str | None, html_path: Path | None, no_verify: bool, **ar
     "--against-provider", default="cpu", show_default=True, metavar="NAME",
     help="Execution provider that runs SOURCE, if that is an ONNX model.",
 )  # fmt: skip
+@click.option("--explain", is_flag=True, help="Find the first layer, node or step after which they are apart.")
 @_results
 def verify(json_path: str | None, html_path: Path | None, **arguments: Any) -> int:
     """Hold the ONNX MODEL against its SOURCE: every output of every row.

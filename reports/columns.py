@@ -12,11 +12,13 @@ from onnxtool.reports.model import (
     Cell,
     Comparison,
     Difference,
+    ErrorParts,
     Finding,
     GroupQuality,
     LintRule,
     Metric,
     OutputParity,
+    Stage,
 )
 
 T = TypeVar("T")
@@ -91,6 +93,23 @@ GROUPS: Sequence[Column[GroupQuality]] = (
     Column("Source", lambda group: ", ".join(units.number(metric.source, 5) for metric in group.metrics)),
     Column("ONNX", lambda group: ", ".join(units.number(metric.onnx, 5) for metric in group.metrics)),
     Column("Allowed", lambda group: ", ".join(units.number(metric.allowed) for metric in group.metrics)),
+)
+
+
+STAGES: Sequence[Column[Stage]] = (
+    Column("Stage", lambda stage: units.name(stage.name), numeric=False),
+    Column("Kind", lambda stage: stage.kind, numeric=False),
+    Column("ONNX tensor", lambda stage: stage.tensor or units.NONE, numeric=False),
+    Column("Found by", lambda stage: stage.matched_by or units.NONE, numeric=False),
+    Column("Difference", lambda stage: units.number(stage.difference, 2)),
+)
+
+PARTS: Sequence[Column[ErrorParts]] = (
+    Column("Error of", lambda parts: units.name(parts.output), numeric=False),
+    Column("Total", lambda parts: units.number(parts.total, 2)),
+    Column("Source's rounding", lambda parts: units.number(parts.source, 2)),
+    Column("Conversion", lambda parts: units.number(parts.conversion, 2)),
+    Column("Provider's rounding", lambda parts: units.number(parts.provider, 2)),
 )
 
 

@@ -5,6 +5,7 @@ Every renderer says the same because they all ask here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
@@ -15,6 +16,7 @@ from onnxtool.reports.model import (
     Cell,
     Check,
     Comparison,
+    Explanation,
     Finding,
     GroupQuality,
     LabelDrift,
@@ -25,6 +27,7 @@ from onnxtool.reports.model import (
     Parity,
     Percentile,
     Report,
+    Stage,
     Subject,
 )
 
@@ -211,6 +214,36 @@ def drift_notes(drift: LabelDrift) -> list[str]:
         told = "; ".join(f"{method} for {', '.join(names)}" for method, names in methods.items())
         notes.append(f"Intervals of the differences: {told}.")
     return [*notes, *drift.notes]
+
+
+def telling_stages(explanation: Explanation, around: int) -> list[Stage]:
+    """The stages up to and after the one where the models part, those that nothing is known of left out."""
+    known = [stage for stage in explanation.stages if stage.difference is not None]
+    if explanation.breaks is None:
+        return known[-2 * around :]
+    place = known.index(explanation.stages[explanation.breaks])
+    return known[max(0, place - around) : place + around + 1]
+
+
+def parting(explanation: Explanation) -> Callable[[Stage], bool]:
+    """Whether a stage is the one at which the models part."""
+    place = explanation.breaks
+    return lambda stage: place is not None and stage is explanation.stages[place]
+
+
+def stage_bar(stage: Stage) -> float:
+    """Length of a stage's bar in percent: logarithmic, from 1e-9 of the value to all of it."""
+    return 0.0 if not stage.difference else 100 * min(1.0, max(0.02, 1 + math.log10(stage.difference) / 9))
+
+
+def explained_by(explanation: Explanation) -> str:
+    """What was compared, and on how much."""
+    against = "the source's own steps" if explanation.against == "source" else "the graph in float64"
+    matched = sum(stage.tensor is not None for stage in explanation.stages)
+    return (
+        f"the {units.plural(len(explanation.rows), 'row')} that differ most; {matched:,} of "
+        f"{units.plural(len(explanation.stages), 'stage')} held against {against}"
+    )
 
 
 def rows_line(parity: Parity) -> str:

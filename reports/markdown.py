@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from onnxtool.reports import columns, findings, units
 from onnxtool.reports.columns import Column
-from onnxtool.reports.model import Bench, Parity, Report, Subject
+from onnxtool.reports.model import Bench, Explanation, Parity, Report, Subject
 from onnxtool.reports.sanitize import sanitized
 
 T = TypeVar("T")
@@ -95,6 +95,21 @@ def _parity(parity: Parity) -> Iterator[str]:
             yield from _table(columns.WORST, output.worst)
             yield "</details>"
             yield ""
+    if parity.explanation:
+        yield from _explanation(parity.explanation)
+
+
+def _explanation(explanation: Explanation) -> Iterator[str]:
+    yield f"**Where they part**, on {escape(findings.explained_by(explanation))}"
+    yield ""
+    yield escape(explanation.cause)
+    yield ""
+    if explanation.details:
+        yield from _list(explanation.details)
+    if stages := findings.telling_stages(explanation, 3):
+        yield from _table(columns.STAGES, stages)
+    if explanation.parts:
+        yield from _table(columns.PARTS, explanation.parts)
 
 
 def _bench(bench: Bench) -> Iterator[str]:

@@ -19,6 +19,7 @@ from onnxtool.reports.model import (
     Bench,
     Cell,
     Comparison,
+    Explanation,
     LabelDrift,
     Lint,
     OutputParity,
@@ -37,6 +38,9 @@ ROWS = 40
 """A table longer than this is cut; the JSON has all of it."""
 
 _LEVELS = {"error": "red", "warning": "yellow", "note": "dim"}
+STAGES_AROUND = 3
+"""Stages shown before and after the one where the models part."""
+
 _STYLES = {"passed": "bold green", "failed": "bold red", "unchecked": "bold yellow"}
 
 
@@ -107,6 +111,20 @@ def _parity(parity: Parity, width: int) -> Iterator[RenderableType]:
     for output in outputs:
         if not output.passed and output.worst:
             yield from _worst(output)
+    if parity.explanation:
+        yield from _explanation(parity.explanation)
+
+
+def _explanation(explanation: Explanation) -> Iterator[RenderableType]:
+    yield _title("Where they part", f"on {findings.explained_by(explanation)}")
+    yield _indented(Text(explanation.cause, "bold"))
+    yield from _notes(explanation.details)
+    stages = findings.telling_stages(explanation, STAGES_AROUND)
+    if stages:
+        off = findings.parting(explanation)
+        yield _table(columns.STAGES, stages, lambda stage: "red" if off(stage) else None)
+    if explanation.parts:
+        yield _table(columns.PARTS, explanation.parts)
 
 
 def _worst(output: OutputParity) -> Iterator[RenderableType]:

@@ -86,6 +86,10 @@ class OutputComparison:
         """Record why the output could not be compared at all."""
         self._problem = problem
 
+    def worst_rows(self) -> list[tuple[float, int]]:
+        """The rows that differ the most so far: by how many times what is allowed, and which."""
+        return [(peak, -place) for peak, place, _ in self._worst]
+
     def result(self) -> OutputParity:
         """The verdict over all rows so far."""
         measured = bool(self._compared)

@@ -15,7 +15,9 @@ from onnxtool.models.artifact import OnnxModel
 from onnxtool.models.domain import Domain
 from onnxtool.models.inputs import graph_domains
 from onnxtool.models.signature import DTYPES, Role, Tensors
-from onnxtool.models.source import SourceModel
+from onnxtool.models.source import SourceModel, Step
+from onnxtool.validators.double import evaluate_in_double
+from onnxtool.validators.graph import evaluate, exposing, intermediate, open_session, whole
 from onnxtool.validators.parity import session_on
 
 
@@ -62,6 +64,22 @@ class OnnxSource(SourceModel):
     def domains(self) -> Mapping[str, Domain]:
         """What the graph says of its inputs."""
         return graph_domains(self.model.proto)
+
+    def steps(self, tensors: Tensors) -> Iterator[Step]:
+        """Every node's outputs, under their own names, without ONNX Runtime's optimisations."""
+        proto = whole(self.model)
+        if proto is None:
+            return
+        kinds = {name: node.op_type for node in proto.graph.node for name in node.output}
+        session = open_session(exposing(proto, intermediate(proto.graph)), optimized=False)
+        for name, value in evaluate(session, tensors).items():
+            yield Step(name, kinds[name], value)
+
+    def in_double(self, tensors: Tensors) -> Tensors | None:
+        """The outputs of the graph in float64."""
+        proto = whole(self.model)
+        found = evaluate_in_double(proto, tensors) if proto is not None else {}
+        return {spec.name: found[spec.name] for spec in self.model.outputs if spec.name in found} or None
 
     def predict(self, tensors: Tensors) -> Tensors:
         """Run the model; maps become rows of a matrix, in the order of their classes."""

@@ -160,6 +160,7 @@ def check_parity(
     atol: Limit = None,
     provider: str = "cpu",
     on_progress: Progress | None = None,
+    worst: dict[int, Tensors] | None = None,
     on_outputs: Callable[[Tensors, Tensors, Tensors], None] | None = None,
 ) -> Parity:
     """Compare every output of every row, in memory that does not grow with their number.
@@ -172,6 +173,7 @@ def check_parity(
         atol: Absolute tolerance, likewise.
         provider: Execution provider that runs the ONNX model.
         on_progress: Called with the rows done and the rows in all, 0 where that is not known.
+        worst: Filled with the inputs of the rows that differ the most, by their position, the worst first.
         on_outputs: Called with each chunk's outputs of the source and of the ONNX model, under the same names,
             and with its columns that no model reads.
 
@@ -189,7 +191,8 @@ def check_parity(
     for block in rows.blocks():
         before = done
         for start, stop, size in _chunks(count_rows(block.tensors, source.inputs), model.inputs, before == 0):
-            truth, found = pair.run({name: _slice(t, start, stop, size) for name, t in block.tensors.items()})
+            batch = {name: _slice(t, start, stop, size) for name, t in block.tensors.items()}
+            truth, found = pair.run(batch)
             if not comparisons:
                 tolerances = pair.tolerances(rows.tensors, truth, rtol, atol)
                 comparisons = {
@@ -206,6 +209,8 @@ def check_parity(
                     comparison.fail("The ONNX model has no such output.")
             if on_outputs:
                 on_outputs(truth, found, {name: column[start:stop] for name, column in block.aside.items()})
+            if worst is not None:
+                _keep_worst(worst, comparisons.values(), batch, before + start)
             batches.add(size)
             done = before + stop
             if on_progress:
@@ -223,6 +228,19 @@ def check_parity(
         onnx_s=pair.onnx_s,
         passed=bool(results) and all(result.passed for result in results),
     )
+
+
+def _keep_worst(
+    worst: dict[int, Tensors], comparisons: Iterable[OutputComparison], batch: Tensors, first: int
+) -> None:
+    """Keep the inputs of the rows that are among the worst so far; the batch starts with row `first`."""
+    ranked = sorted(entry for comparison in comparisons for entry in comparison.worst_rows())
+    rows = list(dict.fromkeys(row for _, row in reversed(ranked)))
+    new = [row for row in rows if row >= first]
+    worst |= {row: {n: t[row - first : row - first + 1] if t.ndim else t for n, t in batch.items()} for row in new}
+    kept = [(row, worst[row]) for row in rows]
+    worst.clear()
+    worst.update(kept)
 
 
 def session_on(model: OnnxModel, provider: str) -> tuple[Any, list[str]]:

@@ -1,0 +1,186 @@
+"""Where and why two models part."""
+
+import keras
+import numpy as np
+import onnx
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+from sklearn.datasets import load_digits
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+
+import onnxtool
+from onnxtool.reports.model import Stage
+from onnxtool.reports.render import render
+from onnxtool.validators.double import evaluate_in_double
+from onnxtool.validators.explain import _break
+
+
+def explanation(model, source, **options):
+    report = onnxtool.verify(model, source, explain=True, **options)
+    return report, report.subjects[0].parity.explanation
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """Digits through a scaler into a forest, converted by skl2onnx as it comes: (x - mean) * (1 / scale)."""
+    import skl2onnx
+
+    path = tmp_path_factory.mktemp("digits") / "digits.onnx"
+    x, y = load_digits(return_X_y=True)
+    x = x.astype(np.float32)
+    model = make_pipeline(StandardScaler(), RandomForestClassifier(50, random_state=0)).fit(x, y)
+    path.write_bytes(skl2onnx.to_onnx(model, x[:1], options={"zipmap": False}).SerializeToString())
+    return path, model, x
+
+
+def test_a_threshold_passed_by_one_rounding_is_named(digits):
+    path, model, x = digits
+    report, found = explanation(path, model, data=x)
+    assert report.subjects[0].parity.outputs[1].rows_off > 100
+    assert found.stages[found.starts].kind == "StandardScaler"
+    assert found.stages[found.breaks].kind == "RandomForestClassifier"
+    assert "other side of a tree's threshold" in found.cause
+    assert "comes from standardscaler" in found.cause
+    assert any("on two sides of the threshold" in detail for detail in found.details)
+    (parts,) = found.parts
+    assert parts.total == pytest.approx(0.04, abs=1e-3)
+    for name in ("text", "md", "html"):
+        assert "standardscaler" in render(report, name)
+
+
+def changed(path, pick, factor, to):
+    """A copy of a model one of whose weights is multiplied."""
+    proto = onnx.load(path)
+    tensor = next(t for t in proto.graph.initializer if pick(t))
+    tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(factor), tensor.name))
+    onnx.save(proto, to)
+    return to
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(3, 8, 3, padding=1)
+        self.norm = nn.BatchNorm2d(8)
+        self.middle = nn.Linear(8 * 64, 48)
+        self.last = nn.Linear(48, 5)
+
+    def forward(self, x):
+        x = torch.relu(self.norm(self.conv(x)))
+        return self.last(torch.relu(self.middle(x.flatten(1))))
+
+
+@pytest.fixture(scope="module")
+def net(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("net")
+    program = torch.export.export(
+        Net().eval(), (torch.zeros(2, 3, 8, 8),), dynamic_shapes={"x": {0: torch.export.Dim("batch")}}
+    )
+    torch.export.save(program, folder / "net.pt2")
+    onnxtool.convert(folder / "net.pt2", folder / "net.onnx")
+    return folder
+
+
+@pytest.mark.parametrize("source", ["net.pt2", "live"])
+def test_the_layer_with_the_wrong_weight_is_named(net, source):
+    wrong = changed(
+        net / "net.onnx", lambda t: list(t.dims) == [48, 512] or list(t.dims) == [512, 48], 1.02, net / "w.onnx"
+    )
+    given = net / source if source != "live" else Net().eval()
+    options = {} if source != "live" else {"inputs": ["x:float32[batch,3,8,8]"]}
+    report, found = explanation(wrong, given, **options)
+    assert not report
+    stage = found.stages[found.breaks]
+    assert stage.name == ("linear" if source != "live" else "middle")
+    assert stage.difference > 1e-3
+    assert max(entry.difference or 0 for entry in found.stages[: found.breaks]) < 1e-5
+    (parts,) = found.parts
+    assert parts.conversion == pytest.approx(parts.total, rel=1e-2)
+    assert parts.source < 1e-3 * parts.total > parts.provider
+
+
+def test_an_honest_model_has_no_break(net):
+    report, found = explanation(net / "net.onnx", net / "net.pt2")
+    assert report
+    assert found.breaks is None
+    assert "No single part" in found.cause
+
+
+def test_layers_are_found_by_value_with_channels_first_and_last(tmp_path):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 3), name="image"),
+            keras.layers.Conv2D(6, 3, activation="relu", name="conv"),
+            keras.layers.Conv2D(4, 3, name="second"),
+            keras.layers.Flatten(name="flat"),
+            keras.layers.Dense(3, activation="softmax", name="classes"),
+        ]
+    )
+    onnxtool.convert(model, tmp_path / "m.onnx")
+    wrong = changed(tmp_path / "m.onnx", lambda t: list(t.dims) == [4, 6, 3, 3], 1.01, tmp_path / "w.onnx")
+    report, found = explanation(wrong, model)
+    assert not report
+    assert found.stages[found.breaks].name == "second"
+    assert found.stages[0].tensor
+
+
+def test_of_two_graphs_the_node_is_named(net):
+    wrong = changed(
+        net / "net.onnx", lambda t: list(t.dims) == [5, 48] or list(t.dims) == [48, 5], 1.02, net / "v.onnx"
+    )
+    _, found = explanation(wrong, net / "net.onnx")
+    assert found.stages[found.breaks].kind in ("Gemm", "MatMul")
+    assert all(stage.matched_by == "name" for stage in found.stages if stage.tensor)
+
+
+def test_a_source_without_parts_is_held_against_double_precision(tmp_path):
+    from sklearn.linear_model import LinearRegression
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 4)).astype(np.float32)
+    model = LinearRegression().fit(x, x @ [1.0, 2.0, 3.0, 4.0])
+    onnxtool.convert(model, tmp_path / "m.onnx")
+    _, found = explanation(tmp_path / "m.onnx", LinearRegression().fit(x, x @ [1.0, 2.0, 3.0, 4.1]), data=x)
+    assert found.against == "float64"
+    assert "computes the graph as float64 does" in found.cause
+    (parts,) = found.parts
+    assert parts.conversion > 1000 * parts.provider
+
+
+def test_double_precision_is_exact_to_its_own_rounding(tmp_path):
+    graph = helper.make_graph(
+        [
+            helper.make_node("Constant", [], ["one"], value_float=1.0),
+            helper.make_node("Cast", ["x"], ["f"], to=TensorProto.FLOAT),
+            helper.make_node("MatMul", ["f", "w"], ["y"]),
+            helper.make_node("Add", ["y", "one"], ["z"]),
+        ],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT16, ["n", 50])],
+        [helper.make_tensor_value_info("z", TensorProto.FLOAT, ["n", 1])],
+        [numpy_helper.from_array(np.full((50, 1), 0.1, np.float32), "w")],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    x = np.random.default_rng(0).normal(size=(3, 50)).astype(np.float16)
+    found = evaluate_in_double(proto, {"x": x})["z"]
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(
+        found, x.astype(float) @ np.full((50, 1), np.float64(np.float32(0.1))) + 1, rtol=1e-15
+    )
+
+
+@given(st.lists(st.floats(1e-9, 1e-7), min_size=1, max_size=30), st.integers(0, 29))
+def test_the_break_is_the_first_jump(differences, place):
+    stages = [Stage(name="s", kind="k", tensor="t", difference=value) for value in differences]
+    assert _break(stages, 2.0**-24) is None
+    place %= len(stages)
+    stages[place:] = [stage.model_copy(update={"difference": 1e-2}) for stage in stages[place:]]
+    assert _break(stages, 2.0**-24) == place

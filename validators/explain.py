@@ -1,0 +1,420 @@
+"""Where and why two models part: their parts side by side, and both in double precision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from onnxtool.models.data import count_rows
+from onnxtool.models.signature import Tensors, dtype_name
+from onnxtool.reports.model import ErrorParts, Explanation, Stage
+from onnxtool.validators.double import evaluate_in_double
+from onnxtool.validators.graph import attribute, evaluate, exposing, intermediate, open_session, whole
+from onnxtool.validators.parity import Pair
+from onnxtool.validators.rounding import UNIT_ROUNDOFF
+
+MOST_ROWS = 8
+"""Rows that are explained."""
+
+_CONTEXT = 24  # ordinary rows beside them, by which tensors are matched
+_ELEMENTS = 2**15
+_ALIKE = 1e-3  # relative difference in half of the rows up to which two tensors are taken for the same
+_SIMILAR = 0.05  # the same for rows of so many numbers that chance does not make them similar
+_MANY = 8
+_JUMP = 10.0  # growth of the difference that is no rounding
+_LEAST_JUMP = 32.0  # in roundings
+_SHOWN = 5
+_MOST_STAGES = 400
+_TREES = {"TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor"}
+_LAYOUTS: Mapping[int, Sequence[tuple[int, ...]]] = {
+    3: [(0, 2, 1)],
+    4: [(0, 3, 1, 2), (0, 2, 3, 1)],
+    5: [(0, 4, 1, 2, 3), (0, 2, 3, 4, 1)],
+}
+
+
+def explain(pair: Pair, worst: Mapping[int, Tensors], context: Tensors) -> Explanation:
+    """Find the first part after which the two models are apart.
+
+    Args:
+        pair: The models.
+        worst: Rows that differ the most, by their position, the worst first: one row of the source's inputs each.
+        context: Ordinary rows.
+
+    Raises:
+        ModelError: ONNX Runtime fails on a copy of the model.
+        SourceError: the source model fails.
+    """
+    rows = list(worst)[:MOST_ROWS]
+    proto = whole(pair.model)
+    if proto is None or not rows:
+        reason = "The model is too large to be opened up." if rows else "There is no difference to explain."
+        return Explanation(rows=rows, against="source", cause=reason)
+    scene = _Scene.set(pair, proto, [worst[row] for row in rows], context)
+    stages = _stages(scene)
+    against: Literal["source", "float64"] = "source"
+    if not any(stage.tensor for stage in stages):
+        stages, against = _against_double(scene), "float64"
+    starts = next((place for place, stage in enumerate(stages) if stage.difference), None)
+    breaks = _break(stages, scene.unit)
+    cause, details = _story(scene, stages, against, starts, breaks)
+    shown = stages
+    if len(stages) > _MOST_STAGES:  # around the break, which is what matters
+        first = max(0, min((breaks or 0) - _MOST_STAGES // 2, len(stages) - _MOST_STAGES))
+        shown = stages[first : first + _MOST_STAGES]
+        starts, breaks = (
+            place - first if place is not None and place >= first else None for place in (starts, breaks)
+        )
+    return Explanation(
+        rows=rows,
+        against=against,
+        stages=shown,
+        starts=starts,
+        breaks=breaks,
+        cause=cause,
+        details=details,
+        parts=list(_parts(scene)),
+    )
+
+
+@dataclass
+class _Scene:
+    """Both models, opened up, on the rows to explain and on some ordinary ones.
+
+    Attributes:
+        tensors: The source's inputs, the rows to explain first.
+        count: How many these are.
+        opened: Every tensor of the ONNX model, without optimisations, by name.
+        double: Every tensor of the graph in float64, for the rows to explain; empty where it cannot be run.
+        truth: The source's outputs.
+        found: The ONNX model's, as it runs for real, under the source's names.
+        values: Values of the source's steps by the ONNX tensor that holds the same.
+    """
+
+    pair: Pair
+    proto: onnx.ModelProto
+    tensors: Tensors
+    count: int
+    opened: Tensors
+    double: Tensors
+    truth: Tensors
+    found: Tensors
+    values: Tensors
+
+    @classmethod
+    def set(cls, pair: Pair, proto: onnx.ModelProto, worst: Sequence[Tensors], context: Tensors) -> _Scene:
+        each = sum(array.size for array in worst[0].values())
+        beside = int(np.clip(_ELEMENTS // max(each, 1), 4, _CONTEXT))
+        tensors = {
+            name: np.concatenate([*(row[name] for row in worst), array[:beside]]) if array.ndim else array
+            for name, array in context.items()
+        }
+        fixed = [spec.shape[0] for spec in pair.model.inputs if spec.shape and isinstance(spec.shape[0], int)]
+        total = count_rows(tensors, pair.source.inputs)
+        size = fixed[0] if fixed else total
+        picked = np.minimum(np.arange(size), total - 1)
+        tensors = pair.feeds.rounded({name: t[picked] if t.ndim else t for name, t in tensors.items()})
+        count = min(len(worst), size)
+        feeds = pair.feeds(tensors)
+        truth, found = pair.run(tensors)
+        names = [name for name in intermediate(proto.graph) if name not in feeds]
+        made = evaluate(open_session(exposing(proto, names), optimized=False), feeds)
+        few = feeds if fixed else {name: t[:count] if t.ndim else t for name, t in feeds.items()}
+        return cls(
+            pair=pair,
+            proto=proto,
+            tensors=tensors,
+            count=count,
+            opened={**feeds, **{name: made[name] for name in names if name in made}},
+            double=evaluate_in_double(proto, few),
+            truth=truth,
+            found=found,
+            values={},
+        )
+
+    @property
+    def unit(self) -> float:
+        """Unit roundoff of the coarsest dtype of the outputs."""
+        known = [UNIT_ROUNDOFF[name] for name in map(dtype_name, self.found.values()) if name in UNIT_ROUNDOFF]
+        return max(known, default=UNIT_ROUNDOFF["float32"])
+
+
+@dataclass(frozen=True)
+class _Match:
+    """An ONNX tensor that holds what a step of the source holds.
+
+    Attributes:
+        tensor: Its name.
+        found: Its value, in the step's shape.
+        distance: Relative difference in the median row.
+        by: How it was found.
+    """
+
+    tensor: str
+    found: NDArray[Any]
+    distance: float
+    by: Literal["name", "value"]
+
+
+def _stages(scene: _Scene) -> list[Stage]:
+    """Each step of the source, beside the ONNX tensor that holds the same."""
+    steps = list(scene.pair.source.steps(scene.tensors))
+    matches = [_match(np.asarray(step.value), step.name, scene) for step in steps]
+    nearest: dict[str, float] = {}
+    for known in filter(None, matches):
+        nearest[known.tensor] = min(known.distance, nearest.get(known.tensor, known.distance))
+    stages = []
+    for step, match in zip(steps, matches, strict=True):
+        # A batch normalisation that was folded away leaves a tensor that the convolution's output resembles.
+        if match is None or match.distance > _JUMP * (nearest[match.tensor] + scene.unit):
+            stages.append(Stage(name=step.name, kind=step.kind, tensor=None, difference=None))
+            continue
+        value = np.asarray(step.value)
+        original = scene.opened[match.tensor]
+        if original.size == value.size and original.ndim == value.ndim == 2:
+            scene.values[match.tensor] = value
+        difference = float(_row_differences(value, match.found)[: scene.count].max())
+        stages.append(
+            Stage(name=step.name, kind=step.kind, tensor=match.tensor, difference=difference, matched_by=match.by)
+        )
+    return stages
+
+
+def _match(value: NDArray[Any], name: str, scene: _Scene) -> _Match | None:
+    """By name where the converter kept it, else the nearest by value."""
+    named = scene.opened.get(name)
+    if named is not None and (aligned := _aligned(value, named)) is not None:
+        return _Match(name, aligned, 0.0, "name")
+    if not value.ndim or not value.size:
+        return None
+    most = _SIMILAR if value[0].size >= _MANY else _ALIKE
+    best = None
+    for tensor, array in scene.opened.items():
+        for candidate in _arrangements(value, array):
+            distance = float(np.median(_row_differences(value, candidate)))
+            if distance <= most and (best is None or distance < best.distance):
+                best = _Match(tensor, candidate, distance, "value")
+    return best
+
+
+def _arrangements(value: NDArray[Any], tensor: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """The tensor in the shape of the value: as it lies, and with channels first or last."""
+    aligned = _aligned(value, tensor)
+    if aligned is not None:
+        yield aligned
+    if tensor.size != value.size or tensor.ndim != value.ndim:
+        return
+    for order in _LAYOUTS.get(tensor.ndim, ()):
+        turned = tensor.transpose(order)
+        if turned.shape == value.shape:
+            yield turned
+
+
+def _aligned(value: NDArray[Any], tensor: NDArray[Any]) -> NDArray[Any] | None:
+    """The tensor in the value's shape where rows meet rows, and numbers numbers; else None."""
+    same_kind = (value.dtype.kind in "biufV") == (tensor.dtype.kind in "biufV")
+    rows = tensor.ndim and value.ndim and len(tensor) == len(value)
+    return tensor.reshape(value.shape) if same_kind and rows and tensor.size == value.size else None
+
+
+def _row_differences(value: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:
+    """Largest difference of each row, relative to the largest value of the row."""
+    if value.dtype.kind not in "biufV":
+        unequal = (value.astype(str) != other.astype(str)).reshape(len(value), -1)
+        return np.asarray(unequal.any(axis=1), dtype=np.float64)
+    first, second = (array.astype(np.float64).reshape(len(array), -1) for array in (value, other))
+    with np.errstate(invalid="ignore"):
+        apart = np.where((first == second) | (np.isnan(first) & np.isnan(second)), 0.0, np.abs(first - second))
+    size = np.abs(np.where(np.isfinite(first), first, 0.0)).max(axis=1, initial=0.0)
+    apart[~np.isfinite(apart)] = np.inf
+    largest = apart.max(axis=1, initial=0.0)
+    relative: NDArray[np.float64] = np.divide(largest, size, out=largest.copy(), where=size > 0)
+    return relative
+
+
+def _against_double(scene: _Scene) -> list[Stage]:
+    """Each node's first output against the graph in float64."""
+    stages = []
+    for node in scene.proto.graph.node:
+        name = node.output[0]
+        if name in scene.opened and name in scene.double and scene.opened[name].dtype.kind == "f":
+            found, exact = scene.opened[name], scene.double[name]
+            if found.ndim and exact.ndim and len(found) >= scene.count <= len(exact):
+                found, exact = found[: scene.count], exact[: scene.count]
+            if found.shape == exact.shape and found.ndim:
+                difference = float(_row_differences(exact, found).max(initial=0.0))
+                stages.append(
+                    Stage(
+                        name=node.name or name,
+                        kind=node.op_type,
+                        tensor=name,
+                        difference=difference,
+                        matched_by="name",
+                    )
+                )
+    return stages
+
+
+def _break(stages: Sequence[Stage], unit: float) -> int | None:
+    """The first stage whose difference is far above all those before it, and above rounding."""
+    before = unit
+    for place, stage in enumerate(stages):
+        if stage.difference is None:
+            continue
+        if stage.difference > max(_JUMP * before, _LEAST_JUMP * unit):
+            return place
+        before = max(before, stage.difference)
+    return None
+
+
+def _story(
+    scene: _Scene,
+    stages: Sequence[Stage],
+    against: Literal["source", "float64"],
+    starts: int | None,
+    breaks: int | None,
+) -> tuple[str, list[str]]:
+    details = list(_about_optimisation(scene))
+    apart = max((stage.difference or 0.0 for stage in stages), default=0.0)
+    if breaks is None:
+        if against == "float64":
+            what = (
+                f"ONNX Runtime computes the graph as float64 does, to {apart:.2g}"
+                if stages
+                else "The graph has no float64 reference"
+            )
+            return f"{what}, and the source has no parts that can be looked at.", details
+        return f"No single part: the difference grows from layer to layer, up to {apart:.2g}.", details
+    stage = stages[breaks]
+    known = {str(entry.tensor): entry for entry in stages[:breaks] if entry.difference is not None}
+    nodes, reached = _between(scene.proto, str(stage.tensor), {*known, *scene.pair.feeds(scene.tensors)})
+    earlier = [entry for tensor, entry in known.items() if tensor in reached]
+    cause = f"They part at {stage.name} ({stage.kind}): {stage.difference:.2g} of the largest value after it"
+    if earlier:
+        cause += f", {earlier[-1].difference:.2g} before it, after {earlier[-1].name} ({earlier[-1].kind})"
+    if nodes:
+        details.append(f"In ONNX that is {', '.join(dict.fromkeys(node.op_type for node in nodes))}.")
+    for node in nodes:
+        if node.op_type in _TREES:
+            crossed = list(_crossed(node, scene))
+            details += crossed[:_SHOWN]
+            if crossed:
+                origin = stages[starts] if starts is not None and starts < breaks else None
+                blame = f" The difference comes from {origin.name} ({origin.kind})." if origin else ""
+                more = f", {len(crossed)} in all" if len(crossed) > 1 else ""
+                return f"{cause}. A feature lands on the other side of a tree's threshold{more}.{blame}", details
+            details.append("No feature is on the other side of a threshold: the trees themselves differ.")
+    if starts is not None and starts < breaks:
+        details.append(
+            f"The first difference at all is {stages[starts].difference:.2g}, after {stages[starts].name}."
+        )
+    return f"{cause}.", details
+
+
+def _about_optimisation(scene: _Scene) -> Iterator[str]:
+    """Whether the difference is there without ONNX Runtime's optimisations too."""
+    for name, partner in scene.pair.partners.items():
+        if partner not in scene.opened or name not in scene.truth or np.shape(scene.truth[name])[:1] == ():
+            continue
+        truth = np.asarray(scene.truth[name])
+        plain, real = _aligned(truth, scene.opened[partner]), _aligned(truth, np.asarray(scene.found[name]))
+        if plain is None or real is None:
+            continue
+        without, with_ = (float(_row_differences(truth, other)[: scene.count].max()) for other in (plain, real))
+        if with_ > 2 * without + _LEAST_JUMP * scene.unit:
+            yield (
+                f"{name}: with ONNX Runtime's graph optimisations off, the difference is {without:.2g} "
+                f"instead of {with_:.2g} of the largest value."
+            )
+
+
+def _between(proto: onnx.ModelProto, tensor: str, known: set[str]) -> tuple[list[onnx.NodeProto], set[str]]:
+    """The nodes that make a tensor out of known ones, in their order, and the known ones that they start from."""
+    makers = {name: place for place, node in enumerate(proto.graph.node) for name in node.output}
+    wanted, places, reached = [tensor], set(), set()
+    while wanted:
+        name = wanted.pop()
+        if name in known and name != tensor:
+            reached.add(name)
+        elif (place := makers.get(name)) is not None and place not in places:
+            places.add(place)
+            wanted += proto.graph.node[place].input
+    return [proto.graph.node[place] for place in sorted(places)], reached
+
+
+def _crossed(node: onnx.NodeProto, scene: _Scene) -> Iterator[str]:
+    """Features of the rows to explain that lie on different sides of a threshold in the two models."""
+    name = node.input[0]
+    theirs = scene.values.get(name, scene.double.get(name))
+    ours = scene.opened.get(name)
+    if theirs is None or ours is None or theirs.ndim != 2 or ours.ndim != 2:
+        return
+    source = "source" if name in scene.values else "float64"
+    features, thresholds = _splits(node)
+    for row in range(scene.count):
+        for feature in np.flatnonzero(theirs[row] != ours[row]):
+            first, second = float(theirs[row, feature]), float(ours[row, feature])
+            marks = np.unique(thresholds[features == feature])
+            between = marks[(marks >= min(first, second)) & (marks <= max(first, second))]
+            for mark in between:
+                yield (
+                    f"Feature {feature} of {name} is {first:.9g} in the {source} and {second:.9g} in ONNX, "
+                    f"on two sides of the threshold {mark:.9g}."
+                )
+
+
+def _splits(node: onnx.NodeProto) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Feature and threshold of every inner node of the trees."""
+    features = np.array(attribute(node, "nodes_featureids", ()), dtype=np.int64)
+    values = attribute(node, "nodes_values")
+    if values is None:
+        tensor = attribute(node, "nodes_values_as_tensor") or attribute(node, "nodes_splits")
+        values = numpy_helper.to_array(tensor) if tensor is not None else np.zeros(len(features))
+    thresholds = np.asarray(values, dtype=np.float64)
+    modes = attribute(node, "nodes_modes")
+    inner = (
+        np.array([mode != b"LEAF" for mode in modes]) if isinstance(modes, list) else np.full(len(features), True)
+    )
+    return features[inner], thresholds[inner]
+
+
+def _parts(scene: _Scene) -> Iterator[ErrorParts]:
+    """Split each floating output's error into the source's rounding, the conversion's and the provider's."""
+    wide = {n: t.astype(np.float64) if t.dtype.kind == "f" else t for n, t in scene.tensors.items()}
+    exact_source = scene.pair.source.in_double(wide) or {}
+    for name, partner in scene.pair.partners.items():
+        truth, found = np.asarray(scene.truth[name]), np.asarray(scene.found[name])
+        if truth.dtype.kind != "f" or not truth.ndim or truth.size != found.size:
+            continue
+        shape = (len(truth), -1)
+        rows = {
+            "truth": truth,
+            "found": found,
+            "source": exact_source.get(name),
+            "graph": scene.double.get(partner),
+        }
+        flat = {
+            key: np.asarray(array, dtype=np.float64).reshape(len(array), -1)[: scene.count]
+            for key, array in rows.items()
+            if array is not None and np.size(array) % (truth.size // shape[0]) == 0
+        }
+        yield ErrorParts(
+            output=name,
+            total=_largest(flat, "found", "truth") or 0.0,
+            source=_largest(flat, "truth", "source"),
+            conversion=_largest(flat, "source", "graph"),
+            provider=_largest(flat, "found", "graph"),
+        )
+
+
+def _largest(arrays: Mapping[str, NDArray[np.float64]], first: str, second: str) -> float | None:
+    if first not in arrays or second not in arrays or arrays[first].shape != arrays[second].shape:
+        return None
+    apart = np.abs(arrays[first] - arrays[second])
+    return float(apart[np.isfinite(apart)].max(initial=0.0))
