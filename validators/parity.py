@@ -125,15 +125,37 @@ class Pair:
             SourceError: the source model does.
         """
         batch = self.feeds.rounded(tensors)
+        truth = self.run_source(batch)
+        found = self.run_onnx(batch)
+        return truth, self.renamed(truth, found)
+
+    def run_source(self, batch: Tensors) -> Tensors:
+        """The source's outputs for rounded tensors.
+
+        Raises:
+            SourceError: it fails.
+        """
         began = time.perf_counter()
         truth = predict_source(self.source, batch)
-        switched = time.perf_counter()
+        self.source_s += time.perf_counter() - began
+        return truth
+
+    def run_onnx(self, batch: Tensors) -> Tensors:
+        """The ONNX model's outputs for rounded tensors, under its own names.
+
+        Raises:
+            ModelError: ONNX Runtime fails.
+        """
+        began = time.perf_counter()
         found = self.model.predict(self._session, self.feeds(batch))
-        self.onnx_s += time.perf_counter() - switched
-        self.source_s += switched - began
+        self.onnx_s += time.perf_counter() - began
+        return found
+
+    def renamed(self, truth: Tensors, found: Tensors) -> Tensors:
+        """The ONNX model's outputs under the source's names, as far as it has them."""
         if not self.partners:
             self.partners = match_outputs(truth, found, self.notes)
-        return truth, {name: found[partner] for name, partner in self.partners.items()}
+        return {name: found[partner] for name, partner in self.partners.items()}
 
     def tolerances(self, rows: Tensors, outputs: Iterable[str], rtol: Limit, atol: Limit) -> Tolerances:
         """What decides the tolerance of each output; to be asked after the first run.
@@ -190,8 +212,8 @@ def check_parity(
     done = 0
     for block in rows.blocks():
         before = done
-        for start, stop, size in _chunks(count_rows(block.tensors, source.inputs), model.inputs, before == 0):
-            batch = {name: _slice(t, start, stop, size) for name, t in block.tensors.items()}
+        for start, stop, size in chunks(count_rows(block.tensors, source.inputs), model.inputs, before == 0):
+            batch = {name: padded_slice(t, start, stop, size) for name, t in block.tensors.items()}
             truth, found = pair.run(batch)
             if not comparisons:
                 tolerances = pair.tolerances(rows.tensors, truth, rtol, atol)
@@ -199,7 +221,7 @@ def check_parity(
                     name: OutputComparison(name, source.roles.get(name, "values"), tolerances) for name in truth
                 }
             truth, found = (
-                {name: _rows_only(output, size, stop - start) for name, output in outputs.items()}
+                {name: rows_only(output, size, stop - start) for name, output in outputs.items()}
                 for outputs in (truth, found)
             )
             for name, comparison in comparisons.items():
@@ -286,7 +308,7 @@ def match_outputs(source: Mapping[str, object], onnx: Mapping[str, object], note
     return {name: name for name in source if name in onnx}
 
 
-def _chunks(total: int, specs: Sequence[TensorSpec], small_first: bool) -> Iterator[tuple[int, int, int]]:
+def chunks(total: int, specs: Sequence[TensorSpec], small_first: bool) -> Iterator[tuple[int, int, int]]:
     """Start, stop and batch size of each chunk; a fixed batch is padded beyond `stop`."""
     fixed = [spec.shape[0] for spec in specs if spec.shape and isinstance(spec.shape[0], int)]
     if fixed:
@@ -308,14 +330,15 @@ def _chunks(total: int, specs: Sequence[TensorSpec], small_first: bool) -> Itera
         start = stop
 
 
-def _slice(tensor: NDArray[Any], start: int, stop: int, size: int) -> NDArray[Any]:
+def padded_slice(tensor: NDArray[Any], start: int, stop: int, size: int) -> NDArray[Any]:
+    """Rows of a tensor, the last one repeated up to `size`."""
     if not tensor.ndim:
         return tensor
     part = tensor[start:stop]
     return part if len(part) == size else part[np.minimum(np.arange(size), len(part) - 1)]
 
 
-def _rows_only(output: NDArray[Any], size: int, wanted: int) -> NDArray[Any]:
+def rows_only(output: NDArray[Any], size: int, wanted: int) -> NDArray[Any]:
     """Cut the padding off; an output that does not follow the batch is one row."""
     output = np.asarray(output)
     if output.ndim and len(output) == size:
