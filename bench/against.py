@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
@@ -34,6 +35,8 @@ def run_against(
     effect: float,
     budget_s: float,
     seed: int = 0,
+    io_binding: bool = False,
+    options: Mapping[str, str] = MappingProxyType({}),
     on_progress: Callable[[int, int, str], None] | None = None,
 ) -> list[Comparison]:
     """Compare two models on every combination of provider, batch and threads.
@@ -48,6 +51,8 @@ def run_against(
         effect: The smallest slowdown that matters: 0.05 is 5 %.
         budget_s: Longest time of sampling of a combination.
         seed: Of the order of the blocks and of the bootstrap.
+        io_binding: As for `run_bench`.
+        options: As for `run_bench`.
         on_progress: As for `run_bench`.
 
     Raises:
@@ -57,7 +62,9 @@ def run_against(
     """
     check_duration(budget_s)
     check_effect(effect)
-    plans = plan_cells([full_name(name) for name in providers], batches, threads)
+    plans = plan_cells(
+        [full_name(name) for name in providers], batches, threads, io_binding=io_binding, options=options
+    )
     if {spec.name: spec.dtype for spec in model.inputs} != {spec.name: spec.dtype for spec in other.inputs}:
         raise ModelError(
             f"{model.path.name} and {other.path.name} cannot be compared: their inputs differ "
@@ -73,9 +80,7 @@ def run_against(
             answer = PairAnswer(problem=f"A model's batch is fixed at {min(fixed - {plan.batch})}.")
             comparison = _comparison(plan, other, answer, effect)
         else:
-            task = PairTask(
-                (str(model.path), str(other.path)), plan.provider, plan.threads, effect, budget_s, seed
-            )
+            task = PairTask((str(model.path), str(other.path)), plan, effect, budget_s, seed)
             answer, log_ratios = _run(task, batch_of(inputs, model.inputs, plan.batch))
             comparison = _comparison(plan, other, answer, effect)
             parts = np.array_split(log_ratios, min(SERIES_POINTS, len(log_ratios))) if len(log_ratios) else []

@@ -19,7 +19,9 @@ from onnxtool.bench import gate, providers, timing
 from onnxtool.bench.channel import receive, send
 from onnxtool.bench.gate import Judgement
 from onnxtool.bench.log import tidy
+from onnxtool.bench.plan import CellPlan
 from onnxtool.bench.providers import UnavailableError
+from onnxtool.bench.session import open_session, runs_of, with_engine
 from onnxtool.bench.worker import GRACE_S, die_with
 from onnxtool.errors import OnnxtoolError, require
 from onnxtool.models.signature import Tensors
@@ -40,16 +42,14 @@ class PairTask:
 
     Attributes:
         models: Paths of the ONNX files: the candidate and what it is held against.
-        provider: Full name of an execution provider.
-        threads: Threads within an operator; None leaves it to the runtime.
+        plan: The cell.
         effect: See `gate.judge`.
         budget_s: Longest time of sampling, warm-up aside.
         seed: Of the order of the blocks and of the bootstrap.
     """
 
     models: tuple[str, str]
-    provider: str
-    threads: int | None
+    plan: CellPlan
     effect: float
     budget_s: float
     seed: int
@@ -120,8 +120,8 @@ def measure(task: PairTask, inputs: Tensors) -> tuple[PairAnswer, NDArray[np.flo
     require("onnxruntime", "cpu")
     rng = np.random.default_rng(task.seed)
     order = rng.permutation(2)  # the session that is made first has the better place in memory, or the worse
-    sessions = {index: _session(task.models[index], task) for index in order}
-    runs = [sessions[0].run, sessions[1].run]
+    sessions = {index: _session(task.models[index], task, inputs) for index in order}
+    runs = [runs_of(sessions[index], task.models[index], task.plan, inputs)[0] for index in (0, 1)]
     with timing.gc_disabled():
         for run in runs:
             timing.warm_up(run, inputs, int(min(task.budget_s, WARMUP_S) * 1e9))
@@ -181,19 +181,13 @@ def log_ratios_of(blocks: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.log(blocks) @ np.array([0.5, 0.5, -0.5, -0.5]))
 
 
-def _session(model: str, task: PairTask) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    providers.record_placement(options)
+def _session(model: str, task: PairTask, inputs: Tensors) -> Any:
+    plan, _ = with_engine(model, task.plan, inputs)
     # Or the threads of one session would still spin, on a core of their own, while the other is measured.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    if task.threads is not None:
-        options.intra_op_num_threads = task.threads
-    session = providers.make_session(model, task.provider, options)
+    session = open_session(model, plan, {"session.force_spinning_stop": "1"})
     placement = providers.recorded_placement(session)
     if placement is not None:
-        providers.require_nodes(task.provider, placement)
+        providers.require_nodes(plan.provider, placement)
     return session
 
 

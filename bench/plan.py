@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from itertools import product
+from types import MappingProxyType
+from typing import Literal, get_args
 
 from onnxtool.errors import UsageError
+from onnxtool.reports.model import Cell, Scenario
 
 SOURCE = "source"
 """Stands in the place of a provider where the source model's own framework is measured."""
+
+CUDA_GRAPHS = ("enable_cuda_graph", "trt_cuda_graph_enable")
+"""Options of the CUDA and the TensorRT provider that record a run and replay it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,31 +27,68 @@ class CellPlan:
         provider: Full name of an execution provider, or `SOURCE`.
         batch: Rows in a run.
         threads: Threads within an operator; None leaves it to the runtime.
+        concurrency: Threads that call the one session.
+        scenario: How queries come; see `load`.
+        rate: Queries a second that arrive in the server scenario.
+        io_binding: Whether inputs and outputs stay on the device.
+        options: Names and values: of the provider, or, with a dot in the name, of the session.
     """
 
     provider: str
     batch: int
     threads: int | None
+    concurrency: int = 1
+    scenario: Scenario = "single-stream"
+    rate: float | None = None
+    io_binding: bool = False
+    options: tuple[tuple[str, str], ...] = ()
 
     def __str__(self) -> str:
         """For a progress display."""
         threads = "default threads" if self.threads is None else f"{self.threads} thread{'s'[: self.threads != 1]}"
-        return f"{self.provider.removesuffix('ExecutionProvider')}, batch {self.batch}, {threads}"
+        callers = f", {self.concurrency} callers" if self.concurrency > 1 else ""
+        return f"{self.provider.removesuffix('ExecutionProvider')}, batch {self.batch}, {threads}{callers}"
+
+    def cell(self, status: Literal["measured", "unavailable", "failed"], reason: str | None = None) -> Cell:
+        """The report's record of it, with nothing measured yet."""
+        return Cell(**{**asdict(self), "options": dict(self.options)}, status=status, reason=reason)
 
 
-def plan_cells(providers: Sequence[str], batches: Sequence[int], threads: Sequence[int | None]) -> list[CellPlan]:
+def plan_cells(
+    providers: Sequence[str],
+    batches: Sequence[int],
+    threads: Sequence[int | None],
+    concurrency: Sequence[int] = (1,),
+    *,
+    scenario: Scenario = "single-stream",
+    rate: float | None = None,
+    io_binding: bool = False,
+    options: Mapping[str, str] = MappingProxyType({}),
+) -> list[CellPlan]:
     """Every combination once, in the order given.
 
     Raises:
-        UsageError: a list is empty, or a number is below 1.
+        UsageError: a list is empty, a number is below 1, or the options do not fit each other.
     """
-    for name, values in (("provider", providers), ("batch", batches), ("number of threads", threads)):
+    numbers = {"batch": batches, "number of threads": threads, "concurrency": concurrency}
+    for name, values in {"provider": providers, **numbers}.items():
         if not values:
             raise UsageError(f"Nothing to measure: give at least one {name}.")
-    for name, numbers in (("batch", batches), ("number of threads", threads)):
-        if any(number is not None and number < 1 for number in numbers):
-            raise UsageError(f"A {name} is at least 1, not {min(n for n in numbers if n is not None)}.")
-    return [CellPlan(*cell) for cell in dict.fromkeys(product(providers, batches, threads))]
+    for name, given in numbers.items():
+        if any(number is not None and number < 1 for number in given):
+            raise UsageError(f"A {name} is at least 1, not {min(n for n in given if n is not None)}.")
+    if scenario not in get_args(Scenario):
+        raise UsageError(f"There is no scenario {scenario!r}. Known are {', '.join(get_args(Scenario))}.")
+    if (scenario == "server") != (rate is not None):
+        raise UsageError("The server scenario, and it alone, needs a rate at which queries arrive.")
+    if rate is not None and not (math.isfinite(rate) and rate > 0):
+        raise UsageError(f"A rate is a number of queries a second above 0, not {rate}.")
+    if max(concurrency) > 1 and any(options.get(name, "0").lower() in ("1", "true") for name in CUDA_GRAPHS):
+        raise UsageError("A session with a CUDA graph runs one query at a time: leave out the concurrency.")
+    return [
+        CellPlan(*cell, scenario, rate, io_binding, tuple(sorted(options.items())))
+        for cell in dict.fromkeys(product(providers, batches, threads, concurrency))
+    ]
 
 
 def check_duration(duration_s: float) -> None:

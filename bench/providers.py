@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from time import perf_counter_ns
+from types import MappingProxyType
 from typing import Any
 
 from onnxtool.bench.log import tidy
@@ -16,6 +17,10 @@ from onnxtool.reports.model import Placement
 
 CPU = "CPUExecutionProvider"
 SUFFIX = "ExecutionProvider"
+
+PROFILE_NS = 50_000_000
+PROFILE_RUNS = 50
+"""A profile ends after this time or number of runs; it holds a million events at most."""
 
 _PACKAGES = {
     "CUDAExecutionProvider": "onnxruntime-gpu",
@@ -47,7 +52,9 @@ def full_name(name: str) -> str:
     return short[name.lower()]
 
 
-def make_session(model: str, provider: str, options: Any) -> Any:
+def make_session(
+    model: str, provider: str, options: Any, provider_options: Mapping[str, str] = MappingProxyType({})
+) -> Any:
     """An `onnxruntime.InferenceSession` on one provider.
 
     ONNX Runtime's own fallbacks are off: it would print a line and go on with the CPU. It still puts the
@@ -58,9 +65,11 @@ def make_session(model: str, provider: str, options: Any) -> Any:
         model: Path of the ONNX file.
         provider: Full name.
         options: `onnxruntime.SessionOptions`.
+        provider_options: Options of the provider itself.
 
     Raises:
         UnavailableError: the provider is not in this build, cannot be set up here, or was dropped.
+        UsageError: the provider has no such option.
     """
     import onnxruntime
 
@@ -71,7 +80,7 @@ def make_session(model: str, provider: str, options: Any) -> Any:
             f"{provider} is not in this build of ONNX Runtime {onnxruntime.__version__}, which has "
             f"{', '.join(available)}." + (f" Install {package} in place of onnxruntime." if package else "")
         )
-    providers = [provider]
+    providers: list[str | tuple[str, dict[str, str]]] = [(provider, dict(provider_options))]
     if provider == "TensorrtExecutionProvider" and "CUDAExecutionProvider" in available:
         providers.append("CUDAExecutionProvider")
     try:
@@ -82,6 +91,12 @@ def make_session(model: str, provider: str, options: Any) -> Any:
         raise UnavailableError(f"{provider} cannot be set up: {tidy(str(error))}") from error
     if provider not in session.get_providers():
         raise UnavailableError(f"ONNX Runtime {onnxruntime.__version__} dropped {provider}.")
+    taken = session.get_provider_options().get(provider, {})
+    unknown = sorted(set(provider_options) - set(taken))
+    # Some providers tell none of their options. The CPU's has none, and ignores what it is given.
+    if unknown and (taken or provider == CPU):
+        known = f"It has {', '.join(sorted(taken))}." if taken else "It has none."
+        raise UsageError(f"{provider} has no option {unknown[0]!r}. {known}")
     return session
 
 
@@ -120,32 +135,81 @@ def recorded_placement(session: Any) -> list[Placement] | None:
     )
 
 
-def profiled_placement(model: str, provider: str, inputs: Tensors) -> list[Placement]:
-    """Which kernels each provider ran, from the profile of one run in a session of its own.
+def profiled_placement(session: Any, inputs: Tensors) -> list[Placement]:
+    """Which kernels each provider ran and for how long, from a profile of some runs, at least two.
 
-    For versions of ONNX Runtime that keep no record. Nodes are those after optimisation, so that fused
-    nodes count once.
+    Nodes are those after optimisation, so that fused nodes count once. The session is not to be used further.
+
+    Args:
+        session: Made with options that `profile_to` has seen.
+        inputs: One batch.
     """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.enable_profiling = True
-    with tempfile.TemporaryDirectory() as folder:
-        options.profile_file_prefix = str(Path(folder, "profile"))
-        session = make_session(model, provider, options)
+    deadline = perf_counter_ns() + PROFILE_NS
+    for run in range(PROFILE_RUNS):
         session.run(None, inputs)
-        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-    return placement_of_profile(events)
+        if run and perf_counter_ns() > deadline:
+            break
+    return placement_of_profile(json.loads(Path(session.end_profiling()).read_text(encoding="utf-8")))
+
+
+def profile_to(options: Any, folder: Path) -> None:
+    """Ask for the profile that `profiled_placement` reads."""
+    options.enable_profiling = True
+    options.profile_file_prefix = str(folder / "profile")
 
 
 def placement_of_profile(events: Iterable[dict[str, Any]]) -> list[Placement]:
-    """Read the events of ONNX Runtime's profile: a kernel that ran several times is one node."""
-    kernels = {
-        event["name"]: (event["args"]["provider"], event["args"]["op_name"])
-        for event in events
-        if event.get("cat") == "Node" and event.get("args", {}).get("provider")
-    }
-    return _placements(kernels.values())
+    """Read the events of ONNX Runtime's profile: a kernel that ran several times is one node.
+
+    Times are those of the host. A provider that works asynchronously (CUDA) is seen to launch its kernels; what it
+    computes shows where the host waits for it. The first time of each kernel is left out where there are more: it
+    is slower, and differently so for each provider.
+    """
+    kernels: dict[str, tuple[str, str]] = {}
+    times: dict[str, list[float]] = defaultdict(list)
+    for event in events:
+        if event.get("cat") == "Node" and event.get("args", {}).get("provider"):
+            kernels[event["name"]] = (event["args"]["provider"], event["args"]["op_name"])
+            times[event["name"]].append(float(event.get("dur", 0)))
+    found = _placements(kernels.values())
+    spent: Counter[str] = Counter()
+    for name, durations in times.items():
+        spent[kernels[name][0]] += sum(durations[1:] or durations)  # type: ignore[assignment]
+    for part in found:
+        part.kernels = part.nodes
+        part.time_share = spent[part.provider] / total if (total := sum(spent.values())) else None
+    return found
+
+
+def cross_check(recorded: list[Placement], profiled: list[Placement]) -> tuple[list[Placement], list[str]]:
+    """Hold the record of what was assigned against the profile of what ran.
+
+    Args:
+        recorded: From `recorded_placement`.
+        profiled: From `profiled_placement`.
+
+    Returns:
+        The record with the profile's kernels and times, and where the two disagree, a sentence each.
+    """
+    ran = {part.provider: part for part in profiled}
+    merged = [
+        part.model_copy(
+            update={
+                "kernels": ran[part.provider].kernels if part.provider in ran else 0,
+                "time_share": ran[part.provider].time_share if part.provider in ran else (0.0 if ran else None),
+            }
+        )
+        for part in recorded
+    ]
+    assigned = {part.provider for part in recorded}
+    merged += [part.model_copy(update={"nodes": 0}) for part in profiled if part.provider not in assigned]
+    return merged, [
+        f"{part.provider} was assigned {part.nodes} nodes, but none of its kernels ran in a profile of some runs."
+        if part.nodes
+        else f"{part.provider} was assigned no node, but ran {part.kernels} kernels in a profile of some runs."
+        for part in merged
+        if not part.nodes or not part.kernels
+    ]
 
 
 def require_nodes(provider: str, placement: list[Placement]) -> None:

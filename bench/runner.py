@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import signal
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,16 +19,23 @@ from onnxtool.bench.log import last_line, runtime_messages
 from onnxtool.bench.plan import SOURCE, CellPlan, check_duration, plan_cells
 from onnxtool.bench.process import Outcome, run_worker
 from onnxtool.bench.providers import full_name
+from onnxtool.bench.resume import kept_cells
 from onnxtool.bench.statistics import summarise
 from onnxtool.bench.task import SourceTask, Task, read_answer, write_task
 from onnxtool.errors import DataError
 from onnxtool.models.artifact import OnnxModel
 from onnxtool.models.signature import Tensors, TensorSpec
-from onnxtool.reports.model import Bench, Cell
+from onnxtool.reports.model import Bench, Cell, Scenario
 
 __all__ = ["SourceTask", "run_bench"]
 
 WORKER = "onnxtool.bench.worker"
+
+Execute: TypeAlias = Callable[
+    [Sequence[CellPlan], Callable[[CellPlan], Task], float, Callable[[CellPlan], None]],
+    Iterator[tuple[CellPlan, Cell]],
+]
+"""Measures cells in any order, given how a cell's task is made, the time limit, and what to call before each."""
 
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",  # PyTorch, XGBoost, LightGBM, scikit-learn
@@ -45,11 +56,19 @@ def run_bench(
     duration_s: float,
     data: str,
     seed: int | None,
+    concurrency: Sequence[int] = (1,),
+    scenario: Scenario = "single-stream",
+    rate: float | None = None,
+    io_binding: bool = False,
+    options: Mapping[str, str] = MappingProxyType({}),
     source: SourceTask | None = None,
     timeout_s: float | None = None,
+    earlier: Bench | None = None,
+    execute: Execute | None = None,
     on_progress: Callable[[int, int, str], None] | None = None,
+    on_cell: Callable[[Bench], None] | None = None,
 ) -> Bench:
-    """Measure a model on every combination of provider, batch and threads.
+    """Measure a model on every combination of provider, batch, threads and concurrency.
 
     Args:
         model: The ONNX model.
@@ -59,15 +78,23 @@ def run_bench(
         threads: Threads within an operator; None leaves it to the runtime.
         duration_s: How long the runs of a cell are timed, after a warm-up of that time at most.
         data: Where the rows came from, for the report.
-        seed: Of made-up rows, for the report.
+        seed: Of made-up rows, and of the arrivals in the server scenario.
+        concurrency: Threads that call the one session.
+        scenario: How queries come; see `load`.
+        rate: Queries a second in the server scenario.
+        io_binding: Whether inputs and outputs stay on the device.
+        options: Of the providers, or, with a dot in the name, of the session.
         source: The source model, to be measured in its own framework with the same rows, batches and threads.
         timeout_s: A cell that takes longer has failed. By default 5 minutes and 10 times the duration:
             building a TensorRT engine takes minutes.
+        earlier: A part of the same sweep that is measured already.
+        execute: Where cells are measured; by default here, one after the other.
         on_progress: Called with the number of cells done, the number of all cells, and a description of the
             cell that is measured next (at the end, of the last one).
+        on_cell: Called with what there is after each cell.
 
     Raises:
-        UsageError: the options name no cell, or no provider that ONNX Runtime knows.
+        UsageError: the options name no cell, or no provider that ONNX Runtime knows, or not what `earlier` has.
         DataError: an input has no rows.
         ModelError: `model` is no ONNX file.
         MissingExtraError: ONNX Runtime is not installed.
@@ -75,38 +102,69 @@ def run_bench(
     if not isinstance(model, OnnxModel):
         model = OnnxModel.read(model)
     check_duration(duration_s)
-    plans = plan_cells([full_name(name) for name in providers], batches, threads)
+    names = [full_name(name) for name in providers]
+    plans = plan_cells(
+        names, batches, threads, concurrency, scenario=scenario, rate=rate, io_binding=io_binding, options=options
+    )
     if source is not None:
-        plans += plan_cells([SOURCE], batches, threads)
+        plans += plan_cells([SOURCE], batches, threads, concurrency, scenario=scenario, rate=rate)
     check_rows(model.inputs, inputs)
     if timeout_s is None:
         timeout_s = 300 + 10 * duration_s
-
+    bench = Bench(data=data, seed=seed, duration_s=duration_s, rows_sha256=digest(inputs), cells=[])
+    cells = {plan: cell for plan, cell in kept_cells(bench, earlier).items() if plan in plans}
     fixed = fixed_batch(model.inputs)
-    cells: list[Cell] = []
-    for plan in plans:
-        if on_progress:
-            on_progress(len(cells), len(plans), str(plan))
-        if fixed is not None and fixed != plan.batch:
-            cells.append(_refused(plan, fixed))
-            continue
-        task = Task(
-            provider=plan.provider,
-            batch=plan.batch,
-            threads=plan.threads,
+    cells |= {plan: _refused(plan, fixed) for plan in plans if fixed is not None and fixed != plan.batch}
+
+    def task_of(plan: CellPlan) -> Task:
+        return Task(
+            plan=plan,
             duration_s=duration_s,
+            seed=seed or 0,
             model=source if source is not None and plan.provider == SOURCE else str(model.path),
             inputs=batch_of(inputs, model.inputs, plan.batch),
         )
-        cells.append(_run(task, timeout_s))
-    if on_progress:
-        on_progress(len(cells), len(plans), str(plans[-1]))
-    return Bench(data=data, seed=seed, duration_s=duration_s, cells=cells)
+
+    def begin(plan: CellPlan) -> None:
+        if on_progress:
+            on_progress(len(cells), len(plans), str(plan))
+
+    left = [plan for plan in plans if plan not in cells]
+    for plan, cell in (execute or one_by_one)(left, task_of, timeout_s, begin):
+        cells[plan] = cell
+        bench.cells = [cells[plan] for plan in plans if plan in cells]
+        bench.unfinished = len(plans) - len(cells)
+        if on_cell:
+            on_cell(bench)
+    bench.cells = [cells[plan] for plan in plans]
+    begin(plans[-1])
+    return bench
 
 
-def _run(task: Task, timeout_s: float) -> Cell:
+def one_by_one(
+    plans: Sequence[CellPlan],
+    task_of: Callable[[CellPlan], Task],
+    timeout_s: float,
+    begin: Callable[[CellPlan], None],
+) -> Iterator[tuple[CellPlan, Cell]]:
+    """Measure cells here, one after the other, so that none disturbs another."""
+    for plan in plans:
+        begin(plan)
+        yield plan, run_task(task_of(plan), timeout_s)
+
+
+def digest(tensors: Tensors) -> str:
+    """SHA-256 of arrays with their names, dtypes and shapes, in hexadecimal."""
+    found = hashlib.sha256()
+    for name, array in sorted(tensors.items()):
+        found.update(f"{name}\0{array.dtype.str}\0{array.shape}\0".encode())
+        text = array.dtype.kind in "OU"
+        found.update(json.dumps([str(value) for value in array.ravel()]).encode() if text else array.tobytes())
+    return found.hexdigest()
+
+
+def run_task(task: Task, timeout_s: float) -> Cell:
     """Have a worker measure one cell."""
-    failed = Cell(provider=task.provider, batch=task.batch, threads=task.threads, status="failed")
     # Files without a name: nothing is left of them, however this process ends.
     with tempfile.TemporaryFile() as task_file, tempfile.TemporaryFile() as answer_file:
         try:
@@ -114,25 +172,20 @@ def _run(task: Task, timeout_s: float) -> Cell:
             task_file.seek(0)
             outcome = run_worker(WORKER, task_file, answer_file, worker_environment(task), timeout_s)
         except OSError as error:
-            failed.reason = f"Its worker could not be started: {error.strerror or error}."
-            return failed
+            return task.plan.cell("failed", f"Its worker could not be started: {error.strerror or error}.")
         answer_file.seek(0)
         try:
             cell, samples = read_answer(answer_file)
         except ValueError:
-            failed.reason = f"Its worker {end_of(outcome, timeout_s)}"
-            return failed
+            return task.plan.cell("failed", f"Its worker {end_of(outcome, timeout_s)}")
     return complete(cell, samples, outcome, timeout_s)
 
 
 def _refused(plan: CellPlan, fixed: int) -> Cell:
     """A cell that its model cannot run. The other cells of the sweep are none the worse for it."""
-    return Cell(
-        provider=plan.provider,
-        batch=plan.batch,
-        threads=plan.threads,
-        status="failed",
-        reason=f"The model's batch is fixed at {fixed}: it cannot run {plan.batch} rows at once. "
+    return plan.cell(
+        "failed",
+        f"The model's batch is fixed at {fixed}: it cannot run {plan.batch} rows at once. "
         f"Ask for batch {fixed}, or convert it with a dynamic batch.",
     )
 
@@ -144,12 +197,11 @@ def complete(cell: Cell, samples_ns: NDArray[np.int64], outcome: Outcome, timeou
         # The log names the library that is missing; the exception, if there was one, rarely does.
         cell.reason = "; ".join(text.rstrip(".") for text in (cell.reason or "", *messages)) + "."
         return cell
-    cell.warnings = messages
+    cell.warnings += messages
     if cell.status == "measured":
         if outcome.exit_code != 0:
             cell.warnings.append(f"After the measurement its worker {end_of(outcome, timeout_s)}")
         cell.latency = summarise(samples_ns)
-        cell.rows_per_s = cell.batch / cell.latency.mean_s
     return cell
 
 
@@ -190,8 +242,8 @@ def worker_environment(task: Task | None = None) -> Mapping[str, str]:
     """The environment of a worker, with the threads that a source's framework reads there."""
     # Its uploader would be a thread beside the measured ones, and a stranger's model is nobody's business.
     environment = {"ORT_DISABLE_TELEMETRY": "1", **os.environ}
-    if task is not None and task.threads is not None and isinstance(task.model, SourceTask):
-        environment |= dict.fromkeys(_THREAD_VARIABLES, str(task.threads))
+    if task is not None and task.plan.threads is not None and isinstance(task.model, SourceTask):
+        environment |= dict.fromkeys(_THREAD_VARIABLES, str(task.plan.threads))
     return environment
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, TypeAdapter
 
 from onnxtool.bench.channel import receive, send
+from onnxtool.bench.plan import CellPlan
 from onnxtool.models.signature import Tensors
 from onnxtool.models.source import LoadOptions
 from onnxtool.reports.model import Cell
@@ -33,18 +34,16 @@ class Task:
     """One cell to be measured.
 
     Attributes:
-        provider: Full name of an execution provider; not looked at for a source.
-        batch: Rows in a run.
-        threads: Threads within an operator; None leaves it to the runtime.
+        plan: The cell; its provider, binding and options are not looked at for a source.
         duration_s: How long runs are timed.
+        seed: Of the arrivals in the server scenario.
         model: The ONNX file, or the source model.
         inputs: One batch.
     """
 
-    provider: str
-    batch: int
-    threads: int | None
+    plan: CellPlan
     duration_s: float
+    seed: int
     model: str | SourceTask
     inputs: Tensors
 
@@ -75,7 +74,7 @@ def read_task(file: BinaryIO) -> Task:
 
 
 def write_answer(file: BinaryIO, cell: Cell, samples_ns: NDArray[np.int64]) -> None:
-    """Write what was measured: the cell without its latency, and the latency of each run in ns."""
+    """Write what was measured: the cell without its latency, and the latency of each query in ns."""
     send(file, cell.model_dump(mode="json"), {"samples_ns": samples_ns})
 
 

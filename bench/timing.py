@@ -12,13 +12,18 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxtool.bench.changes import last_change
 from onnxtool.models.signature import Tensors
 
 Run: TypeAlias = Callable[[None, Tensors], object]
 """The shape of `InferenceSession.run`, which is called as it stands: a wrapper would cost 1 % of 10 us."""
 
-WINDOW_NS = 100_000_000
-STABLE = 0.02
+WINDOW_NS = 5_000_000
+SETTLED = 30
+"""Windows without a change that end a warm-up: Pettitt's test finds one from the eleventh to the twentieth."""
+
+SMALLEST = 0.02
+"""Smallest change of the median, as a share, that counts while warming up."""
 
 
 @contextmanager
@@ -58,28 +63,32 @@ def time_runs(run: Run, inputs: Tensors, duration_ns: int) -> NDArray[np.int64]:
     return np.frombuffer(samples, dtype=np.int64)
 
 
-def warm_up(run: Run, inputs: Tensors, limit_ns: int) -> int:
-    """Run the model until the medians of two consecutive windows of 0.1 s agree within 2 %.
+def warm_up(run: Run, inputs: Tensors, limit_ns: int) -> tuple[int, bool]:
+    """Run the model until the medians of `SETTLED` windows in a row hold no change; see `changes`.
 
     Args:
         run: Called with None and `inputs`.
         inputs: One batch.
-        limit_ns: Ends it, stable or not, at the end of a window.
+        limit_ns: Ends it, settled or not, at the end of a window.
 
     Returns:
-        The number of runs made.
+        The number of runs made, and whether it settled: no change was found since which there were too few
+        windows. Of a model so slow that the limit holds only a few windows nothing is found.
     """
-    runs = 0
-    previous = 0.0
+    runs, settled = 0, 0
+    medians: list[float] = []
+    window_ns = min(WINDOW_NS, limit_ns // (2 * SETTLED))
     deadline = perf_counter_ns() + limit_ns
     while perf_counter_ns() < deadline:
-        window = time_runs(run, inputs, min(WINDOW_NS, limit_ns))
+        window = time_runs(run, inputs, window_ns)
         runs += len(window)
-        median = float(np.median(window))
-        if abs(median - previous) <= STABLE * previous:
-            break
-        previous = median
-    return runs
+        medians.append(float(np.median(window)))
+        if len(medians) - settled >= SETTLED:
+            settled += last_change(medians[settled:], SMALLEST)
+            if len(medians) - settled >= SETTLED:
+                return runs, True
+    settled += last_change(medians[settled:], SMALLEST)
+    return runs, settled == 0
 
 
 def clock() -> tuple[float, float]:

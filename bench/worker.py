@@ -8,18 +8,24 @@ from __future__ import annotations
 import faulthandler
 import os
 import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
 from time import perf_counter_ns
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxtool.bench import memory, providers, timing
+from onnxtool.bench import load, memory, providers, throttling, timing
 from onnxtool.bench.log import tidy
+from onnxtool.bench.plan import CUDA_GRAPHS, CellPlan
 from onnxtool.bench.providers import UnavailableError
+from onnxtool.bench.session import open_session, profiled_placement_of, runs_of, with_engine
 from onnxtool.bench.task import SourceTask, Task, read_task, write_answer
 from onnxtool.errors import MissingExtraError, OnnxtoolError, require
-from onnxtool.reports.model import Cell, Placement
+from onnxtool.models.signature import Tensors
+from onnxtool.reports.model import Cell
 
 GRACE_S = 5
 
@@ -39,80 +45,86 @@ def main() -> None:
 def measure(task: Task) -> tuple[Cell, NDArray[np.int64]]:
     """Measure one cell.
 
-    Besides the threads and the placement record, the session has ONNX Runtime's defaults. Python's garbage
+    Besides what the plan says and the placement record, the session has ONNX Runtime's defaults. Python's garbage
     collector is off while runs are timed. Loading a source model includes importing its framework.
 
     Returns:
-        The cell without its latency, and the latency of each run in ns: shape [runs], empty unless the
+        The cell without its latency, and the latency of each query in ns: shape [queries], empty unless the
         cell's status is `measured`. Peak memory is that of the process since it began to load the model,
         less the samples; memory on a graphics card is not in it.
     """
-    cell = Cell(provider=task.provider, batch=task.batch, threads=task.threads, status="measured")
+    cell = task.plan.cell("measured")
     try:
         return cell, _measure(task, cell)
     except (UnavailableError, MissingExtraError) as error:
-        cell = _unmeasured(cell, "unavailable", str(error))
+        cell = _unmeasured(task.plan, cell, "unavailable", str(error))
     except OnnxtoolError as error:
-        cell = _unmeasured(cell, "failed", " ".join(str(error).splitlines()))
+        cell = _unmeasured(task.plan, cell, "failed", " ".join(str(error).splitlines()))
     except Exception as error:
-        cell = _unmeasured(cell, "failed", f"{type(error).__name__}: {tidy(str(error))}")
+        cell = _unmeasured(task.plan, cell, "failed", f"{type(error).__name__}: {tidy(str(error))}")
     return cell, np.empty(0, dtype=np.int64)
 
 
-def _unmeasured(cell: Cell, status: Literal["unavailable", "failed"], reason: str) -> Cell:
+def _unmeasured(plan: CellPlan, cell: Cell, status: Literal["unavailable", "failed"], reason: str) -> Cell:
     """Forget what was measured until something went wrong: it is no measurement of this cell."""
-    kept = cell.model_dump(include={"provider", "batch", "threads", "providers", "placement"})
-    return Cell(**kept, status=status, reason=reason)
+    return plan.cell(status, reason).model_copy(update={"providers": cell.providers, "placement": cell.placement})
 
 
 def _measure(task: Task, cell: Cell) -> NDArray[np.int64]:
-    """Fill in the cell, and return the latency of each run."""
-    placement: list[Placement] | None = []
-    if not isinstance(task.model, SourceTask):
+    """Fill in the cell, and return the latency of each query."""
+    plan = task.plan
+    if isinstance(task.model, str):
         require("onnxruntime", "cpu")  # imported here, so that the import does not count as loading
+        plan, cell.build_s = with_engine(task.model, plan, task.inputs)
     memory.reset_peak()
     before = memory.resident()
     start = perf_counter_ns()
-    if isinstance(task.model, SourceTask):
-        run = _source_run(task.model, task.threads)
+    if isinstance(task.model, str):
+        session = open_session(task.model, plan)
         cell.session_s = _seconds_since(start)
-    else:
-        session = _session(task.model, task)
-        cell.session_s = _seconds_since(start)
-        run = session.run
         cell.providers = session.get_providers()
-        placement = providers.recorded_placement(session)
-        if placement is not None:
-            cell.placement = placement
-            providers.require_nodes(task.provider, placement)
+        if recorded := providers.recorded_placement(session):
+            cell.placement = recorded
+            providers.require_nodes(plan.provider, recorded)
+        runs = runs_of(session, task.model, plan, task.inputs)
+    else:
+        runs = [_source_run(task.model, plan.threads)] * plan.concurrency
+        cell.session_s = _seconds_since(start)
 
     start = perf_counter_ns()
-    run(None, task.inputs)
+    runs[0](None, task.inputs)
     cell.first_run_s = _seconds_since(start)
     duration_ns = int(task.duration_s * 1e9)
     with timing.gc_disabled():
-        cell.warmup_runs = timing.warm_up(run, task.inputs, duration_ns)
+        cell.warmup_runs, cell.warmup_settled = timing.warm_up(runs[0], task.inputs, duration_ns)
         loaded_peak = memory.peak()
-        samples = timing.time_runs(run, task.inputs, duration_ns)
-        cell.peak_memory_bytes = max(loaded_peak, memory.peak() - samples.nbytes)
+        quota = throttling.taken()
+        served = load.serve(plan, runs, task.inputs, duration_ns, task.seed)
+        cell.warnings = throttling.warnings(quota, throttling.taken())
+        cell.peak_memory_bytes = max(loaded_peak, memory.peak() - served.samples_ns.nbytes)
+    cell.rows_per_s = served.batches * plan.batch / (served.wall_ns / 1e9)
+    cell.unanswered = served.unanswered
     cell.model_memory_bytes = max(0, cell.peak_memory_bytes - before)
     cell.timer_resolution_s, cell.timer_overhead_s = timing.clock()
-
-    if placement is None:
-        placement = providers.profiled_placement(str(task.model), task.provider, task.inputs)
-        cell.placement = placement
-        providers.require_nodes(task.provider, placement)
-    return samples
+    if isinstance(task.model, str):
+        _prove_placement(task.model, plan, task.inputs, cell)
+    return served.samples_ns
 
 
-def _session(model: str, task: Task) -> Any:
-    import onnxruntime
+def _prove_placement(model: str, plan: CellPlan, inputs: Tensors, cell: Cell) -> None:
+    """Hold the record of the placement against a profile, from a session of its own so that it disturbs nothing.
 
-    options = onnxruntime.SessionOptions()
-    providers.record_placement(options)
-    if task.threads is not None:
-        options.intra_op_num_threads = task.threads
-    return providers.make_session(model, task.provider, options)
+    Versions of ONNX Runtime before 1.24.1 keep no record: there the profile is all.
+    """
+    plain = tuple(pair for pair in plan.options if pair[0] not in CUDA_GRAPHS)  # a replayed graph shows no kernels
+    with tempfile.TemporaryDirectory() as folder:
+        profiled = profiled_placement_of(model, replace(plan, options=plain), inputs, Path(folder))
+    if cell.placement:
+        cell.placement, doubts = providers.cross_check(cell.placement, profiled)
+        cell.warnings += doubts
+    else:
+        cell.placement = profiled
+        providers.require_nodes(plan.provider, profiled)
 
 
 def _source_run(source_task: SourceTask, threads: int | None) -> timing.Run:

@@ -26,6 +26,7 @@ from onnx import TensorProto, helper
 from scipy.stats import binomtest
 
 from onnxtool.bench.paired import PairTask, measure
+from onnxtool.bench.plan import CellPlan
 
 WIDTH = 128
 
@@ -92,9 +93,8 @@ def main(comparisons: int = 300, budget_s: float = 16, seed: int = 0) -> None:
                 for name, candidate in (("identical", twin), ("10 % slower", slower))[
                     : 2 if index % 3 == 0 else 1
                 ]:
-                    task = PairTask(
-                        (str(candidate), str(model)), "CPUExecutionProvider", threads, 0.05, budget_s, seed + index
-                    )
+                    plan = CellPlan("CPUExecutionProvider", batch, threads)
+                    task = PairTask((str(candidate), str(model)), plan, 0.05, budget_s, seed + index)
                     result = pool.apply(compare, ((task, batch),))
                     print(name, batch, *result, file=sys.stderr, flush=True)  # noqa: T201
                     found.setdefault(f"{name}, batch {batch}, threads {threads or 'default'}", []).append(result)

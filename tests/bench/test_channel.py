@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from onnxtool.bench.channel import receive, send
+from onnxtool.bench.plan import CellPlan
 from onnxtool.bench.task import SourceTask, Task, read_answer, read_task, write_answer, write_task
 from onnxtool.models.signature import TensorSpec
 from onnxtool.models.source import LoadOptions
@@ -78,10 +79,9 @@ def test_task_of_a_source_keeps_its_options(tmp_path):
     )
     inputs = {"x": np.ones((2, 4), np.float32)}
     task = Task(
-        provider="source",
-        batch=2,
-        threads=None,
+        plan=CellPlan("source", 2, None, options=(("a", "1"), ("b", "2"))),
         duration_s=0.5,
+        seed=3,
         model=SourceTask("m:build", options),
         inputs=inputs,
     )
@@ -89,6 +89,7 @@ def test_task_of_a_source_keeps_its_options(tmp_path):
     write_task(file, task)
     file.seek(0)
     received = read_task(file)
+    assert (received.plan, received.duration_s, received.seed) == (task.plan, 0.5, 3)
     np.testing.assert_array_equal(received.inputs["x"], inputs["x"])
     got = received.model.options
     assert got.data["city"].tolist() == ["Bern", "Ulm"]

@@ -5,18 +5,20 @@ import onnxruntime
 import pytest
 
 from onnxtool.bench.log import runtime_messages, tidy
+from onnxtool.bench.plan import CellPlan
 from onnxtool.bench.process import Outcome
 from onnxtool.bench.providers import (
     UnavailableError,
+    cross_check,
     full_name,
     make_session,
     placement_of_profile,
-    profiled_placement,
     record_placement,
     recorded_placement,
     require_nodes,
 )
 from onnxtool.bench.runner import complete
+from onnxtool.bench.session import profiled_placement_of
 from onnxtool.errors import UsageError
 from onnxtool.reports.model import Cell, Placement
 
@@ -91,30 +93,52 @@ def test_placement_is_recorded_by_the_runtime(dense_model):
     ]
 
 
-def test_placement_from_a_profile(dense_model):
+def test_placement_from_a_profile(dense_model, tmp_path):
     """Where the runtime keeps no record; here Gemm and Relu have been fused by the time of the run."""
     inputs = {"x": np.ones((2, 4), np.float32)}
-    assert profiled_placement(str(dense_model), "CPUExecutionProvider", inputs) == [
-        Placement(provider="CPUExecutionProvider", nodes=1, operators={"FusedGemm": 1})
+    plan = CellPlan("CPUExecutionProvider", 2, None)
+    assert profiled_placement_of(str(dense_model), plan, inputs, tmp_path) == [
+        Placement(provider="CPUExecutionProvider", nodes=1, operators={"FusedGemm": 1}, kernels=1, time_share=1.0)
     ]
+
+
+def event(name: str, provider: str, op_name: str, microseconds: int) -> dict:
+    return {"cat": "Node", "name": name, "dur": microseconds, "args": {"provider": provider, "op_name": op_name}}
 
 
 def test_profile_of_two_providers():
-    def event(name: str, provider: str, op_name: str) -> dict:
-        return {"cat": "Node", "name": name, "args": {"provider": provider, "op_name": op_name}}
-
     events = [
-        {"cat": "Session", "name": "session_initialization"},
-        event("a_kernel_time", "CUDAExecutionProvider", "Conv"),
-        event("b_kernel_time", "CUDAExecutionProvider", "Conv"),
-        event("loop_body_kernel_time", "CPUExecutionProvider", "Add"),
-        event("loop_body_kernel_time", "CPUExecutionProvider", "Add"),
-        {"cat": "Node", "name": "a_fence_before", "args": {"op_name": "Conv"}},
+        {"cat": "Session", "name": "session_initialization", "dur": 10_000},
+        event("a_kernel_time", "CUDAExecutionProvider", "Conv", 900),
+        event("a_kernel_time", "CUDAExecutionProvider", "Conv", 40),
+        event("b_kernel_time", "CUDAExecutionProvider", "Conv", 20),
+        event("loop_body_kernel_time", "CPUExecutionProvider", "Add", 500),
+        event("loop_body_kernel_time", "CPUExecutionProvider", "Add", 10),
+        event("loop_body_kernel_time", "CPUExecutionProvider", "Add", 10),
+        {"cat": "Node", "name": "a_fence_before", "dur": 99, "args": {"op_name": "Conv"}},
     ]
     assert placement_of_profile(events) == [
-        Placement(provider="CUDAExecutionProvider", nodes=2, operators={"Conv": 2}),
-        Placement(provider="CPUExecutionProvider", nodes=1, operators={"Add": 1}),
+        Placement(provider="CUDAExecutionProvider", nodes=2, operators={"Conv": 2}, kernels=2, time_share=0.75),
+        Placement(provider="CPUExecutionProvider", nodes=1, operators={"Add": 1}, kernels=1, time_share=0.25),
     ]
+
+
+def test_the_record_and_the_profile_are_held_against_each_other():
+    cuda = Placement(provider="CUDAExecutionProvider", nodes=8)
+    cpu = Placement(provider="CPUExecutionProvider", nodes=2)
+    ran = placement_of_profile(
+        [event("a", "CUDAExecutionProvider", "Conv", 3), event("b", cpu.provider, "Add", 1)]
+    )
+    merged, doubts = cross_check([cuda, cpu], ran)
+    assert [(part.nodes, part.kernels, part.time_share) for part in merged] == [(8, 1, 0.75), (2, 1, 0.25)]
+    assert doubts == []
+    merged, doubts = cross_check([cuda, cpu], ran[1:])
+    assert (merged[0].kernels, merged[0].time_share) == (0, 0.0)
+    assert doubts == [
+        "CUDAExecutionProvider was assigned 8 nodes, but none of its kernels ran in a profile of some runs."
+    ]
+    _, doubts = cross_check([cuda], ran)
+    assert doubts == ["CPUExecutionProvider was assigned no node, but ran 1 kernels in a profile of some runs."]
 
 
 def test_a_provider_without_nodes_is_not_measured():

@@ -31,8 +31,8 @@ def test_cpu_cell_is_measured(dense_model):
         assert (cell.status, cell.reason, cell.provider) == ("measured", None, "CPUExecutionProvider")
         assert (cell.batch, cell.threads) == (batch, 2)
         assert cell.providers == ["CPUExecutionProvider"]
-        assert [(p.provider, p.nodes, p.operators) for p in cell.placement] == [
-            ("CPUExecutionProvider", 2, {"Gemm": 1, "Relu": 1})
+        assert [(p.provider, p.nodes, p.operators, p.kernels, p.time_share) for p in cell.placement] == [
+            ("CPUExecutionProvider", 2, {"Gemm": 1, "Relu": 1}, 1, 1.0)
         ]
         assert 0 < cell.session_s < 10
         assert 0 < cell.first_run_s < 10
@@ -45,6 +45,27 @@ def test_cpu_cell_is_measured(dense_model):
         assert 0 < cell.timer_resolution_s < 1e-4
         assert 0 < cell.timer_overhead_s < latency.min_s
         assert cell.warnings == []
+
+
+def test_callers_scenarios_and_bindings(dense_model):
+    cells = bench(dense_model, batches=[2], threads=[1], concurrency=[1, 2], scenario="multi-stream").cells
+    assert [(cell.status, cell.concurrency, cell.scenario) for cell in cells] == [
+        ("measured", 1, "multi-stream"), ("measured", 2, "multi-stream"),
+    ]  # fmt: skip
+    assert cells[1].rows_per_s == pytest.approx(4 / cells[1].latency.mean_s, rel=0.5)
+
+    (cell,) = bench(dense_model, threads=[1], scenario="server", rate=500.0, duration_s=0.4, io_binding=True).cells
+    assert (cell.status, cell.rate, cell.io_binding, cell.unanswered) == ("measured", 500.0, True, 0)
+    assert 100 < cell.latency.samples < 350
+    assert 200 < cell.rows_per_s < 900
+
+
+def test_options_reach_the_session_or_fail_the_cell(dense_model):
+    (cell,) = bench(dense_model, options={"session.intra_op.allow_spinning": "0"}).cells
+    assert (cell.status, cell.options) == ("measured", {"session.intra_op.allow_spinning": "0"})
+    (cell,) = bench(dense_model, options={"enable_cuda_graph": "1"}).cells
+    assert cell.status == "failed"
+    assert cell.reason == "CPUExecutionProvider has no option 'enable_cuda_graph'. It has none."
 
 
 def test_memory_is_the_workers_own(save, make_dense):

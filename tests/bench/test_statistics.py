@@ -34,12 +34,18 @@ def test_interval_covers_by_the_exact_binomial_and_is_no_wider_than_needed(n, q,
     assert binom.cdf(high - 2, n, q) < 1 - (1 - confidence) / 2
 
 
-@pytest.mark.parametrize(("q", "needed"), [(0.5, 8), (0.9, 51), (0.99, 528), (0.999, 5296)])
+@pytest.mark.parametrize(("q", "needed"), [(0.5, 11), (0.9, 64), (0.99, 662), (0.999, 6636)])
 def test_samples_needed(q, needed):
-    # q**n <= (1 - confidence) / 2, solved by hand: ln 0.005 / ln q
+    # 64 and 662 are what MLPerf's loadgen asks of single-stream (p90) and multi-stream (p99)
     assert samples_needed(q, 0.99) == needed
     assert interval_ranks(needed, q, 0.99) is not None
-    assert interval_ranks(needed - 1, q, 0.99) is None
+    assert q**needed + needed * (1 - q) * q ** (needed - 1) <= 0.01
+    assert q ** (needed - 1) + (needed - 1) * (1 - q) * q ** (needed - 2) > 0.01
+
+
+@given(st.floats(0.001, 0.999), st.floats(0.5, 0.9999))
+def test_a_percentile_that_is_told_has_an_interval(q, confidence):
+    assert interval_ranks(samples_needed(q, confidence), q, confidence) is not None
 
 
 @pytest.mark.parametrize(("q", "n"), [(0.5, 8), (0.5, 1000), (0.9, 51), (0.9, 300), (0.99, 528), (0.99, 2000)])
@@ -56,14 +62,12 @@ def test_interval_covers_the_true_percentile_in_simulation(q, n):
 
 
 def test_unsupported_percentile_is_refused_with_the_reason():
-    latency = summarise(np.arange(1, 528, dtype=np.int64) * 1000)
+    latency = summarise(np.arange(1, 662, dtype=np.int64) * 1000)
     p50, p90, p99 = latency.percentiles
     assert p99.value_s is None
     assert p99.low_s is None
-    assert p99.refused == (
-        "p99 needs 528 runs for an interval at 99% confidence; there were 527. Measure for longer."
-    )
-    assert p50.value_s == pytest.approx(264e-6)
+    assert p99.refused == ("p99 needs 662 runs at 99% confidence; there were 661. Measure for longer.")
+    assert p50.value_s == pytest.approx(331e-6)
     assert p90.refused is None
 
 

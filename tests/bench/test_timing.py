@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from onnxtool.bench.timing import clock, gc_disabled, time_runs, warm_up
+from onnxtool.bench.timing import SETTLED, clock, gc_disabled, time_runs, warm_up
 
 
 def test_a_run_longer_than_the_duration_is_made_once():
@@ -27,17 +27,24 @@ def test_runs_last_for_the_duration_and_are_handed_the_inputs():
     assert (samples >= 0).all()
 
 
-def test_warm_up_ends_when_two_windows_agree():
+def test_warm_up_ends_when_nothing_changes():
     start = time.perf_counter()
-    assert warm_up(lambda *_: time.sleep(0.01), {}, 60_000_000_000) >= 2
+    runs, settled = warm_up(lambda *_: time.sleep(0.005), {}, 60_000_000_000)
+    assert settled and runs >= SETTLED
     assert time.perf_counter() - start < 30
 
 
+def test_warm_up_goes_on_over_a_change():
+    pause = iter([*[0.009] * 20, *[0.003] * 100_000])
+    runs, settled = warm_up(lambda *_: time.sleep(next(pause)), {}, 60_000_000_000)
+    assert settled and runs >= 20 + SETTLED
+
+
 def test_warm_up_that_never_settles_ends_at_its_limit():
-    pause = iter(0.001 * 1.2**i for i in range(1000))
+    pause = iter(0.002 * 1.015**i for i in range(1000))
     start = time.perf_counter()
-    runs = warm_up(lambda *_: time.sleep(next(pause)), {}, 500_000_000)
-    assert runs > 2
+    runs, settled = warm_up(lambda *_: time.sleep(next(pause)), {}, 500_000_000)
+    assert runs > 2 and not settled
     assert 0.5 <= time.perf_counter() - start < 5
 
 

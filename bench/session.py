@@ -1,0 +1,130 @@
+"""A cell's session: its options, its engine, and how it is called."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter_ns
+from typing import Any
+
+from onnxtool.bench import engines, providers
+from onnxtool.bench.plan import CUDA_GRAPHS, CellPlan
+from onnxtool.bench.timing import Run
+from onnxtool.errors import UsageError
+from onnxtool.models.signature import Tensors
+from onnxtool.reports.model import Placement
+
+_DEVICES = {"CUDAExecutionProvider": "cuda", "TensorrtExecutionProvider": "cuda", "DmlExecutionProvider": "dml"}
+"""Names that IO binding has for the memory of a provider; the others work in the host's."""
+
+
+def open_session(model: str, plan: CellPlan, entries: Mapping[str, str] | None = None) -> Any:
+    """An `onnxruntime.InferenceSession` as a cell wants it, with a record of its placement.
+
+    Args:
+        model: Path of the ONNX file.
+        plan: Names with a dot among its options are entries of the session's configuration.
+        entries: More of them.
+
+    Raises:
+        UnavailableError: the provider cannot be used here.
+        UsageError: the provider has no such option.
+    """
+    options = session_options(plan, entries)
+    return providers.make_session(model, plan.provider, options, provider_options(plan))
+
+
+def session_options(plan: CellPlan, entries: Mapping[str, str] | None = None) -> Any:
+    """`onnxruntime.SessionOptions`: besides what the plan says, ONNX Runtime's defaults."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    providers.record_placement(options)
+    given = {name: value for name, value in plan.options if "." in name}
+    for name, value in {**(entries or {}), **given}.items():
+        options.add_session_config_entry(name, value)
+    if plan.threads is not None:
+        options.intra_op_num_threads = plan.threads
+    return options
+
+
+def profiled_placement_of(model: str, plan: CellPlan, inputs: Tensors, folder: Path) -> list[Placement]:
+    """See `providers.profiled_placement`; a session is made for it, and the profile written to a folder."""
+    options = session_options(plan)
+    providers.profile_to(options, folder)
+    session = providers.make_session(model, plan.provider, options, provider_options(plan))
+    return providers.profiled_placement(session, inputs)
+
+
+def provider_options(plan: CellPlan) -> dict[str, str]:
+    """The options that are the provider's own: names without a dot."""
+    return {name: value for name, value in plan.options if "." not in name}
+
+
+def with_engine(model: str, plan: CellPlan, inputs: Tensors) -> tuple[CellPlan, float | None]:
+    """Have the provider's engine in a cache, if it builds one.
+
+    Args:
+        model: Path of the ONNX file.
+        plan: The cell.
+        inputs: One batch: an engine is built for its shapes.
+
+    Returns:
+        The plan with the options that find the engine, and the time in s of building it: session creation and
+        first run. None where the engine was in the cache, or the provider has none.
+    """
+    cache = engines.cache_of(model, plan, inputs)
+    if cache is None:
+        return plan, None
+    cached = replace(plan, options=tuple(sorted({**dict(plan.options), **cache.options}.items())))
+    if cache.is_filled():
+        return cached, None
+    start = perf_counter_ns()
+    # Without a CUDA graph, which would be captured from arrays that go away.
+    plain = tuple(pair for pair in cached.options if pair[0] not in CUDA_GRAPHS)
+    open_session(model, replace(cached, options=plain)).run(None, inputs)
+    return cached, (perf_counter_ns() - start) / 1e9
+
+
+def runs_of(session: Any, model: str, plan: CellPlan, inputs: Tensors) -> list[Run]:
+    """How each caller runs the session: directly, or through a binding of its own.
+
+    A bound run looks at the shape of `Run` only: its inputs lie on the device.
+
+    Raises:
+        UsageError: an input is of strings, which cannot be bound.
+    """
+    if not plan.io_binding:
+        return [session.run] * plan.concurrency
+    if any(array.dtype.kind in "OU" for array in inputs.values()):
+        raise UsageError("IO binding takes numbers; this model has inputs of strings. Leave it out.")
+    graph = any(dict(plan.options).get(name, "0").lower() in ("1", "true") for name in CUDA_GRAPHS)
+    outputs = _outputs(model, inputs) if graph else None
+    return [_bound(session, _DEVICES.get(plan.provider, "cpu"), inputs, outputs) for _ in range(plan.concurrency)]
+
+
+def _bound(session: Any, device: str, inputs: Tensors, outputs: Tensors | None) -> Run:
+    import onnxruntime
+
+    binding = session.io_binding()
+    for name, array in inputs.items():
+        binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(array, device, 0))
+    for output in session.get_outputs():
+        if outputs is None:
+            binding.bind_output(output.name, device)
+        else:
+            kept = onnxruntime.OrtValue.ortvalue_from_numpy(outputs[output.name], device, 0)
+            binding.bind_ortvalue_output(output.name, kept)
+    call = session.run_with_iobinding
+    return lambda _, __: call(binding)
+
+
+def _outputs(model: str, inputs: Tensors) -> Tensors:
+    """What the model makes of a batch on the CPU: a CUDA graph writes to the same place in every run, so that it
+    must be there, in the right shape, before the first."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(model, providers=[providers.CPU])
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(None, inputs), strict=True))
