@@ -9,15 +9,15 @@ from typing import Any, Literal
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import numpy_helper
 
 from onnxtool.models.data import count_rows
 from onnxtool.models.signature import Tensors, dtype_name
 from onnxtool.reports.model import ErrorParts, Explanation, Stage
 from onnxtool.validators.double import evaluate_in_double
-from onnxtool.validators.graph import attribute, evaluate, exposing, intermediate, open_session, whole
+from onnxtool.validators.graph import evaluate, exposing, intermediate, open_session, whole
 from onnxtool.validators.parity import Pair
 from onnxtool.validators.rounding import UNIT_ROUNDOFF
+from onnxtool.validators.thresholds import TREES, tree_splits
 
 MOST_ROWS = 8
 """Rows that are explained."""
@@ -31,7 +31,6 @@ _JUMP = 10.0  # growth of the difference that is no rounding
 _LEAST_JUMP = 32.0  # in roundings
 _SHOWN = 5
 _MOST_STAGES = 400
-_TREES = {"TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor"}
 _LAYOUTS: Mapping[int, Sequence[tuple[int, ...]]] = {
     3: [(0, 2, 1)],
     4: [(0, 3, 1, 2), (0, 2, 3, 1)],
@@ -301,7 +300,7 @@ def _story(
     if nodes:
         details.append(f"In ONNX that is {', '.join(dict.fromkeys(node.op_type for node in nodes))}.")
     for node in nodes:
-        if node.op_type in _TREES:
+        if node.op_type in TREES:
             crossed = list(_crossed(node, scene))
             details += crossed[:_SHOWN]
             if crossed:
@@ -356,7 +355,7 @@ def _crossed(node: onnx.NodeProto, scene: _Scene) -> Iterator[str]:
     if theirs is None or ours is None or theirs.ndim != 2 or ours.ndim != 2:
         return
     source = "source" if name in scene.values else "float64"
-    features, thresholds = _splits(node)
+    features, thresholds = tree_splits(node)
     for row in range(scene.count):
         for feature in np.flatnonzero(theirs[row] != ours[row]):
             first, second = float(theirs[row, feature]), float(ours[row, feature])
@@ -367,21 +366,6 @@ def _crossed(node: onnx.NodeProto, scene: _Scene) -> Iterator[str]:
                     f"Feature {feature} of {name} is {first:.9g} in the {source} and {second:.9g} in ONNX, "
                     f"on two sides of the threshold {mark:.9g}."
                 )
-
-
-def _splits(node: onnx.NodeProto) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Feature and threshold of every inner node of the trees."""
-    features = np.array(attribute(node, "nodes_featureids", ()), dtype=np.int64)
-    values = attribute(node, "nodes_values")
-    if values is None:
-        tensor = attribute(node, "nodes_values_as_tensor") or attribute(node, "nodes_splits")
-        values = numpy_helper.to_array(tensor) if tensor is not None else np.zeros(len(features))
-    thresholds = np.asarray(values, dtype=np.float64)
-    modes = attribute(node, "nodes_modes")
-    inner = (
-        np.array([mode != b"LEAF" for mode in modes]) if isinstance(modes, list) else np.full(len(features), True)
-    )
-    return features[inner], thresholds[inner]
 
 
 def _parts(scene: _Scene) -> Iterator[ErrorParts]:

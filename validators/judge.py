@@ -1,0 +1,187 @@
+"""Judging rows one by one: how far apart two models are on each, and who refuses it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxtool.errors import OnnxtoolError
+from onnxtool.models.artifact import first_line
+from onnxtool.models.data import count_rows
+from onnxtool.models.signature import Tensors, dtype_name
+from onnxtool.validators.comparison import absolute_differences
+from onnxtool.validators.parity import Pair, chunks, padded_slice, rows_only
+from onnxtool.validators.tolerance import PRECISION, Tolerances
+
+
+@dataclass
+class Verdicts:
+    """What was found of some rows.
+
+    Attributes:
+        excess: For each row, the largest difference in units of what is allowed; above 1 it is drift. Infinite
+            where a label differs, or one side alone is NaN or infinite. 0 where a side refused.
+        output: The output where it is largest.
+        refused: Why a side refused a row that the other one answered, and how often.
+        both_refused: Rows that both refused, which is agreement.
+        ties: Rows whose label differs while the source's two likeliest classes are within tolerance of each other.
+        labels: The source's label of each row, where it has one; else the likeliest class.
+    """
+
+    excess: NDArray[np.float64]
+    output: list[str]
+    refused: Counter[str] = field(default_factory=Counter)
+    both_refused: int = 0
+    ties: int = 0
+    labels: NDArray[Any] | None = None
+
+
+class Judge:
+    """Runs both models on rows and says how far apart they are on each.
+
+    Args:
+        pair: The models.
+        tolerances: What decides the tolerance of each output.
+    """
+
+    def __init__(self, pair: Pair, tolerances: Tolerances) -> None:
+        self.pair, self.tolerances = pair, tolerances
+        self.rows = 0
+
+    def __call__(self, tensors: Tensors, tolerances: Tolerances | None = None) -> Verdicts:
+        """Judge rows.
+
+        Args:
+            tensors: The source's inputs.
+            tolerances: Others than the judge's own.
+        """
+        total = count_rows(tensors, self.pair.source.inputs)
+        verdicts = Verdicts(np.zeros(total), [""] * total)
+        labels: list[tuple[int, NDArray[Any]]] = []
+        for start, stop, size in chunks(total, self.pair.model.inputs, small_first=False):
+            batch = {name: padded_slice(t, start, stop, size) for name, t in tensors.items()}
+            for first, last, truth, found in self._answers(batch, stop - start, verdicts):
+                place = slice(start + first, start + last)
+                excess, output, ties = self.excess(truth, found, last - first, tolerances or self.tolerances)
+                verdicts.excess[place] = excess
+                verdicts.output[place] = output
+                verdicts.ties += ties
+                if (answer := self._labels(truth)) is not None:
+                    labels.append((start + first, answer[: last - first]))
+        if labels:
+            verdicts.labels = np.full(total, None, dtype=object)
+            for first, answer in labels:
+                verdicts.labels[first : first + len(answer)] = answer
+        self.rows += total
+        return verdicts
+
+    def _answers(
+        self, batch: Tensors, wanted: int, verdicts: Verdicts
+    ) -> Iterator[tuple[int, int, Tensors, Tensors]]:
+        """First and last row, and both answers, of the parts of a batch that both answer.
+
+        A batch that a side refuses is halved until single rows are left, of which it is then known.
+        """
+        pending = [(0, wanted)]
+        fixed = any(spec.shape and isinstance(spec.shape[0], int) for spec in self.pair.model.inputs)
+        whole = count_rows(batch, self.pair.source.inputs)
+        while pending:
+            first, last = pending.pop()
+            size = whole if fixed else last - first
+            part = self.pair.feeds.rounded({n: padded_slice(t, first, last, size) for n, t in batch.items()})
+            truth, said = _attempt(self.pair.run_source, part)
+            found, told = _attempt(self.pair.run_onnx, part)
+            if truth is not None and found is not None:
+                cut = [
+                    {n: rows_only(output, size, last - first) for n, output in outputs.items()}
+                    for outputs in (truth, self.pair.renamed(truth, found))
+                ]
+                yield first, last, cut[0], cut[1]
+            elif last - first > 1:
+                middle = (first + last) // 2
+                pending += [(first, middle), (middle, last)]
+            elif truth is None and found is None:
+                verdicts.both_refused += 1
+            else:
+                who, reason = ("The source", said) if truth is None else ("ONNX Runtime", told)
+                verdicts.refused[f"{who} refuses what the other answers: {reason}"] += 1
+
+    def excess(
+        self, truth: Tensors, found: Tensors, rows: int, tolerances: Tolerances
+    ) -> tuple[NDArray[np.float64], list[str], int]:
+        """Excess and output of each row as in `Verdicts`, and the number of ties."""
+        worst, output = np.zeros(rows), np.full(rows, "", dtype=object)
+        flipped = np.zeros(rows, dtype=bool)
+        tied = np.zeros(rows, dtype=bool)
+        for name, answer in truth.items():
+            expected = np.asarray(answer)
+            role = self.pair.source.roles.get(name, "values")
+            other = found.get(name)
+            if other is None or not _same_shape(expected, other) or len(expected) != rows:
+                excess = np.full(rows, np.inf)
+            else:
+                values, others = expected.reshape(rows, -1), np.asarray(other).reshape(rows, -1)
+                allowed = tolerances.of(name, dtype_name(values), dtype_name(others))
+                if not all(dtype_name(array) in PRECISION for array in (values, others)):
+                    differs = (values.astype(object) != others.astype(object)).any(axis=1)
+                    if role == "label":
+                        flipped |= differs
+                        continue
+                    excess = np.where(differs, np.inf, 0.0)
+                else:
+                    excess = _float_excess(values, others, allowed)
+                    # The nearest cluster wins, and the likeliest class.
+                    ranked = -values if name.startswith("distances") else values
+                    tied |= _undecided(ranked, 2 * (allowed.atol + allowed.rtol * np.abs(values)))
+            larger = excess > worst
+            worst[larger], output[larger] = excess[larger], name
+        ties = flipped & tied & (worst <= 1)
+        off = flipped & ~ties
+        label = next((name for name, role in self.pair.source.roles.items() if role == "label"), "label")
+        worst[off], output[off] = np.inf, label
+        return worst, output.tolist(), int(ties.sum())
+
+    def _labels(self, truth: Tensors) -> NDArray[Any] | None:
+        for wanted in ("label", "probabilities"):
+            for name, role in self.pair.source.roles.items():
+                if role == wanted and name in truth:
+                    return truth[name].reshape(-1) if wanted == "label" else truth[name].argmax(axis=1)
+        return None
+
+
+def _attempt(run: Any, batch: Tensors) -> tuple[Tensors | None, str]:
+    try:
+        return run(batch), ""
+    except OnnxtoolError as error:
+        return None, first_line(error).rpartition(": ")[2][:200]
+
+
+def _same_shape(first: NDArray[Any], second: NDArray[Any]) -> bool:
+    shapes = [
+        array.shape[:-1] if array.ndim > 1 and array.shape[-1] == 1 else array.shape for array in (first, second)
+    ]
+    return shapes[0] == shapes[1]
+
+
+def _float_excess(source: NDArray[Any], onnx: NDArray[Any], allowed: Any) -> NDArray[np.float64]:
+    truth, other = source.astype(np.float64), onnx.astype(np.float64)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        difference, _, nonfinite_off = absolute_differences(truth, other, allowed)
+        limit = allowed.atol + allowed.rtol * np.abs(truth)
+        excess = np.where(difference == 0, 0.0, difference / limit)
+    excess[~np.isfinite(truth) & ~nonfinite_off] = 0.0
+    excess[nonfinite_off] = np.inf
+    return np.asarray(excess.max(axis=1, initial=0.0))
+
+
+def _undecided(values: NDArray[Any], allowed: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Rows whose two largest values are within tolerance of each other; of a single score, of zero."""
+    if values.shape[1] == 1:
+        return np.asarray(np.abs(values[:, 0].astype(np.float64)) <= allowed[:, 0])
+    top = np.sort(values.astype(np.float64), axis=1)[:, -2:]
+    return np.asarray(top[:, 1] - top[:, 0] <= allowed.max(axis=1))
