@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, TypedDict, Unpack
 
 import numpy as np
@@ -18,6 +19,8 @@ from onnxtool import clock
 from onnxtool.bench.against import run_against
 from onnxtool.bench.baseline import compare_with_baseline
 from onnxtool.bench.plan import check_effect
+from onnxtool.bench.providers import full_name
+from onnxtool.bench.resume import check_same_place, earlier_bench
 from onnxtool.bench.runner import SourceTask, run_bench
 from onnxtool.converters.finish import Optimize, default_opset, finish, optimize_graph, write
 from onnxtool.converters.framework import ConvertOptions, Framework, Target, frameworks, open_source
@@ -32,9 +35,30 @@ from onnxtool.models.source import LoadOptions, SourceModel, sha256
 from onnxtool.models.stream import stream_data
 from onnxtool.reports.bundle import check_replaceable, pinned_versions, write_bundle
 from onnxtool.reports.environment import environment
-from onnxtool.reports.gates import bench_gates, comparison_gates, drift_gate, parity_gate
+from onnxtool.reports.gates import (
+    bench_gates,
+    comparison_gates,
+    coverage_gates,
+    drift_gate,
+    finished_gates,
+    hunt_gate,
+    latency_gates,
+    parity_gate,
+)
 from onnxtool.reports.json import read as read_report
-from onnxtool.reports.model import Check, ConversionRecord, Lint, Report, SourceSummary, Subject
+from onnxtool.reports.model import (
+    Bench,
+    Check,
+    ConversionRecord,
+    Environment,
+    Lint,
+    ModelSummary,
+    Report,
+    Scenario,
+    SourceSummary,
+    Subject,
+)
+from onnxtool.validators.adversarial import DEFAULT_BUDGET, hunt
 from onnxtool.validators.explain import explain as find_cause
 from onnxtool.validators.feeds import match_inputs
 from onnxtool.validators.golden import golden_rows
@@ -180,6 +204,9 @@ def verify(
     provider: str = "cpu",
     against_provider: str = "cpu",
     explain: bool = False,
+    adversarial: bool = False,
+    budget: str | float = DEFAULT_BUDGET,
+    save_worst: PathLike | None = None,
     seed: int = 0,
     on_progress: Progress | None = None,
     **load: Unpack[LoadArguments],
@@ -198,6 +225,10 @@ def verify(
         provider: Execution provider that runs the model: `cpu`, `cuda`, `tensorrt`, or its full name.
         against_provider: Execution provider that runs the source, if that is an ONNX model.
         explain: Whether to find the first layer, node or step after which the two are apart, and why.
+        adversarial: Whether to search for rows on which the two part, from these rows on.
+        budget: What the search may take: seconds, as in `30s`, or rows, as in `20000`.
+        save_worst: File for the worst rows that the search finds; by default `<model>.worst.npz` in the current
+            folder, if they drift.
         seed: Seed of made-up rows.
         on_progress: See `Progress`.
         load: See `LoadArguments`.
@@ -209,6 +240,8 @@ def verify(
         OnnxtoolError: a file or an option is at fault.
     """
     tell = on_progress or _silent
+    if save_worst is not None:
+        check_writable(Path(save_worst))
     onnx_model = OnnxModel.read(model)
     if group is not None and labels is None:
         raise UsageError(f"--group {group} goes with --labels.")
@@ -246,6 +279,20 @@ def verify(
         found = find_cause(Pair(opened, onnx_model, provider), worst, rows.tensors)
         parity = parity.model_copy(update={"explanation": found})
     checks = [parity_gate(parity)]
+    hunted = None
+    if adversarial:
+        hunted = hunt(
+            Pair(opened, onnx_model, provider),
+            rows.tensors,
+            rtol=rtol,
+            atol=atol,
+            budget=budget,
+            seed=seed,
+            save=Path(save_worst or f"{onnx_model.path.stem}.worst.npz"),
+            always_save=save_worst is not None,
+            on_progress=partial(tell, "Hunting for drift"),
+        )
+        checks.append(hunt_gate(hunted))
     drift = None
     if aside and quality:
         aside.finish()
@@ -256,6 +303,7 @@ def verify(
         model=onnx_model.summary(),
         source=_summary(opened),
         parity=parity,
+        hunt=hunted,
         drift=drift,
         checks=checks,
     )
@@ -268,6 +316,13 @@ def bench(
     providers: Sequence[str] = ("cpu",),
     batches: Sequence[int] = (1,),
     threads: Sequence[int | None] = (None,),
+    concurrency: Sequence[int] = (1,),
+    scenario: Scenario = "single-stream",
+    rate: float | None = None,
+    latency_bound: float | None = None,
+    io_binding: bool = False,
+    options: Mapping[str, str] = MappingProxyType({}),
+    require_coverage: Mapping[str, float] = MappingProxyType({}),
     data: Data | None = None,
     duration: float = 2.0,
     source: str | None = None,
@@ -276,8 +331,10 @@ def bench(
     effect: float = 0.05,
     budget: float = 60.0,
     strict: bool = False,
+    resume: PathLike | None = None,
     seed: int = 0,
     on_progress: Progress | None = None,
+    on_report: Callable[[Report], None] | None = None,
     **load: Unpack[LoadArguments],
 ) -> Report:
     """Measure latency and throughput, each combination in a process of its own.
@@ -287,6 +344,13 @@ def bench(
         providers: `cpu`, `cuda`, `tensorrt`, or an execution provider's full name.
         batches: Batch sizes.
         threads: Threads within an operator; None leaves it to ONNX Runtime.
+        concurrency: Numbers of threads that call one session at the same time.
+        scenario: How queries come, after MLPerf's loadgen: `single-stream`, `multi-stream`, `server`, `offline`.
+        rate: Queries a second that arrive in the server scenario.
+        latency_bound: Seconds within which p99 must be.
+        io_binding: Whether inputs and outputs stay on the device.
+        options: Options of the providers, or, with a dot in the name, entries of the session's configuration.
+        require_coverage: Provider to the share, from 0 to 1, of its cells' nodes and time that must be its own.
         data: As for `convert`.
         duration: Seconds of measuring in each cell, warm-up aside.
         source: Path, or `package.module:callable`, of a source model to measure beside.
@@ -295,31 +359,49 @@ def bench(
         baseline: The saved JSON report of an earlier run, which each cell is held against.
         effect: The smallest slowdown that matters to `against` and `baseline`: 0.05 is 5 %.
         budget: Longest time in seconds of sampling for each comparison with `against`.
-        strict: Whether a provider that is not usable, or a comparison that is not decided, fails the run.
-        seed: Seed of made-up rows, and of the order of the runs with `against`.
+        strict: Whether a provider that is not usable, or what is not decided, fails the run.
+        resume: The saved JSON report of a sweep that was interrupted: what it measured is not measured again.
+        seed: Seed of made-up rows, of arrivals, and of the order of the runs with `against`.
         on_progress: See `Progress`.
+        on_report: Called after each cell with the report of what there is, which fails as unfinished.
         load: See `LoadArguments`.
 
     Returns:
         The report. It is falsy when a cell failed, nothing could be measured, a model is slower than what it is
-        held against, or, with `strict`, a provider was not usable or a comparison not decided.
+        held against, a latency is out of bounds, a provider had less of the model than required, or, with
+        `strict`, a provider was not usable or something was not decided.
 
     Raises:
         OnnxtoolError: a file or an option is at fault.
     """
     if against is not None and (baseline is not None or source is not None):
         raise UsageError("A model is held against another one alone: leave out the baseline and the source.")
+    if against is not None and (
+        resume is not None
+        or require_coverage
+        or latency_bound
+        or scenario != "single-stream"
+        or max(concurrency) > 1
+    ):
+        raise UsageError("Two models are compared one query at a time: leave out what is asked of a sweep.")
+    required = {full_name(name): share for name, share in require_coverage.items()}
+    if strange := required.keys() - {full_name(name) for name in providers}:
+        raise UsageError(f"Coverage of {sorted(strange)[0]} is required, which is not among the providers.")
     check_effect(effect)
     tell = on_progress or _silent
     opened_models = [OnnxModel.read(path) for path in _as_list(models)]
     other = OnnxModel.read(against) if against is not None else None
     saved = read_report(Path(baseline)) if baseline is not None else None
-    here = environment() if saved else None
+    earlier = read_report(Path(resume)) if resume is not None else None
+    here = environment()
+    if earlier is not None:
+        check_same_place(str(resume), earlier, here)
     raw, origin = to_arrays(data) if data is not None else ({}, "")
-    options = _load_options(raw, load)
-    opened = open_source(source, options) if source is not None else None
-    task = SourceTask(source=str(source), options=options) if source is not None else None
-    subjects = []
+    load_options = _load_options(raw, load)
+    opened = open_source(source, load_options) if source is not None else None
+    task = SourceTask(source=str(source), options=load_options) if source is not None else None
+    source_summary = _summary(opened) if opened else None
+    subjects: list[Subject] = []
     for model in opened_models:
         if raw:
             rows = Rows(fit_data(raw, model.inputs, origin)[0], origin)
@@ -339,6 +421,8 @@ def bench(
                 effect=effect,
                 budget_s=budget,
                 seed=seed,
+                io_binding=io_binding,
+                options=options,
                 on_progress=on_cell,
             )
             subjects.append(
@@ -350,6 +434,35 @@ def bench(
                 )
             )
             continue
+        summary = model.summary()
+
+        def subject_of(result: Bench, summary: ModelSummary = summary) -> Subject:
+            result.latency_bound_s = latency_bound
+            comparisons = []
+            if saved is not None and not result.unfinished:
+                name = Path(str(baseline)).name
+                comparisons = compare_with_baseline(
+                    Path(summary.path).name, result, saved, here, against=name, effect=effect
+                )
+            return Subject(
+                name=Path(summary.path).name,
+                model=summary,
+                source=source_summary,
+                bench=result,
+                comparisons=comparisons,
+                checks=[
+                    *finished_gates(result),
+                    *bench_gates(result.cells, strict),
+                    *coverage_gates(result.cells, required),
+                    *latency_gates(result, strict),
+                    *comparison_gates(comparisons, strict),
+                ],
+            )
+
+        def tell_report(result: Bench, of: Callable[[Bench], Subject] = subject_of) -> None:
+            if on_report:
+                on_report(_report("bench", [*subjects, of(result)], here))
+
         result = run_bench(
             model,
             inputs=rows.tensors,
@@ -358,26 +471,19 @@ def bench(
             threads=threads,
             duration_s=duration,
             data=rows.origin,
-            seed=rows.seed,
+            seed=seed if scenario == "server" else rows.seed,
+            concurrency=concurrency,
+            scenario=scenario,
+            rate=rate,
+            io_binding=io_binding,
+            options=options,
             source=task,
+            earlier=earlier_bench(earlier, summary, source_summary) if earlier is not None else None,
             on_progress=on_cell,
+            on_cell=tell_report,
         )
-        comparisons = []
-        if saved and here:
-            comparisons = compare_with_baseline(
-                model.path.name, result, saved, here, against=Path(str(baseline)).name, effect=effect
-            )
-        subjects.append(
-            Subject(
-                name=model.path.name,
-                model=model.summary(),
-                source=_summary(opened) if opened else None,
-                bench=result,
-                comparisons=comparisons,
-                checks=bench_gates(result.cells, strict) + comparison_gates(comparisons, strict),
-            )
-        )
-    return _report("bench", subjects)
+        subjects.append(subject_of(result))
+    return _report("bench", subjects, here)
 
 
 def bundle(
@@ -657,12 +763,12 @@ def _summary(model: SourceModel) -> SourceSummary:
     )
 
 
-def _report(command: str, subjects: list[Subject]) -> Report:
+def _report(command: str, subjects: list[Subject], here: Environment | None = None) -> Report:
     return Report.model_validate(
         {
             "command": command,
             "created": clock.now(),
-            "environment": environment(),
+            "environment": here or environment(),
             "subjects": subjects,
         }
     )

@@ -38,8 +38,9 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         code = BAD_INPUT
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("onnxtool: interrupted. Nothing was written.", err=True)
+    except (click.Abort, KeyboardInterrupt) as stop:
+        said = (stop.__cause__ or stop).args
+        click.echo(f"onnxtool: interrupted. {said[0] if said else 'Nothing was written.'}", err=True)
         code = BAD_INPUT
     except OnnxtoolError as error:
         click.echo(f"onnxtool: {error}", err=True)
@@ -205,6 +206,15 @@ def convert(json_path: str | None, html_path: Path | None, no_verify: bool, **ar
     help="Execution provider that runs SOURCE, if that is an ONNX model.",
 )  # fmt: skip
 @click.option("--explain", is_flag=True, help="Find the first layer, node or step after which they are apart.")
+@click.option("--adversarial", is_flag=True, help="Search for rows on which they part.")
+@click.option(
+    "--budget", default="20s", show_default=True, metavar="SECONDS|ROWS",
+    help="With --adversarial: what the search may take, as in 30s or 20000.",
+)  # fmt: skip
+@click.option(
+    "--save-worst", type=click.Path(path_type=Path), metavar="FILE.npz",
+    help="With --adversarial: file for the worst rows. [default: MODEL's name + .worst.npz, if they drift]",
+)  # fmt: skip
 @_results
 def verify(json_path: str | None, html_path: Path | None, **arguments: Any) -> int:
     """Hold the ONNX MODEL against its SOURCE: every output of every row.
@@ -219,36 +229,151 @@ def verify(json_path: str | None, html_path: Path | None, **arguments: Any) -> i
     return _deliver(report, json_path, html_path)
 
 
-@cli.command()
+class _Section(click.Option):
+    """An option that the help shows under a heading of its own."""
+
+    def __init__(self, *args: Any, section: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.section = section
+
+
+class _Sections(click.Command):
+    """A command whose help shows its options under their headings, the rest last."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for option in self.get_params(ctx):
+            if isinstance(option, click.Option) and (record := option.get_help_record(ctx)):
+                sections.setdefault(getattr(option, "section", "Other options"), []).append(record)
+        for name, records in sorted(sections.items(), key=lambda entry: entry[0] == "Other options"):
+            with formatter.section(name):
+                formatter.write_dl(records)
+
+
+def _section(name: str, **options: dict[str, Any]) -> Callable[[Command], Command]:
+    """Options of one section: name of the argument to its settings, `flags` among them where they differ."""
+    return _options(
+        *(
+            click.option(
+                *settings.pop("flags", (f"--{argument.replace('_', '-')}",)), argument,
+                cls=_Section, section=name, **settings,
+            )
+            for argument, settings in options.items()
+        )
+    )  # fmt: skip
+
+
+def _pairs(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    """Read `KEY=VALUE`."""
+    pairs = dict(value.partition("=")[::2] for value in values)
+    if not all(pairs.keys()) or any("=" not in value for value in values):
+        raise UsageError(f"{parameter.opts[0]} {values[-1]!r} is not of the form KEY=VALUE.")
+    return pairs
+
+
+def _coverage(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, float]:
+    """Read `PROVIDER=PERCENT`."""
+    shares = {name: _share(parameter.opts[0], text) for name, text in _pairs(context, parameter, values).items()}
+    if off := [name for name, share in shares.items() if not 0 <= share <= 1]:
+        raise UsageError(f"{parameter.opts[0]} {off[0]} is not between 0% and 100%.")
+    return shares
+
+
+_SECONDS = click.FloatRange(0, min_open=True)
+
+
+@cli.command(cls=_Sections)
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...", type=click.Path(path_type=Path))
-@click.option(
-    "--provider", "providers", multiple=True, default=("cpu",), metavar="NAME,NAME",
-    help="cpu, cuda, tensorrt, or an execution provider's full name. Repeatable. [default: cpu]",
-)  # fmt: skip
-@click.option("--batch", default="1", show_default=True, metavar="N,N", help="Batch sizes.")
-@click.option("--threads", metavar="N,N", help="Threads within an operator. [default: ONNX Runtime's choice]")
-@click.option(
-    "--duration", type=click.FloatRange(0, min_open=True), default=2.0, show_default=True,
-    help="Seconds of measuring in each cell.",
-)  # fmt: skip
-@click.option("--source", help="Source model whose own latency is measured beside.")
-@click.option(
-    "--against", type=click.Path(path_type=Path), metavar="MODEL",
-    help="Hold each MODEL against this one, both in turn in one process; fail when it is slower.",
-)  # fmt: skip
-@click.option(
-    "--baseline", type=click.Path(path_type=Path), metavar="REPORT.json",
-    help="Hold each cell against a saved report of the same machine; fail when it is slower.",
-)  # fmt: skip
-@click.option(
-    "--effect", default="5%", show_default=True, metavar="PERCENT",
-    help="Smallest slowdown that matters to --against and --baseline.",
-)  # fmt: skip
-@click.option(
-    "--budget", type=click.FloatRange(0, min_open=True), default=60.0, show_default=True,
-    help="Most seconds of sampling in each comparison with --against.",
-)  # fmt: skip
-@click.option("--strict", is_flag=True, help="Fail when a provider is not usable, or a comparison is not decided.")
+@_section(
+    "Cells, every combination of these",
+    providers={
+        "flags": ("--provider",),
+        "multiple": True,
+        "default": ("cpu",),
+        "metavar": "NAME,NAME",
+        "help": "cpu, cuda, tensorrt, or an execution provider's full name. Repeatable. [default: cpu]",
+    },
+    batch={"default": "1", "show_default": True, "metavar": "N,N", "help": "Batch sizes."},
+    threads={"metavar": "N,N", "help": "Threads within an operator. [default: ONNX Runtime's choice]"},
+    concurrency={
+        "default": "1",
+        "show_default": True,
+        "metavar": "N,N",
+        "help": "Threads that call the one session at the same time.",
+    },
+)
+@_section(
+    "How they are run",
+    duration={
+        "type": _SECONDS,
+        "default": 2.0,
+        "show_default": True,
+        "help": "Seconds of measuring in each cell.",
+    },
+    scenario={
+        "type": click.Choice(["single-stream", "multi-stream", "server", "offline"]),
+        "default": "single-stream",
+        "show_default": True,
+        "help": "How queries come, after MLPerf's loadgen.",
+    },
+    rate={"type": _SECONDS, "metavar": "QPS", "help": "Queries a second that arrive in the server scenario."},
+    source={"help": "Source model whose own latency is measured beside."},
+    io_binding={"is_flag": True, "help": "Keep inputs and outputs on the device."},
+    options={
+        "flags": ("--option",),
+        "multiple": True,
+        "metavar": "KEY=VALUE",
+        "callback": _pairs,
+        "help": "Option of the providers, as enable_cuda_graph=1 or trt_fp16_enable=1; with a dot in KEY, of the "
+        "session's configuration. Repeatable.",
+    },
+)
+@_section(
+    "Gates",
+    against={
+        "type": click.Path(path_type=Path),
+        "metavar": "MODEL",
+        "help": "Hold each MODEL against this one, both in turn in one process; fail when it is slower.",
+    },
+    baseline={
+        "type": click.Path(path_type=Path),
+        "metavar": "REPORT.json",
+        "help": "Hold each cell against a saved report of the same machine; fail when it is slower.",
+    },
+    effect={
+        "default": "5%",
+        "show_default": True,
+        "metavar": "PERCENT",
+        "help": "Smallest slowdown that matters to --against and --baseline.",
+    },
+    budget={
+        "type": _SECONDS,
+        "default": 60.0,
+        "show_default": True,
+        "help": "Most seconds of sampling in each comparison with --against.",
+    },
+    latency_bound={
+        "metavar": "TIME",
+        "callback": lambda context, parameter, value: value and _time(parameter.opts[0], value),
+        "help": "Fail when p99 is above it, as in 10ms.",
+    },
+    require_coverage={
+        "multiple": True,
+        "metavar": "PROVIDER=PERCENT",
+        "callback": _coverage,
+        "help": "Fail when less of the nodes, or of their time, is the provider's own, as in cuda=95%. Repeatable.",
+    },
+    strict={"is_flag": True, "help": "Fail when a provider is not usable, or something is not decided."},
+)
+@_section(
+    "Interrupted sweeps",
+    resume={
+        "type": click.Path(path_type=Path),
+        "metavar": "REPORT.json",
+        "help": "Go on where a run with --json REPORT.json was interrupted.",
+    },
+)
 @_loading
 @_rows
 @_results
@@ -259,21 +384,38 @@ def bench(
     providers: tuple[str, ...],
     batch: str,
     threads: str | None,
+    concurrency: str,
     effect: str,
     **arguments: Any,
 ) -> int:
-    """Measure latency and throughput of each MODEL, each combination in a process of its own."""
-    from onnxtool import api
+    """Measure latency and throughput of each MODEL, each combination in a process of its own.
 
-    with _progress() as on_progress:
-        report = api.bench(
-            **arguments,
-            providers=",".join(providers).split(","),
-            batches=_numbers("--batch", batch),
-            effect=_share("--effect", effect),
-            threads=_numbers("--threads", threads) if threads else (None,),
-            on_progress=on_progress,
-        )
+    With --json FILE, the report is written after each cell, so that an interrupted run can go on with --resume FILE.
+    """
+    from onnxtool import api
+    from onnxtool.reports import json
+
+    saved: list[Path] = []
+
+    def save(report: Report) -> None:
+        if json_path and json_path != "-":
+            json.write(report, Path(json_path))
+            saved[:] = [Path(json_path)]
+
+    try:
+        with _progress() as on_progress:
+            report = api.bench(
+                **arguments,
+                providers=",".join(providers).split(","),
+                batches=_numbers("--batch", batch),
+                effect=_share("--effect", effect),
+                threads=_numbers("--threads", threads) if threads else (None,),
+                concurrency=_numbers("--concurrency", concurrency),
+                on_progress=on_progress,
+                on_report=save,
+            )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(*(f"Go on with: --resume {path}" for path in saved)) from None
     return _deliver(report, json_path, html_path)
 
 
@@ -436,6 +578,20 @@ def _share(option: str, text: str) -> float:
         return float(text.strip().removesuffix("%")) / 100
     except ValueError:
         raise UsageError(f"{option} {text!r} is no percentage, as in 5%.") from None
+
+
+def _time(option: str, text: str) -> float:
+    """A time in seconds."""
+    for unit, scale in (("us", 1e-6), ("µs", 1e-6), ("ms", 1e-3), ("s", 1.0)):
+        number = text.strip().removesuffix(unit)
+        if number != text.strip():
+            try:
+                seconds = float(number) * scale
+            except ValueError:
+                break
+            if 0 < seconds < float("inf"):
+                return seconds
+    raise UsageError(f"{option} {text!r} is no time, as in 10ms or 2s.")
 
 
 def _deliver(report: Report, json_path: str | None, html_path: Path | None) -> int:

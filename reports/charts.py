@@ -157,6 +157,56 @@ def lines(
     return _svg(title, WIDTH, HEIGHT, parts)
 
 
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """A point of a scatter plot.
+
+    Attributes:
+        name: Of what it stands for.
+        x: Above 0.
+        y: Above 0.
+        on_front: Whether nothing beats it.
+    """
+
+    name: str
+    x: float
+    y: float
+    on_front: bool
+
+
+def front(dots: Sequence[Dot], *, title: str, label: str, x_text: Format, y_text: Format) -> Markup:
+    """A scatter plot, those that nothing beats connected.
+
+    Args:
+        dots: At least one.
+        title: For those who cannot see the chart.
+        label: What is along the horizontal axis.
+        x_text: How a value of the horizontal axis is written.
+        y_text: How a value of the vertical axis is written.
+    """
+    x = fit([dot.x for dot in dots], LEFT + 8, WIDTH - RIGHT - 8)
+    y = fit([dot.y for dot in dots], HEIGHT - BOTTOM, TOP)
+    best = sorted((dot for dot in dots if dot.on_front), key=lambda dot: dot.x)
+    path = " ".join(f"{x(dot.x)},{y(dot.y)}" for dot in best)
+    drawn = [
+        (
+            dot,
+            _point(0 if dot.on_front else 1, x(dot.x), y(dot.y), f"{dot.name}: {x_text(dot.x)}, {y_text(dot.y)}"),
+        )
+        for dot in dots
+    ]
+    beaten = Markup("").join(mark for dot, mark in drawn if not dot.on_front)
+    kept = Markup("").join(mark for dot, mark in drawn if dot.on_front)
+    parts = [
+        _y_axis(y, y_text),
+        _x_axis(x, x_text, clear=0),
+        _label(label),
+        Markup('<g class="series beaten">{}</g>').format(beaten),
+        Markup('<g class="series s0"><polyline points="{}"/>{}</g>').format(path, kept),
+    ]
+    return _svg(title, WIDTH, HEIGHT, parts)
+
+
 def swatch(index: int) -> Markup:
     """The colour and mark of a series, for a legend."""
     mark = _point(index, 8, 6, "")

@@ -15,6 +15,7 @@ from onnxtool.reports.model import (
     ErrorParts,
     Finding,
     GroupQuality,
+    HuntCategory,
     LintRule,
     Metric,
     OutputParity,
@@ -113,6 +114,17 @@ PARTS: Sequence[Column[ErrorParts]] = (
 )
 
 
+HUNT: Sequence[Column[HuntCategory]] = (
+    Column("", lambda category: "✗" if category.off else "✓", numeric=False),
+    Column("Rows", lambda category: category.name, numeric=False),
+    Column("Tried", lambda category: units.count(category.tried)),
+    Column("Off", lambda category: units.count(category.off)),
+    Column("Worst / allowed", lambda category: units.number(category.worst, 2)),
+    Column("Both refuse", lambda category: units.count(category.both_refused)),
+    Column("Ties", lambda category: units.count(category.ties)),
+)
+
+
 def metric_columns(metrics: Sequence[Metric]) -> Sequence[Column[Metric]]:
     """The columns of a table of metrics, with the interval where there is one."""
     if all(metric.low is None for metric in metrics):
@@ -142,6 +154,10 @@ def bench_columns(bench: Bench) -> Sequence[Column[Cell]]:
         Column("Rows/s", lambda cell: units.rate(cell.rows_per_s)),
         Column("Memory", lambda cell: units.size(cell.peak_memory_bytes)),
     ]
+    if any(findings.settings(cell) for cell in bench.cells):
+        columns.insert(3, Column("With", lambda cell: ", ".join(findings.settings(cell)), numeric=False))
+    if front := findings.pareto(bench):
+        columns.append(Column("Best", lambda cell: "★" if cell in front else "", numeric=False))
     if any(cell.provider == findings.SOURCE for cell in bench.cells):
         columns.append(Column("Speed-up", lambda cell: units.ratio(findings.speedup(bench, cell))))
     return columns

@@ -16,9 +16,10 @@ COLUMNS = (
     "record", "subject", "framework", "passed", "output", "role", "source_dtype", "onnx_dtype", "rows", "elements",
     "rtol", "atol", "max_absolute", "mean_absolute", "p99_absolute", "max_relative", "max_ulps", "elements_off",
     "rows_off", "nonfinite_off", "label_flips", "problem",
-    "provider", "batch", "threads", "status", "reason", "samples", "p50_s", "p50_low_s", "p50_high_s", "p90_s",
+    "provider", "batch", "threads", "concurrency", "scenario", "rate", "io_binding", "settings",
+    "status", "reason", "samples", "p50_s", "p50_low_s", "p50_high_s", "p90_s",
     "p99_s", "mean_s", "std_s", "min_s", "max_s", "rows_per_s", "speedup", "session_s", "first_run_s",
-    "peak_memory_bytes", "model_memory_bytes", "ran_on",
+    "build_s", "peak_memory_bytes", "model_memory_bytes", "ran_on", "node_share", "time_share",
 )  # fmt: skip
 """`record` is `parity` or `bench`; the columns of the other kind are empty. Times are in seconds."""
 
@@ -53,7 +54,12 @@ def _bench(subject: Subject) -> Iterator[dict[str, Value]]:
         same = {name: getattr(cell, name) for name in COLUMNS if name in Cell.model_fields}
         speedup = findings.speedup(subject.bench, cell)
         ran_on = findings.ran_on(cell) if cell.status == "measured" else None
-        yield {**_subject("bench", subject), **same, **_latency(cell), "speedup": speedup, "ran_on": ran_on}
+        nodes, time = (findings.coverage(cell) if cell.status == "measured" else None) or (None, None)
+        yield {
+            **_subject("bench", subject), **same, **_latency(cell), "speedup": speedup, "ran_on": ran_on,
+            "settings": " ".join(f"{name}={value}" for name, value in cell.options.items()),
+            "node_share": nodes, "time_share": time,
+        }  # fmt: skip
 
 
 def _latency(cell: Cell) -> dict[str, Value]:

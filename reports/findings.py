@@ -19,6 +19,8 @@ from onnxtool.reports.model import (
     Explanation,
     Finding,
     GroupQuality,
+    Hunt,
+    HuntCategory,
     LabelDrift,
     Lint,
     LintRule,
@@ -216,6 +218,27 @@ def drift_notes(drift: LabelDrift) -> list[str]:
     return [*notes, *drift.notes]
 
 
+def hunted(hunt: Hunt) -> str:
+    """How much was tried."""
+    rows = units.plural(hunt.rows, "row")
+    return f"{rows} in {units.seconds(hunt.seconds)}, budget {hunt.budget}, seed {hunt.seed}"
+
+
+def out_of_tolerance(category: HuntCategory) -> bool:
+    """Whether a kind of rows drifts."""
+    return bool(category.off)
+
+
+def hunt_notes(hunt: Hunt) -> list[str]:
+    """What was found beside differences, and where the worst rows are."""
+    notes = [f"{category.name}: {text}" for category in hunt.categories for text in category.findings]
+    if any(category.ties for category in hunt.categories):
+        notes.append("Ties are labels that differ where the source itself is undecided to within tolerance.")
+    if hunt.saved:
+        notes.append(f"The worst {units.plural(hunt.saved_rows, 'row')}: {hunt.saved}. Replay them with --data.")
+    return notes
+
+
 def telling_stages(explanation: Explanation, around: int) -> list[Stage]:
     """The stages up to and after the one where the models part, those that nothing is known of left out."""
     known = [stage for stage in explanation.stages if stage.difference is not None]
@@ -274,7 +297,10 @@ def speedup(bench: Bench, cell: Cell) -> float | None:
     """The source's median over this cell's, at the same batch size and, where it was measured, thread count."""
     if cell.provider == SOURCE:
         return None
-    sources = [other for other in bench.cells if other.provider == SOURCE and other.batch == cell.batch]
+    like = (cell.batch, cell.concurrency)
+    sources = [
+        other for other in bench.cells if (other.batch, other.concurrency) == like and other.provider == SOURCE
+    ]
     source = next((other for other in sources if other.threads == cell.threads), sources[0] if sources else None)
     theirs, ours = median(source) if source else None, median(cell)
     return theirs / ours if theirs and ours else None
@@ -288,8 +314,49 @@ def headline_cell(bench: Bench) -> Cell | None:
 
 def cell_name(cell: Cell | Comparison) -> str:
     """A cell in words."""
-    threads = f", {units.plural(cell.threads, 'thread')}" if cell.threads else ""
-    return f"{units.provider(cell.provider)}, batch {cell.batch}{threads}"
+    parts = [units.provider(cell.provider), f"batch {cell.batch}"]
+    if cell.threads:
+        parts.append(units.plural(cell.threads, "thread"))
+    return ", ".join(parts + (settings(cell) if isinstance(cell, Cell) else []))
+
+
+def settings(cell: Cell) -> list[str]:
+    """What else a cell was measured with, apart from what every cell has."""
+    parts = []
+    if cell.concurrency > 1:
+        parts.append(units.plural(cell.concurrency, "caller"))
+    if cell.scenario != "single-stream":
+        parts.append(cell.scenario + (f" at {units.rate(cell.rate)}/s" if cell.rate else ""))
+    if cell.io_binding:
+        parts.append("bound")
+    return parts + [f"{name}={value}" for name, value in cell.options.items()]
+
+
+def coverage(cell: Cell) -> tuple[float, float | None] | None:
+    """The share of the nodes, and of the time, that is the provider's own; None where nothing is known.
+
+    A model that is all constants has no nodes: all of none is on the provider.
+    """
+    if not cell.placement:
+        return None if cell.status != "measured" else (1.0, None)
+    own = [part for part in cell.placement if part.provider == cell.provider]
+    nodes = sum(part.nodes for part in cell.placement)
+    known = any(part.time_share is not None for part in cell.placement)
+    time = sum(part.time_share or 0.0 for part in own) if known else None
+    return (sum(part.nodes for part in own) / nodes if nodes else 1.0), time
+
+
+def pareto(bench: Bench) -> list[Cell]:
+    """The cells that none beats in both latency (median) and throughput, the fastest to answer first.
+
+    Empty where there is nothing to choose from: fewer than two measured cells besides the source's.
+    """
+    measured = [cell for cell in bench.cells if cell.provider != SOURCE and median(cell) and cell.rows_per_s]
+    front: list[Cell] = []
+    for cell in sorted(measured, key=lambda cell: (median(cell) or 0.0, -(cell.rows_per_s or 0.0))):
+        if not front or (cell.rows_per_s or 0.0) > (front[-1].rows_per_s or 0.0):
+            front.append(cell)
+    return front if len(measured) > 1 else []
 
 
 def comparison_line(comparison: Comparison) -> str:
@@ -322,7 +389,12 @@ def comparison_notes(comparisons: Sequence[Comparison]) -> list[str]:
 def ran_on(cell: Cell) -> str:
     """The providers that really ran nodes, or, where that is not known, those of the session."""
     if cell.placement:
-        return ", ".join(f"{units.provider(part.provider)} {part.nodes:,}" for part in cell.placement)
+        several = len(cell.placement) > 1
+        return ", ".join(
+            f"{units.provider(part.provider)} {part.nodes:,}"
+            + (f" ({units.share(part.time_share)} of the time)" if several and part.time_share is not None else "")
+            for part in cell.placement
+        )
     return ", ".join(units.provider(name) for name in cell.providers) or units.NONE
 
 
@@ -348,7 +420,7 @@ def bench_notes(bench: Bench, *, unmeasured: bool = True) -> list[str]:
     """
     notes: dict[str, tuple[str, list[str]]] = {}
     for cell in bench.cells:
-        texts = {warning: warning for warning in cell.warnings}
+        texts = {warning: warning for warning in [*cell.warnings, *doubts(cell)]}
         if unmeasured and cell.status != "measured":
             reason = f"{cell.status}: {cell.reason or 'no reason given'}"
             texts[reason] = reason
@@ -357,7 +429,49 @@ def bench_notes(bench: Bench, *, unmeasured: bool = True) -> list[str]:
                 texts[f"refused {entry.q}"] = entry.refused
         for key, text in texts.items():
             notes.setdefault(key, (text, []))[1].append(cell_name(cell))
-    return [f"{_enumerate(cells, 'cells')}: {text}" for text, cells in notes.values()]
+    said = [f"{_enumerate(cells, 'cells')}: {text}" for text, cells in notes.values()]
+    return [*said, *_timer_note(bench), *_pareto_note(bench)]
+
+
+def doubts(cell: Cell) -> list[str]:
+    """What speaks against the numbers of a cell."""
+    found = []
+    if not cell.warmup_settled:
+        found.append("the latency still changed when the warm-up ended. Measure for longer.")
+    if (change := cell.latency.change if cell.latency else None) is not None:
+        found.append(
+            f"the latency changed for good after {units.share(change.at)} of the runs, from a median of "
+            f"{units.seconds(change.before_s)} to {units.seconds(change.after_s)}: throttling, or another load. "
+            "Its percentiles mix both."
+        )
+    if cell.unanswered:
+        found.append(
+            f"{units.plural(cell.unanswered, 'query')} got no answer by the end: they come faster than the model "
+            "answers. Their latency counts up to the end."
+        )
+    if cell.build_s is not None:
+        found.append(f"its engine was built in {units.seconds(cell.build_s)}, apart from what is shown.")
+    return found
+
+
+def _timer_note(bench: Bench) -> list[str]:
+    """What the clock and the loop add, at their worst, to the median of a cell."""
+    shares = [
+        (cell.timer_overhead_s / value, cell)
+        for cell in bench.cells
+        if cell.timer_overhead_s and (value := median(cell))
+    ]
+    if not shares:
+        return []
+    worst, cell = max(shares, key=lambda pair: pair[0])
+    return [
+        f"The clock tells {units.seconds(cell.timer_resolution_s)} apart; reading it adds "
+        f"{units.seconds(cell.timer_overhead_s)} to a run, at most {units.number(100 * worst, 2)} % of a median."
+    ]
+
+
+def _pareto_note(bench: Bench) -> list[str]:
+    return ["★ No cell beats it in both latency and throughput."] if pareto(bench) else []
 
 
 def unmeasured_groups(cells: Sequence[Cell]) -> list[list[Cell]]:

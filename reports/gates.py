@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from onnxtool.reports import findings
-from onnxtool.reports.findings import cell_name, comparison_line
-from onnxtool.reports.model import Cell, Check, Comparison, LabelDrift, Metric, Parity
+from onnxtool.reports import findings, units
+from onnxtool.reports.findings import cell_name, comparison_line, coverage, percentile, ran_on
+from onnxtool.reports.model import Bench, Cell, Check, Comparison, Hunt, LabelDrift, Metric, Parity
 
 
 def parity_gate(parity: Parity) -> Check:
@@ -43,6 +43,20 @@ def _changes(metrics: Sequence[Metric]) -> str:
     return "; ".join(f"{metric.name} {metric.source:.6g} -> {metric.onnx:.6g}" for metric in metrics)
 
 
+def hunt_gate(hunt: Hunt) -> Check:
+    """No row found on which the models part."""
+    off = [category for category in hunt.categories if category.off]
+    message = (
+        " ".join(
+            f"{category.name}: {category.off} of {category.tried} rows are out of tolerance"
+            f" (by up to {category.worst:.3g} times what is allowed)."
+            for category in off
+        )
+        or f"{hunt.rows} rows tried, and none is out of tolerance."
+    )
+    return Check(id="adversarial", passed=hunt.passed, message=message)
+
+
 def bench_gates(cells: Sequence[Cell], strict: bool) -> list[Check]:
     """A cell that failed fails the run; a provider that is not usable does so when `strict`."""
     checks = [
@@ -53,6 +67,63 @@ def bench_gates(cells: Sequence[Cell], strict: bool) -> list[Check]:
     if not checks:
         reasons = "; ".join(sorted({f"{cell.provider}: {cell.reason}" for cell in cells}))
         checks.append(Check(id="bench", passed=False, message=f"Nothing could be measured. {reasons}"))
+    return checks
+
+
+def finished_gates(bench: Bench) -> list[Check]:
+    """A sweep that was interrupted is no success."""
+    if not bench.unfinished:
+        return []
+    left = f"{bench.unfinished} of {bench.unfinished + len(bench.cells)} cells are not measured yet"
+    return [Check(id="finished", passed=False, message=f"{left}: the run was interrupted. Go on with --resume.")]
+
+
+def coverage_gates(cells: Sequence[Cell], required: Mapping[str, float]) -> list[Check]:
+    """Each cell of a provider has at least a share of its nodes, and of their time, on that provider.
+
+    Args:
+        cells: All cells.
+        required: Full name of a provider to the share, from 0 to 1.
+    """
+    checks = []
+    for cell in cells:
+        if cell.provider not in required:
+            continue
+        share = required[cell.provider]
+        found = coverage(cell)
+        if found is None:
+            passed, message = False, f"Not known: {cell.reason or 'ONNX Runtime recorded no placement.'}"
+        else:
+            passed = all(part is None or part >= share for part in found)
+            time = "" if found[1] is None else f" and {units.share(found[1])} of the time"
+            message = (
+                f"{units.share(found[0])} of the nodes{time} on {units.provider(cell.provider)}; required are "
+                f"{units.share(share)}." + ("" if passed else f" Nodes: {ran_on(cell)}.")
+            )
+        checks.append(Check(id=f"coverage:{cell_name(cell)}", passed=passed, message=message))
+    return checks
+
+
+def latency_gates(bench: Bench, strict: bool) -> list[Check]:
+    """The whole interval of p99 within the bound; where the bound lies within it, it fails when `strict`."""
+    bound = bench.latency_bound_s
+    checks = []
+    for cell in bench.cells:
+        if bound is None or cell.status != "measured":
+            continue
+        p99 = percentile(cell, 0.99)
+        low, high = (p99.low_s, p99.high_s) if p99 else (None, None)
+        outcome = "undecided"
+        if low is not None and high is not None:
+            outcome = "within" if high <= bound and not cell.unanswered else "above" if low > bound else outcome
+            message = f"p99 is {units.seconds(low)} to {units.seconds(high)}, {outcome} {units.seconds(bound)}."
+        else:
+            message = f"Undecided: {p99.refused if p99 else 'no p99 was measured.'}"
+        if cell.unanswered:
+            outcome = "above"
+            message += f" {units.plural(cell.unanswered, 'query')} got no answer by the end."
+        passed = outcome == "within" or (outcome == "undecided" and not strict)
+        checks.append(Check(id=f"latency:{cell_name(cell)}", passed=passed, message=message))
     return checks
 
 

@@ -37,6 +37,7 @@ def render(report: Report) -> str:
         ratio_picture=ratio_picture,
         throughput=throughput,
         speedups=speedups,
+        pareto=pareto,
         lines=charts.lines,
     )
     page = environment.get_template("report.html.j2").render(report=sanitized(report))
@@ -93,6 +94,24 @@ def ratio_picture(comparisons: Sequence[Comparison], comparison: Comparison) -> 
 def throughput(bench: Bench) -> Sequence[charts.Series]:
     """Rows a second over the batch size, a series for each provider and number of threads."""
     return _series(bench, lambda cell: cell.rows_per_s)
+
+
+def pareto(bench: Bench) -> Markup | None:
+    """Latency against throughput of all cells, and the front that none of them beats."""
+    best = findings.pareto(bench)
+    if not best:
+        return None
+    return charts.front(
+        [
+            charts.Dot(findings.cell_name(cell), value, cell.rows_per_s, cell in best)
+            for cell in bench.cells
+            if cell.provider != findings.SOURCE and cell.rows_per_s and (value := findings.median(cell))
+        ],
+        title="Latency against throughput, and the cells that none beats in both",
+        label="median latency; up: rows a second",
+        x_text=units.seconds,
+        y_text=units.rate,
+    )
 
 
 def speedups(bench: Bench) -> Sequence[charts.Series]:

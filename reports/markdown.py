@@ -57,6 +57,12 @@ def _subject(subject: Subject) -> Iterator[str]:
         yield from _table(columns.LINT, findings.breaches(subject.lint))
     if subject.parity:
         yield from _parity(subject.parity)
+    if subject.hunt:
+        yield f"**Hunt for drift** over {escape(findings.hunted(subject.hunt))}"
+        yield ""
+        yield from _table(columns.HUNT, subject.hunt.categories)
+        if hunt_notes := findings.hunt_notes(subject.hunt):
+            yield from _list(hunt_notes)
     if subject.drift:
         rows = units.plural(subject.drift.rows, "row")
         yield f"**Quality** on {rows} labelled by {escape(subject.drift.labels)}"

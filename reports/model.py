@@ -8,7 +8,7 @@ order of the model. A float that is not finite is written to JSON as the string 
 from __future__ import annotations
 
 import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
@@ -255,6 +255,33 @@ class Parity(Record):
     passed: bool
 
 
+class HuntCategory(Record):
+    """One kind of rows that were tried."""
+
+    name: str
+    tried: Count
+    off: Count = Field(description="Rows out of tolerance.")
+    worst: float | None = Field(description="Largest difference, in units of what is allowed; inf for a label.")
+    ties: Count = Field(
+        default=0, description="Labels that differ where the source is undecided to within tolerance."
+    )
+    both_refused: Count = Field(default=0, description="Rows that both models refuse, which is agreement.")
+    findings: list[str] = []
+
+
+class Hunt(Record):
+    """A search for rows on which the two models part."""
+
+    budget: str
+    seed: int
+    rows: Count = Field(description="Rows that were tried.")
+    seconds: float
+    categories: list[HuntCategory]
+    saved: str | None = Field(default=None, description="File of the worst rows, for --data.")
+    saved_rows: Count = 0
+    passed: bool
+
+
 class Metric(Record):
     """One measure of quality on labelled rows, for both models."""
 
@@ -323,8 +350,28 @@ class Percentile(Record):
     refused: str | None = None
 
 
+class Change(Record):
+    """A lasting change of the latency within the runs: throttling, drift, or another load of the machine."""
+
+    at: float = Field(description="Share of the runs before it.")
+    before_s: float = Field(description="Median before it.")
+    after_s: float = Field(description="Median after it.")
+    p_value: float
+
+
+class Box(Record):
+    """Tukey's box of the latency: the quartiles, and the samples furthest out within 1.5 times their distance."""
+
+    q1_s: float
+    q3_s: float
+    low_s: float
+    high_s: float
+    outliers: Count = Field(description="Samples further out.")
+    beyond_std: Count = Field(description="Samples more than a standard deviation from the mean.")
+
+
 class Latency(Record):
-    """Time of one run of the model."""
+    """Time of one query: a run of the model, and in the server scenario its wait before it."""
 
     samples: Count
     mean_s: float
@@ -335,14 +382,24 @@ class Latency(Record):
     percentiles: list[Percentile]
     histogram: list[Bin] = []
     series_s: list[float] = Field(default=[], description="Medians of consecutive runs, for the plot over time.")
+    box: Box | None = None
+    change: Change | None = Field(default=None, description="Where one was found.")
 
 
 class Placement(Record):
     """What ran on a provider."""
 
     provider: str
-    nodes: Count
+    nodes: Count = Field(description="Of the model, as ONNX Runtime assigned them.")
     operators: dict[str, int] = {}
+    kernels: Count | None = Field(default=None, description="That ran in a short profile, after fusion.")
+    time_share: float | None = Field(
+        default=None, description="Of the time that all kernels took in the profile, measured on the host."
+    )
+
+
+Scenario: TypeAlias = Literal["single-stream", "multi-stream", "server", "offline"]
+"""How queries come, after MLPerf's loadgen."""
 
 
 class Cell(Record):
@@ -355,13 +412,23 @@ class Cell(Record):
     provider: str = Field(description="Execution provider, or 'source' for the source model's own framework.")
     batch: Count
     threads: Count | None = Field(description="Threads within an operator; None leaves it to the runtime.")
+    concurrency: Count = Field(default=1, description="Threads that call the one session.")
+    scenario: Scenario = "single-stream"
+    rate: float | None = Field(default=None, description="Queries a second that arrive in the server scenario.")
+    io_binding: bool = Field(default=False, description="Whether inputs and outputs stay on the device.")
+    options: dict[str, str] = Field(default={}, description="Of the provider, or with a dot of the session.")
     status: Literal["measured", "unavailable", "failed"]
     reason: str | None = None
     session_s: float | None = Field(default=None, description="Loading the model, up to the first run.")
+    build_s: float | None = Field(
+        default=None, description="Building the provider's engine, which later sessions take from a cache."
+    )
     first_run_s: float | None = None
     warmup_runs: Count = 0
+    warmup_settled: bool = Field(default=True, description="Whether the latency was steady when it ended.")
     latency: Latency | None = None
     rows_per_s: float | None = None
+    unanswered: Count = Field(default=0, description="Queries that were not answered by the end.")
     peak_memory_bytes: Count | None = Field(default=None, description="Peak resident memory of the worker.")
     model_memory_bytes: Count | None = Field(
         default=None, description="Peak less what the worker used before loading."
@@ -370,6 +437,7 @@ class Cell(Record):
     placement: list[Placement] = Field(default=[], description="Nodes by the provider that really ran them.")
     timer_resolution_s: float | None = None
     timer_overhead_s: float | None = None
+    machine: Count | None = Field(default=None, description="Where the sweep was spread: which of the machines.")
     warnings: list[str] = []
 
 
@@ -379,6 +447,10 @@ class Bench(Record):
     data: str
     seed: int | None
     duration_s: float
+    rows_sha256: str | None = Field(default=None, description="Of the rows that were run.")
+    latency_bound_s: float | None = Field(default=None, description="What p99 is held against.")
+    machines: list[Environment] = Field(default=[], description="Where the sweep was spread over several.")
+    unfinished: Count = Field(default=0, description="Cells of the sweep that are not measured yet.")
     cells: list[Cell]
 
 
@@ -461,6 +533,7 @@ class Subject(Record):
     source: SourceSummary | None = None
     conversion: ConversionRecord | None = None
     parity: Parity | None = None
+    hunt: Hunt | None = None
     drift: LabelDrift | None = None
     bench: Bench | None = None
     comparisons: list[Comparison] = []

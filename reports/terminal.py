@@ -20,6 +20,7 @@ from onnxtool.reports.model import (
     Cell,
     Comparison,
     Explanation,
+    Hunt,
     LabelDrift,
     Lint,
     OutputParity,
@@ -86,6 +87,8 @@ def _subject(subject: Subject, width: int) -> Iterator[RenderableType]:
         yield from _lint(subject.lint)
     if subject.parity:
         yield from _parity(subject.parity, width)
+    if subject.hunt:
+        yield from _hunt(subject.hunt)
     if subject.drift:
         yield from _drift(subject.drift)
     if subject.bench:
@@ -130,6 +133,12 @@ def _explanation(explanation: Explanation) -> Iterator[RenderableType]:
 def _worst(output: OutputParity) -> Iterator[RenderableType]:
     yield _title("Worst rows", f"of {units.name(output.name)}")
     yield _table(columns.WORST, output.worst)
+
+
+def _hunt(hunt: Hunt) -> Iterator[RenderableType]:
+    yield _title("Hunt for drift", f"over {findings.hunted(hunt)}")
+    yield _table(columns.HUNT, hunt.categories, lambda category: "red" if category.off else None)
+    yield from _notes(findings.hunt_notes(hunt))
 
 
 def _drift(drift: LabelDrift) -> Iterator[RenderableType]:

@@ -87,6 +87,13 @@ def rate(per_second: float | None) -> str:
     return _scaled(per_second, (("G", 1e9), ("M", 1e6), ("k", 1e3), ("", 1.0))).rstrip()
 
 
+def share(part: float | None) -> str:
+    """A share as a percentage; what is less than all of it is never rounded up to 100 %."""
+    if part is None:
+        return NONE
+    return f"{math.floor(part * 1000) / 10:g} %"
+
+
 def ratio(factor: float | None) -> str:
     """How many times as much."""
     return NONE if factor is None else f"{_significant(factor)}\N{MULTIPLICATION SIGN}"
@@ -103,8 +110,9 @@ def provider(name: str) -> str:
 
 
 def plural(quantity: int, noun: str) -> str:
-    """A count with its noun: 1 row, 2 rows."""
-    return f"{quantity:,} {noun}{'' if quantity == 1 else 's'}"
+    """A count with its noun: 1 row, 2 rows, 2 queries."""
+    several = f"{noun[:-1]}ies" if noun.endswith("ry") else f"{noun}s"
+    return f"{quantity:,} {noun if quantity == 1 else several}"
 
 
 def _scaled(quantity: float, units: Sequence[tuple[str, float]]) -> str:
