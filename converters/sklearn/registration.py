@@ -1,0 +1,192 @@
+"""Registering own converters with skl2onnx: the outputs that each kind of estimator has, and their shapes.
+
+A converter here is a function of the rows, a `Value` in double precision, and of the fitted estimator. What it
+returns is given in the precision of the rows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from onnx import TensorProto
+
+from onnxtool.converters.sklearn.graph import Graph, is_double, number_type
+from onnxtool.converters.sklearn.values import Value
+from onnxtool.errors import require
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a classifier says.
+
+    Attributes:
+        confidence: Probabilities or scores, [batch, classes], or [batch, 1] for the scores of two classes.
+        place: Positions of the labels, [batch], or None for the greatest confidence.
+    """
+
+    confidence: Value
+    place: Value | None = None
+
+
+def transformer(path: str, convert: Callable[[Value, Any], Value]) -> None:
+    """Register the converter of a transformer, which gives a matrix of numbers.
+
+    Args:
+        path: The class, as in "impute.SimpleImputer".
+        convert: From rows and estimator to a matrix.
+    """
+
+    def write(graph: Graph, operator: Any, model: Any) -> None:
+        _give(convert(_rows(graph, operator), model), operator, 0)
+
+    _register(path, write, _transformer_shapes, ("variable",))
+
+
+def regressor(path: str, convert: Callable[[Value, Any], Value]) -> None:
+    """Register the converter of a regressor, which gives a matrix, [batch, targets]."""
+
+    def write(graph: Graph, operator: Any, model: Any) -> None:
+        _give(convert(_rows(graph, operator), model), operator, 0)
+
+    _register(path, write, _regressor_shapes, ("variable",))
+
+
+def classifier(path: str, convert: Callable[[Value, Any], Decision]) -> None:
+    """Register the converter of a classifier."""
+
+    def write(graph: Graph, operator: Any, model: Any) -> None:
+        said = convert(_rows(graph, operator), model)
+        place = said.confidence.first_greatest() if said.place is None else said.place.reshape(-1)
+        classes = classes_of(operator)
+        known = classes.astype(str).astype(object) if classes.dtype.kind in "OUS" else classes.astype(np.int64)
+        place.of(known).at(place).apply("Identity", output=operator.outputs[0].full_name)
+        if len(operator.outputs) > 1:
+            _give(said.confidence, operator, 1)
+
+    options = {
+        "zipmap": [True, False, "columns"],
+        "nocl": [True, False],
+        "output_class_labels": [False, True],
+        "raw_scores": [True, False],
+    }
+    _register(path, write, _classifier_shapes, ("label", "probabilities"), options)
+
+
+def clusterer(path: str, convert: Callable[[Value, Any], tuple[Value, Value | None]]) -> None:
+    """Register the converter of a clusterer: labels, [batch], and what else it gives, or None."""
+
+    def write(graph: Graph, operator: Any, model: Any) -> None:
+        label, others = convert(_rows(graph, operator), model)
+        label.whole().reshape(-1).apply("Identity", output=operator.outputs[0].full_name)
+        if others is not None and len(operator.outputs) > 1:
+            _give(others, operator, 1)
+
+    kind = _class(path)
+    outputs = ("label", "scores") if hasattr(kind, "transform") or hasattr(kind, "predict_proba") else ("label",)
+    _register(path, write, _label_shapes, outputs)
+
+
+def detector(path: str, convert: Callable[[Value, Any], tuple[Value, Value]]) -> None:
+    """Register the converter of an outlier detector: whether a row is inside, and its score, [batch, 1] each."""
+
+    def write(graph: Graph, operator: Any, model: Any) -> None:
+        inside, score = convert(_rows(graph, operator), model)
+        label = inside.where(np.array([1]), np.array([-1]))
+        label.apply("Identity", output=operator.outputs[0].full_name)
+        _give(score, operator, 1)
+
+    _register(path, write, _label_shapes, ("label", "scores"))
+
+
+def classes_of(operator: Any) -> Any:
+    """The labels, or their positions where the operator that asks wants those."""
+    module = require("skl2onnx.common.utils_classifier", "sklearn")
+    return np.asarray(module.get_label_classes(operator.scope_inst, operator.raw_operator))
+
+
+def _class(path: str) -> Any:
+    module, _, name = path.rpartition(".")
+    return getattr(require(f"sklearn.{module}", "sklearn"), name)
+
+
+def _rows(graph: Graph, operator: Any) -> Value:
+    """All inputs side by side, in double precision."""
+    wide = [Value(graph, value.full_name).double() for value in operator.inputs]
+    return wide[0] if len(wide) == 1 else wide[0].beside(*wide[1:])
+
+
+def _give(value: Value, operator: Any, place: int) -> None:
+    element = TensorProto.DOUBLE if is_double(operator) else TensorProto.FLOAT
+    value.apply("Cast", output=operator.outputs[place].full_name, to=element)
+
+
+def _register(
+    path: str,
+    write: Callable[[Graph, Any, Any], None],
+    shapes: Callable[[Any], None],
+    outputs: tuple[str, ...],
+    options: dict[str, list[Any]] | None = None,
+) -> None:
+    kind = _class(path)
+    alias = f"Sklearn{kind.__name__}"
+    types = require("skl2onnx.common.data_types", "sklearn")
+
+    def converter(scope: Any, operator: Any, container: Any) -> None:
+        write(Graph(scope, container), operator, operator.raw_operator)
+
+    def parser(scope: Any, model: Any, inputs: Any, custom_parsers: Any = None) -> Any:
+        operator = scope.declare_local_operator(alias, model)
+        operator.inputs = inputs
+        for name in outputs:
+            number = types.Int64TensorType if name == "label" else number_type(operator)
+            operator.outputs.append(scope.declare_local_variable(name, number()))
+        return operator.outputs
+
+    update = require("skl2onnx", "sklearn").update_registered_converter
+    update(kind, alias, shapes, converter, parser=parser, options=options)
+
+
+def _count(operator: Any) -> Any:
+    return operator.inputs[0].get_first_dimension()
+
+
+def _transformer_shapes(operator: Any) -> None:
+    width = None
+    with contextlib.suppress(Exception):  # an estimator that cannot make names up
+        width = len(operator.raw_operator.get_feature_names_out())
+    operator.outputs[0].set_type(number_type(operator)([_count(operator), width]))
+
+
+def _regressor_shapes(operator: Any) -> None:
+    model = operator.raw_operator
+    targets = getattr(model, "n_outputs_", None) or _targets(model)
+    operator.outputs[0].set_type(number_type(operator)([_count(operator), targets]))
+
+
+def _targets(model: Any) -> int:
+    for name in ("coef_", "dual_coef_", "_y"):
+        values = getattr(model, name, None)
+        if getattr(values, "ndim", 0) == 2 and not hasattr(model, "support_"):
+            return int(values.shape[0 if name == "coef_" else 1])  # type: ignore[union-attr]  # an array
+    return 1
+
+
+def _classifier_shapes(operator: Any) -> None:
+    types = require("skl2onnx.common.data_types", "sklearn")
+    classes = classes_of(operator)
+    label = types.StringTensorType if classes.dtype.kind in "OUS" else types.Int64TensorType
+    operator.outputs[0].set_type(label([_count(operator)]))
+    if len(operator.outputs) > 1:
+        operator.outputs[1].set_type(number_type(operator)([_count(operator), None]))
+
+
+def _label_shapes(operator: Any) -> None:
+    types = require("skl2onnx.common.data_types", "sklearn")
+    scored = len(operator.outputs) > 1 and hasattr(operator.raw_operator, "decision_function")
+    operator.outputs[0].set_type(types.Int64TensorType([_count(operator), 1] if scored else [_count(operator)]))
+    if len(operator.outputs) > 1:
+        operator.outputs[1].set_type(number_type(operator)([_count(operator), None]))

@@ -1,0 +1,174 @@
+"""Tensors of a graph under construction, written like NumPy arrays, so that a converter reads like its estimator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import TensorProto, numpy_helper
+
+from onnxtool.converters.sklearn.graph import Graph
+
+Operand: TypeAlias = "Value | NDArray[Any] | float"
+
+
+class Value:
+    """A tensor, in double precision unless it is made of integers or truth values.
+
+    Attributes:
+        graph: Where its node is written.
+        name: The tensor's name.
+    """
+
+    __array_ufunc__ = None  # so that `array - value` asks the value
+
+    def __init__(self, graph: Graph, name: str) -> None:
+        self.graph = graph
+        self.name = name
+
+    def apply(self, kind: str, *others: Operand, **attributes: Any) -> Value:
+        """The result of an operator, this tensor being its first input."""
+        names = [self.name, *(self.of(other).name for other in others)]
+        return Value(self.graph, self.graph.node(kind, names, **attributes))
+
+    def of(self, other: Operand) -> Value:
+        """A constant as a tensor: floats in double precision, whole arrays of integers as int64."""
+        if isinstance(other, Value):
+            return other
+        array = np.ascontiguousarray(other)
+        if array.dtype.kind == "f":
+            array = array.astype(np.float64)
+        elif array.dtype.kind in "iu":
+            array = array.astype(np.int64)
+        if array.dtype.kind in "OUS":
+            array = array.astype(object)
+        name = self.graph.scope.get_unique_variable_name("constant")
+        shape = np.shape(other)
+        self.graph.container.initializers.append(numpy_helper.from_array(array.reshape(shape), name))
+        return Value(self.graph, name)
+
+    def __add__(self, other: Operand) -> Value:
+        return self.apply("Add", other)
+
+    def __sub__(self, other: Operand) -> Value:
+        return self.apply("Sub", other)
+
+    def __rsub__(self, other: Operand) -> Value:
+        return self.of(other).apply("Sub", self)
+
+    def __mul__(self, other: Operand) -> Value:
+        return self.apply("Mul", other)
+
+    def __truediv__(self, other: Operand) -> Value:
+        return self.apply("Div", other)
+
+    def __rtruediv__(self, other: Operand) -> Value:
+        return self.of(other).apply("Div", self)
+
+    def __matmul__(self, other: Operand) -> Value:
+        return self.apply("MatMul", other)
+
+    def __pow__(self, other: Operand) -> Value:
+        return self.apply("Pow", other)
+
+    def __neg__(self) -> Value:
+        return self.apply("Neg")
+
+    def __lt__(self, other: Operand) -> Value:
+        return self.apply("Less", other)
+
+    def __gt__(self, other: Operand) -> Value:
+        return self.apply("Greater", other)
+
+    def __le__(self, other: Operand) -> Value:
+        return self.apply("LessOrEqual", other)
+
+    def __ge__(self, other: Operand) -> Value:
+        return self.apply("GreaterOrEqual", other)
+
+    def equals(self, other: Operand) -> Value:
+        """Where it has another's values."""
+        return self.apply("Equal", other)
+
+    def where(self, yes: Operand, no: Operand) -> Value:
+        """One value where this truth value holds, else the other."""
+        return self.apply("Where", yes, no)
+
+    def sum(self, axis: int = 1) -> Value:
+        """The sums along an axis, which stays."""
+        return self.apply("ReduceSum", np.array([axis]), keepdims=1)
+
+    def max(self, axis: int = 1) -> Value:
+        """The greatest along an axis, which stays."""
+        return self._reduced("ReduceMax", axis)
+
+    def min(self, axis: int = 1) -> Value:
+        """The least along an axis, which stays."""
+        return self._reduced("ReduceMin", axis)
+
+    def _reduced(self, kind: str, axis: int) -> Value:
+        if self.graph.container.target_opset_any_domain("") < 18:
+            return self.apply(kind, axes=[axis], keepdims=1)
+        return self.apply(kind, np.array([axis]), keepdims=1)
+
+    def first_greatest(self, axis: int = 1) -> Value:
+        """The position of the greatest along an axis, which goes."""
+        return self.apply("ArgMax", axis=axis, keepdims=0)
+
+    def first_least(self, axis: int = 1) -> Value:
+        """The position of the least along an axis, which goes."""
+        return self.apply("ArgMin", axis=axis, keepdims=0)
+
+    def reshape(self, *shape: int) -> Value:
+        """In another shape; -1 for what is left, 0 for the dimension as it is."""
+        return self.apply("Reshape", np.array(shape))
+
+    def columns(self, places: Sequence[int] | NDArray[Any], axis: int = 1) -> Value:
+        """What stands at some positions of an axis."""
+        return self.apply("Gather", np.asarray(places, dtype=np.int64), axis=axis)
+
+    def at(self, places: Value) -> Value:
+        """The entries of this vector at some positions."""
+        return self.apply("Gather", places, axis=0)
+
+    def double(self) -> Value:
+        """In double precision."""
+        return self.apply("Cast", to=TensorProto.DOUBLE)
+
+    def single(self) -> Value:
+        """Rounded to single precision, and kept in double."""
+        return self.apply("Cast", to=TensorProto.FLOAT).double()
+
+    def whole(self) -> Value:
+        """As int64."""
+        return self.apply("Cast", to=TensorProto.INT64)
+
+    def beside(self, *others: Value, axis: int = 1) -> Value:
+        """Joined with others along an axis."""
+        return self.apply("Concat", *others, axis=axis)
+
+
+def repeated(rows: Value, row: Operand) -> Value:
+    """A constant row, [columns], for each of the rows that come in."""
+    count = rows.apply("Shape").columns([0], axis=0)
+    return rows.of(row).reshape(1, -1).apply("Expand", count.beside(count.of(np.array([1])), axis=0))
+
+
+def squared_distances(rows: Value, points: NDArray[Any]) -> Value:
+    """Squared Euclidean distances to fixed points, [batch, points], by scikit-learn's formula."""
+    points = np.asarray(points, dtype=float)
+    own = (rows * rows).sum()
+    found = own - (rows @ points.T) * 2.0 + (points**2).sum(axis=1)
+    return found.apply("Max", 0.0)
+
+
+def normalised(values: Value) -> Value:
+    """Each row divided by its sum."""
+    return values / values.sum()
+
+
+def softmax(values: Value) -> Value:
+    """The exponentials of each row, divided by their sum."""
+    return values.apply("Softmax", axis=1)
