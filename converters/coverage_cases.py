@@ -104,7 +104,10 @@ def _on_frame(name: str, estimator: Any, matrix: NDArray[Any], target: NDArray[A
         kept = "passthrough" if name in POSITIVE or name in MISSING else preprocessing.MinMaxScaler()
         model = pipeline.make_pipeline(
             compose.ColumnTransformer(
-                [("numbers", kept, numbers), ("words", preprocessing.OneHotEncoder(sparse_output=False), ["colour"])]
+                [
+                    ("numbers", kept, numbers),
+                    ("words", preprocessing.OneHotEncoder(sparse_output=False), ["colour"]),
+                ]
             ),
             estimator,
         )
@@ -135,7 +138,9 @@ TWO_CLASSES = frozenset({"FixedThresholdClassifier", "TunedThresholdClassifierCV
 def _matrix(name: str) -> NDArray[Any]:
     random = np.random.default_rng(0)
     count = TRAINING + HELD_OUT
-    rows = random.normal(size=(count, 6)) + 2.5 * random.integers(0, 3, (count, 1)) * np.array([1, -1, 0.5, 0, 0, 0])
+    rows = random.normal(size=(count, 6)) + 2.5 * random.integers(0, 3, (count, 1)) * np.array(
+        [1, -1, 0.5, 0, 0, 0]
+    )
     if name in POSITIVE:
         rows = np.abs(rows) + 0.1
     if name in ENCODERS or name == "CategoricalNB":
@@ -188,7 +193,9 @@ def _scaler() -> Any:
 
 MADE: dict[str, Callable[[Any], Any]] = {
     "ColumnTransformer": lambda kind: kind([("first", _scaler(), [0, 1]), ("rest", "passthrough", [2, 3])]),
-    "FeatureUnion": lambda kind: kind([("a", _scaler()), ("b", require("sklearn.decomposition", "sklearn").PCA(2))]),
+    "FeatureUnion": lambda kind: kind(
+        [("a", _scaler()), ("b", require("sklearn.decomposition", "sklearn").PCA(2))]
+    ),
     "Pipeline": lambda kind: kind([("scale", _scaler()), ("model", _logistic())]),
     "StackingClassifier": lambda kind: kind(
         [("a", _logistic()), ("b", require("sklearn.naive_bayes", "sklearn").GaussianNB())]
@@ -205,7 +212,9 @@ MADE: dict[str, Callable[[Any], Any]] = {
     "RandomizedSearchCV": lambda kind: kind(_logistic(), {"C": [0.1, 1.0]}, n_iter=2, cv=2),
     "HalvingRandomSearchCV": lambda kind: kind(_logistic(), {"C": [0.1, 1.0]}, cv=2),
     "FrozenEstimator": lambda kind: _frozen(kind),
-    "SparseCoder": lambda kind: kind(np.random.default_rng(4).normal(size=(4, 6)), transform_algorithm="threshold"),
+    "SparseCoder": lambda kind: kind(
+        np.random.default_rng(4).normal(size=(4, 6)), transform_algorithm="threshold"
+    ),
     "RegressorChain": lambda kind: kind(_ridge()),
     "RANSACRegressor": lambda kind: kind(_ridge(), random_state=0),
     "MultiOutputRegressor": lambda kind: kind(_ridge()),

@@ -114,11 +114,17 @@ FRAMEWORK = SklearnFramework()
 def register() -> None:
     """Make own converters, and those of the boosting libraries installed, known to skl2onnx."""
     from onnxtool.converters.boosting import register_for_pipelines
-    from onnxtool.converters.sklearn import hist_gradient_boosting, scalers, selection
+    from onnxtool.converters.sklearn import (
+        hist_gradient_boosting,
+        kernel_features,
+        kernels,
+        linear,
+        scalers,
+        selection,
+    )
 
-    hist_gradient_boosting.register()
-    scalers.register()
-    selection.register()
+    for family in (hist_gradient_boosting, scalers, selection, linear, kernels, kernel_features):
+        family.register()
     register_for_pipelines()
 
 

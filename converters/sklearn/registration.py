@@ -115,7 +115,8 @@ def _class(path: str) -> Any:
 
 def _rows(graph: Graph, operator: Any) -> Value:
     """All inputs side by side, in double precision."""
-    wide = [Value(graph, value.full_name).double() for value in operator.inputs]
+    narrow = not is_double(operator)
+    wide = [Value(graph, value.full_name, narrow).double() for value in operator.inputs]
     return wide[0] if len(wide) == 1 else wide[0].beside(*wide[1:])
 
 

@@ -15,31 +15,39 @@ Operand: TypeAlias = "Value | NDArray[Any] | float"
 
 
 class Value:
-    """A tensor, in double precision unless it is made of integers or truth values.
+    """A tensor of a graph.
 
     Attributes:
         graph: Where its node is written.
         name: The tensor's name.
+        narrow: Whether the rows from which it is computed are float32.
+        element: The precision of constants that meet it: DOUBLE or FLOAT. It is the tensor's own, if that holds
+            no integers or truth values.
     """
 
     __array_ufunc__ = None  # so that `array - value` asks the value
 
-    def __init__(self, graph: Graph, name: str) -> None:
+    def __init__(self, graph: Graph, name: str, narrow: bool = False, element: int = TensorProto.DOUBLE) -> None:
         self.graph = graph
         self.name = name
+        self.narrow = narrow
+        self.element = element
 
     def apply(self, kind: str, *others: Operand, **attributes: Any) -> Value:
         """The result of an operator, this tensor being its first input."""
         names = [self.name, *(self.of(other).name for other in others)]
-        return Value(self.graph, self.graph.node(kind, names, **attributes))
+        return self._like(self.graph.node(kind, names, **attributes))
+
+    def _like(self, name: str) -> Value:
+        return Value(self.graph, name, self.narrow, self.element)
 
     def of(self, other: Operand) -> Value:
-        """A constant as a tensor: floats in double precision, whole arrays of integers as int64."""
+        """A constant as a tensor: floats in this tensor's precision, integers as int64."""
         if isinstance(other, Value):
             return other
         array = np.ascontiguousarray(other)
         if array.dtype.kind == "f":
-            array = array.astype(np.float64)
+            array = array.astype(np.float64 if self.element == TensorProto.DOUBLE else np.float32)
         elif array.dtype.kind in "iu":
             array = array.astype(np.int64)
         if array.dtype.kind in "OUS":
@@ -47,7 +55,7 @@ class Value:
         name = self.graph.scope.get_unique_variable_name("constant")
         shape = np.shape(other)
         self.graph.container.initializers.append(numpy_helper.from_array(array.reshape(shape), name))
-        return Value(self.graph, name)
+        return self._like(name)
 
     def __add__(self, other: Operand) -> Value:
         return self.apply("Add", other)
@@ -125,6 +133,20 @@ class Value:
         """In another shape; -1 for what is left, 0 for the dimension as it is."""
         return self.apply("Reshape", np.array(shape))
 
+    def nearest(self, count: int) -> Value:
+        """The positions of the greatest in each row, [batch, count]; of equals the first."""
+        return self.greatest(count)[1]
+
+    def greatest(self, count: int) -> tuple[Value, Value]:
+        """The greatest in each row, and their positions, [batch, count] each."""
+        name = self.graph.scope.get_unique_variable_name
+        both = [name("greatest"), name("places")]
+        wanted = self.of(np.array([count]))
+        self.graph.container.add_node(
+            "TopK", [self.name, wanted.name], both, name=self.graph.scope.get_unique_operator_name("TopK"), axis=1
+        )
+        return self._like(both[0]), self._like(both[1])
+
     def columns(self, places: Sequence[int] | NDArray[Any], axis: int = 1) -> Value:
         """What stands at some positions of an axis."""
         return self.apply("Gather", np.asarray(places, dtype=np.int64), axis=axis)
@@ -135,11 +157,15 @@ class Value:
 
     def double(self) -> Value:
         """In double precision."""
-        return self.apply("Cast", to=TensorProto.DOUBLE)
+        return self._in(TensorProto.DOUBLE)
 
-    def single(self) -> Value:
-        """Rounded to single precision, and kept in double."""
-        return self.apply("Cast", to=TensorProto.FLOAT).double()
+    def beside_array(self, array: NDArray[Any]) -> Value:
+        """In the precision in which NumPy computes with an array: single where rows and array are."""
+        single = self.narrow and array.dtype == np.float32
+        return self._in(TensorProto.FLOAT if single else TensorProto.DOUBLE)
+
+    def _in(self, element: int) -> Value:
+        return Value(self.graph, self.apply("Cast", to=element).name, self.narrow, element)
 
     def whole(self) -> Value:
         """As int64."""
