@@ -115,15 +115,19 @@ def register() -> None:
     """Make own converters, and those of the boosting libraries installed, known to skl2onnx."""
     from onnxtool.converters.boosting import register_for_pipelines
     from onnxtool.converters.sklearn import (
+        clusters,
+        dummy,
         hist_gradient_boosting,
         kernel_features,
         kernels,
         linear,
+        mixtures,
         scalers,
         selection,
     )
 
-    for family in (hist_gradient_boosting, scalers, selection, linear, kernels, kernel_features):
+    families = (hist_gradient_boosting, scalers, selection, linear, kernels, kernel_features)
+    for family in (*families, clusters, mixtures, dummy):
         family.register()
     register_for_pipelines()
 

@@ -57,7 +57,7 @@ def between(rows: Value, points: NDArray[Any], kernel: Any, parameters: Mapping[
         "poly": lambda: ((own @ points.T) * gamma + coef0) ** degree,
         "sigmoid": lambda: ((own @ points.T) * gamma + coef0).apply("Tanh"),
         "cosine": lambda: (own / (own * own).sum().apply("Sqrt")) @ _unit(points).T,
-        "laplacian": lambda: (_manhattan(rows, points).beside_array(points) * -gamma).apply("Exp"),
+        "laplacian": lambda: (manhattan(rows, points).beside_array(points) * -gamma).apply("Exp"),
     }
     kernels["polynomial"] = kernels["poly"]
     if kernel not in kernels:
@@ -70,7 +70,8 @@ def _unit(points: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(points / np.linalg.norm(points, axis=1, keepdims=True))
 
 
-def _manhattan(rows: Value, points: NDArray[Any]) -> Value:
+def manhattan(rows: Value, points: NDArray[Any]) -> Value:
+    """Sums of absolute differences to fixed points, [batch, points]."""
     apart = rows.apply("Unsqueeze", np.array([1])) - points
     return apart.apply("Abs").sum(2).apply("Squeeze", np.array([2]))
 

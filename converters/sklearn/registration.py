@@ -32,18 +32,19 @@ class Decision:
     place: Value | None = None
 
 
-def transformer(path: str, convert: Callable[[Value, Any], Value]) -> None:
+def transformer(path: str, convert: Callable[[Value, Any], Value], only_double: bool = False) -> None:
     """Register the converter of a transformer, which gives a matrix of numbers.
 
     Args:
         path: The class, as in "impute.SimpleImputer".
         convert: From rows and estimator to a matrix.
+        only_double: Whether rows that are not float64 are left to skl2onnx's converter.
     """
 
     def write(graph: Graph, operator: Any, model: Any) -> None:
         _give(convert(_rows(graph, operator), model), operator, 0)
 
-    _register(path, write, _transformer_shapes, ("variable",))
+    _register(path, write, _transformer_shapes, ("variable",), only_double=only_double)
 
 
 def regressor(path: str, convert: Callable[[Value, Any], Value]) -> None:
@@ -55,8 +56,8 @@ def regressor(path: str, convert: Callable[[Value, Any], Value]) -> None:
     _register(path, write, _regressor_shapes, ("variable",))
 
 
-def classifier(path: str, convert: Callable[[Value, Any], Decision]) -> None:
-    """Register the converter of a classifier."""
+def classifier(path: str, convert: Callable[[Value, Any], Decision], only_double: bool = False) -> None:
+    """Register the converter of a classifier; see `transformer`."""
 
     def write(graph: Graph, operator: Any, model: Any) -> None:
         said = convert(_rows(graph, operator), model)
@@ -73,10 +74,12 @@ def classifier(path: str, convert: Callable[[Value, Any], Decision]) -> None:
         "output_class_labels": [False, True],
         "raw_scores": [True, False],
     }
-    _register(path, write, _classifier_shapes, ("label", "probabilities"), options)
+    _register(path, write, _classifier_shapes, ("label", "probabilities"), options, only_double)
 
 
-def clusterer(path: str, convert: Callable[[Value, Any], tuple[Value, Value | None]]) -> None:
+def clusterer(
+    path: str, convert: Callable[[Value, Any], tuple[Value, Value | None]], only_double: bool = False
+) -> None:
     """Register the converter of a clusterer: labels, [batch], and what else it gives, or None."""
 
     def write(graph: Graph, operator: Any, model: Any) -> None:
@@ -87,7 +90,7 @@ def clusterer(path: str, convert: Callable[[Value, Any], tuple[Value, Value | No
 
     kind = _class(path)
     outputs = ("label", "scores") if hasattr(kind, "transform") or hasattr(kind, "predict_proba") else ("label",)
-    _register(path, write, _label_shapes, outputs)
+    _register(path, write, _label_shapes, outputs, only_double=only_double)
 
 
 def detector(path: str, convert: Callable[[Value, Any], tuple[Value, Value]]) -> None:
@@ -131,10 +134,14 @@ def _register(
     shapes: Callable[[Any], None],
     outputs: tuple[str, ...],
     options: dict[str, list[Any]] | None = None,
+    only_double: bool = False,
 ) -> None:
     kind = _class(path)
     alias = f"Sklearn{kind.__name__}"
     types = require("skl2onnx.common.data_types", "sklearn")
+    if only_double:
+        _register_for_double(kind, write, shapes, options)
+        return
 
     def converter(scope: Any, operator: Any, container: Any) -> None:
         write(Graph(scope, container), operator, operator.raw_operator)
@@ -149,6 +156,32 @@ def _register(
 
     update = require("skl2onnx", "sklearn").update_registered_converter
     update(kind, alias, shapes, converter, parser=parser, options=options)
+
+
+def _register_for_double(
+    kind: Any,
+    write: Callable[[Graph, Any, Any], None],
+    shapes: Callable[[Any], None],
+    options: dict[str, list[Any]] | None,
+) -> None:
+    """Choose between ours and skl2onnx's converter by the rows' precision; parser and options stay upstream's."""
+    registered = require("skl2onnx.common._registration", "sklearn")
+    alias = require("skl2onnx._supported_operators", "sklearn").sklearn_operator_name_map[kind]
+    theirs, their_shapes = registered.get_converter(alias), registered.get_shape_calculator(alias)
+
+    def converter(scope: Any, operator: Any, container: Any) -> None:
+        if is_double(operator):
+            write(Graph(scope, container), operator, operator.raw_operator)
+        else:
+            theirs(scope, operator, container)
+
+    def shape(operator: Any) -> None:
+        (shapes if is_double(operator) else their_shapes)(operator)
+
+    allowed = theirs.get_allowed_options()
+    own = f"Sklearn{kind.__name__}"
+    update = require("skl2onnx", "sklearn").update_registered_converter
+    update(kind, own, shape, converter, options=options if options and allowed else allowed or None)
 
 
 def _count(operator: Any) -> Any:
