@@ -56,10 +56,9 @@ def make(name: str, kind: str) -> Case:
     if kind == "frame":
         return _on_frame(name, estimator, matrix, target)
     rows = matrix.astype(kind)
-    if name == "IsotonicRegression":
-        estimator.fit(rows[:TRAINING], target[:TRAINING])
-    else:
-        _fit(estimator, rows[:TRAINING], target[:TRAINING])
+    if name == "KernelCenterer":
+        rows = (rows @ rows[:TRAINING].T).astype(kind)
+    estimator.fit(rows[:TRAINING], target[:TRAINING])
     _refuse_without_rows(estimator)
     return Case(name, kind, estimator, rows[TRAINING:], (f"X:{kind}[batch,{rows.shape[1]}]",))
 
@@ -80,10 +79,6 @@ def _refuse_without_rows(model: Any) -> None:
         raise NoRowsError("It has neither predict nor transform for new rows.")
 
 
-def _fit(model: Any, rows: Any, target: Any) -> Any:
-    return model.fit(rows, target)
-
-
 def _on_frame(name: str, estimator: Any, matrix: NDArray[Any], target: NDArray[Any]) -> Case:
     """Numbers as they are or scaled, and text one-hot; encoders see the text alone."""
     frames = require("pandas", "sklearn")
@@ -96,6 +91,8 @@ def _on_frame(name: str, estimator: Any, matrix: NDArray[Any], target: NDArray[A
     frame["colour"] = np.asarray(words, dtype=object)
     if name == "IsotonicRegression":
         raise NoRowsError("It takes one column.")
+    if name == "KernelCenterer":
+        raise NoRowsError("It takes a kernel between the rows and those of its training.")
     if name == "ColumnTransformer":
         model = estimator
     elif name in ENCODERS:
@@ -216,7 +213,6 @@ MADE: dict[str, Callable[[Any], Any]] = {
         np.random.default_rng(4).normal(size=(4, 6)), transform_algorithm="threshold"
     ),
     "RegressorChain": lambda kind: kind(_ridge()),
-    "RANSACRegressor": lambda kind: kind(_ridge(), random_state=0),
     "MultiOutputRegressor": lambda kind: kind(_ridge()),
     "CategoricalNB": lambda kind: kind(min_categories=8),
     "OneHotEncoder": lambda kind: kind(handle_unknown="ignore"),
@@ -225,6 +221,15 @@ MADE: dict[str, Callable[[Any], Any]] = {
     "PatchExtractor": lambda kind: kind(),
     "SequentialFeatureSelector": lambda kind: kind(_logistic(), n_features_to_select=2, cv=2),
     "HashingVectorizer": lambda kind: kind(n_features=64),
+    "KernelCenterer": lambda kind: kind(),
+    "LinearDiscriminantAnalysis": lambda kind: kind(),
+    "QuadraticDiscriminantAnalysis": lambda kind: kind(reg_param=0.1),
+    "IsotonicRegression": lambda kind: kind(out_of_bounds="clip"),
+    "RadiusNeighborsClassifier": lambda kind: kind(radius=20.0),
+    "RadiusNeighborsRegressor": lambda kind: kind(radius=3.0),
+    "RadiusNeighborsTransformer": lambda kind: kind(radius=3.0),
+    "RANSACRegressor": lambda kind: kind(_ridge(), min_samples=20, random_state=0),
+    "SelfTrainingClassifier": lambda kind: kind(_logistic()),
     "KNNImputer": lambda kind: kind(n_neighbors=3),
 }
 """How what needs arguments is made."""

@@ -261,13 +261,20 @@ def answers(model: Any) -> dict[str, Answer]:
 def _confidence(model: Any) -> dict[str, Answer]:
     if hasattr(model, "predict_proba"):
         classes = getattr(model, "classes_", None)
-        if isinstance(classes, list):  # one array of classes for each of several targets
+        if isinstance(classes, list) and not _is_chain(model):  # one array of classes for each of several targets, a chain apart
             targets = range(len(classes))
             return {f"probabilities_{target}": partial(_probabilities_of, model, target) for target in targets}
         return {"probabilities": lambda rows: np.asarray(model.predict_proba(rows))}
     if hasattr(model, "decision_function"):
         return {"scores": lambda rows: _two_dimensional(model.decision_function(rows))}
     return {}
+
+
+def _is_chain(model: Any) -> bool:
+    """Whether it is a ClassifierChain, which gives the second class's probability for each target in one matrix."""
+    while hasattr(model, "steps"):
+        model = model.steps[-1][1]
+    return hasattr(model, "order_")
 
 
 def _probabilities_of(model: Any, target: int, rows: Any) -> NDArray[Any]:

@@ -19,7 +19,6 @@ import onnx
 from onnxtool.converters.framework import Conversion, ConvertOptions, Framework
 from onnxtool.converters.sklearn.graph import ML, ML_OPSET
 from onnxtool.converters.sklearn.outputs import (
-    keep_double_trees,
     merged,
     rename_inputs,
     shape_outputs,
@@ -103,7 +102,6 @@ def convert_registered(source: Any, opset: int) -> Conversion:
     if specs != source.inputs:
         split_input(model, source.inputs)
     shape_outputs(model, source, _final(estimator))
-    keep_double_trees(model)
     return Conversion(model, choices)
 
 
@@ -116,18 +114,35 @@ def register() -> None:
     from onnxtool.converters.boosting import register_for_pipelines
     from onnxtool.converters.sklearn import (
         clusters,
+        committees,
+        discretisers,
         dummy,
+        gaussian_process,
         hist_gradient_boosting,
+        imputers,
         kernel_features,
         kernels,
         linear,
+        meta,
         mixtures,
+        neighbours,
         scalers,
         selection,
+        trees,
     )
 
-    families = (hist_gradient_boosting, scalers, selection, linear, kernels, kernel_features)
-    for family in (*families, clusters, mixtures, dummy):
+    families = (trees, committees, hist_gradient_boosting, scalers, selection, linear, kernels, kernel_features)
+    for family in (
+        *families,
+        clusters,
+        mixtures,
+        dummy,
+        discretisers,
+        imputers,
+        neighbours,
+        meta,
+        gaussian_process,
+    ):
         family.register()
     register_for_pipelines()
 

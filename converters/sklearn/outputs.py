@@ -57,25 +57,6 @@ def split_input(model: onnx.ModelProto, specs: Sequence[TensorSpec]) -> None:
         graph.node.insert(0, node)
 
 
-def keep_double_trees(model: onnx.ModelProto) -> None:
-    """Cast, in place, what tree ensembles give to the double precision that skl2onnx declares for it.
-
-    The operators read double precision and give single: ONNX Runtime refuses a model that says otherwise.
-    """
-    graph = model.graph
-    double = {value.name for value in graph.input if value.type.tensor_type.elem_type == TensorProto.DOUBLE}
-    if not double:
-        return
-    nodes = list(graph.node)
-    del graph.node[:]
-    for node in nodes:
-        graph.node.append(node)
-        if node.op_type in ("TreeEnsembleClassifier", "TreeEnsembleRegressor"):
-            wide = node.output[-1]
-            graph.node[-1].output[-1] = f"{wide}_single"
-            graph.node.append(helper.make_node("Cast", [f"{wide}_single"], [wide], to=TensorProto.DOUBLE))
-
-
 def shape_outputs(model: onnx.ModelProto, source: Any, final: Any) -> None:
     """Rework the outputs in place.
 
@@ -97,7 +78,7 @@ def shape_outputs(model: onnx.ModelProto, source: Any, final: Any) -> None:
     del graph.output[:]
     classes = getattr(final, "classes_", None)
     targets = len(classes) if isinstance(classes, list) else 1
-    if isinstance(classes, list) and len(wanted) > 1:
+    if isinstance(classes, list) and len(wanted) > 1 and not hasattr(final, "order_"):
         _label(graph, given[0], wanted[0], targets)
         _split_targets(graph, given[1], wanted[1:], [len(one) for one in classes])
         return
@@ -159,10 +140,16 @@ def _label(graph: onnx.GraphProto, value: onnx.ValueInfoProto, name: str, target
         value.name, value.type.tensor_type.elem_type = f"{name}_int64", TensorProto.INT64
     if targets > 1:
         _reshape(graph, value, name, (-1, targets))
-    elif any(value.name in node.output and node.op_type.endswith("Classifier") for node in graph.node):
-        _rename(graph, value, name)  # of shape [batch] by the operator's definition
+    elif any(value.name in node.output and _gives_flat_labels(node) for node in graph.node):
+        _rename(graph, value, name)
     else:
         _reshape(graph, value, name, (-1,))
+
+
+def _gives_flat_labels(node: onnx.NodeProto) -> bool:
+    """Whether labels are of shape [batch] by the operator's definition."""
+    flat = any(attribute.name == "keepdims" and not attribute.i for attribute in node.attribute)
+    return node.op_type.endswith("Classifier") or (node.op_type == "ArgMax" and flat)
 
 
 def _scores(graph: onnx.GraphProto, value: onnx.ValueInfoProto, name: str, columns: int) -> None:

@@ -14,9 +14,19 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto
 
-from onnxtool.converters.sklearn.graph import Graph, is_double, number_type
+from onnxtool.converters.sklearn.graph import ML, Graph, is_double, number_type
 from onnxtool.converters.sklearn.values import Value
 from onnxtool.errors import require
+from onnxtool.models.lineage import is_missing
+
+
+OPTIONS: dict[str, list[Any]] = {
+    "zipmap": [True, False, "columns"],
+    "nocl": [True, False],
+    "output_class_labels": [False, True],
+    "raw_scores": [True, False],
+}
+"""What others may ask a classifier's converter for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +57,60 @@ def transformer(path: str, convert: Callable[[Value, Any], Value], only_double: 
     _register(path, write, _transformer_shapes, ("variable",), only_double=only_double)
 
 
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column that an encoder reads.
+
+    Attributes:
+        value: Of shape [batch, 1].
+        text: Whether it holds text; else double precision.
+    """
+
+    value: Value
+    text: bool
+
+    def positions(self, categories: Any) -> Value:
+        """The position of each value among the categories, their number for one that is not among them; [batch]."""
+        count = len(categories)
+        if self.text:
+            known = ["" if is_missing(one) else str(one) for one in categories]
+            found = self.value.apply(
+                "LabelEncoder",
+                domain=ML,
+                keys_strings=known,
+                values_int64s=list(range(count)),
+                default_int64=count,
+            )
+            return found.reshape(-1)
+        numbers = np.array([np.nan if is_missing(one) else float(one) for one in categories])
+        same = self.value.equals(numbers[~np.isnan(numbers)].reshape(1, -1)).double()
+        missing = np.flatnonzero(np.isnan(numbers))
+        if len(missing):  # the last category
+            same = same.beside(self.value.apply("IsNaN").double())
+        none = same.sum() * 0.0 + 0.5
+        return same.beside(none).first_greatest()
+
+
+def encoder(path: str, convert: Callable[[list[Column], Any], Value]) -> None:
+    """Register the converter of a transformer that reads columns of numbers or of text."""
+
+    def write(graph: Graph, operator: Any, model: Any) -> None:
+        _give(convert(_columns(graph, operator), model), operator, 0)
+
+    _register(path, write, _transformer_shapes, ("variable",))
+
+
+def _columns(graph: Graph, operator: Any) -> list[Column]:
+    types = require("skl2onnx.common.data_types", "sklearn")
+    found = []
+    for variable in operator.inputs:
+        text = isinstance(variable.type, types.StringTensorType)
+        whole = Value(graph, variable.full_name, not is_double(operator))
+        whole = whole if text else whole.double()
+        found += [Column(whole.columns([place]), text) for place in range(variable.type.shape[1])]
+    return found
+
+
 def regressor(path: str, convert: Callable[[Value, Any], Value]) -> None:
     """Register the converter of a regressor, which gives a matrix, [batch, targets]."""
 
@@ -56,7 +120,11 @@ def regressor(path: str, convert: Callable[[Value, Any], Value]) -> None:
     _register(path, write, _regressor_shapes, ("variable",))
 
 
-def classifier(path: str, convert: Callable[[Value, Any], Decision], only_double: bool = False) -> None:
+def classifier(
+    path: str,
+    convert: Callable[[Value, Any], Decision],
+    only_double: bool = False,
+) -> None:
     """Register the converter of a classifier; see `transformer`."""
 
     def write(graph: Graph, operator: Any, model: Any) -> None:
@@ -68,13 +136,28 @@ def classifier(path: str, convert: Callable[[Value, Any], Decision], only_double
         if len(operator.outputs) > 1:
             _give(said.confidence, operator, 1)
 
-    options = {
-        "zipmap": [True, False, "columns"],
-        "nocl": [True, False],
-        "output_class_labels": [False, True],
-        "raw_scores": [True, False],
-    }
-    _register(path, write, _classifier_shapes, ("label", "probabilities"), options, only_double)
+    _register(path, write, _classifier_shapes, ("label", "probabilities"), OPTIONS, only_double)
+
+
+def multilabel(path: str, convert: Callable[[Value, Any], Decision]) -> None:
+    """Register the converter of a classifier of several targets of two classes each.
+
+    Labels and probabilities of the second class are [batch, targets] each.
+    """
+
+    def write(graph: Graph, operator: Any, model: Any) -> None:
+        said = convert(_rows(graph, operator), model)
+        assert said.place is not None  # of several targets the labels are given
+        said.place.apply("Identity", output=operator.outputs[0].full_name)
+        _give(said.confidence, operator, 1)
+
+    def shapes(operator: Any) -> None:
+        types = require("skl2onnx.common.data_types", "sklearn")
+        shape = [_count(operator), len(operator.raw_operator.classes_)]
+        operator.outputs[0].set_type(types.Int64TensorType(shape))
+        operator.outputs[1].set_type(number_type(operator)(shape))
+
+    _register(path, write, shapes, ("label", "probabilities"), OPTIONS)
 
 
 def clusterer(
@@ -164,7 +247,7 @@ def _register_for_double(
     shapes: Callable[[Any], None],
     options: dict[str, list[Any]] | None,
 ) -> None:
-    """Choose between ours and skl2onnx's converter by the rows' precision; parser and options stay upstream's."""
+    """Choose between ours and skl2onnx's converter by the rows' precision; the options that are allowed stay upstream's."""
     registered = require("skl2onnx.common._registration", "sklearn")
     alias = require("skl2onnx._supported_operators", "sklearn").sklearn_operator_name_map[kind]
     theirs, their_shapes = registered.get_converter(alias), registered.get_shape_calculator(alias)
@@ -178,10 +261,11 @@ def _register_for_double(
     def shape(operator: Any) -> None:
         (shapes if is_double(operator) else their_shapes)(operator)
 
-    allowed = theirs.get_allowed_options()
+    allowed = theirs.get_allowed_options() or {}
+    merged = {**(options or {}), **allowed} if allowed or options else None
     own = f"Sklearn{kind.__name__}"
     update = require("skl2onnx", "sklearn").update_registered_converter
-    update(kind, own, shape, converter, options=options if options and allowed else allowed or None)
+    update(kind, own, shape, converter, options=merged)
 
 
 def _count(operator: Any) -> Any:
@@ -202,6 +286,8 @@ def _regressor_shapes(operator: Any) -> None:
 
 
 def _targets(model: Any) -> int:
+    if hasattr(model, "order_"):  # a chain
+        return len(model.estimators_)
     for name in ("coef_", "dual_coef_", "_y"):
         values = getattr(model, name, None)
         if getattr(values, "ndim", 0) == 2 and not hasattr(model, "support_"):

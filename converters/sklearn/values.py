@@ -58,42 +58,55 @@ class Value:
         return self._like(name)
 
     def __add__(self, other: Operand) -> Value:
+        """The sum."""
         return self.apply("Add", other)
 
     def __sub__(self, other: Operand) -> Value:
+        """The difference."""
         return self.apply("Sub", other)
 
     def __rsub__(self, other: Operand) -> Value:
+        """The difference from something that is no tensor."""
         return self.of(other).apply("Sub", self)
 
     def __mul__(self, other: Operand) -> Value:
+        """The product."""
         return self.apply("Mul", other)
 
     def __truediv__(self, other: Operand) -> Value:
+        """The quotient."""
         return self.apply("Div", other)
 
     def __rtruediv__(self, other: Operand) -> Value:
+        """The quotient of something that is no tensor."""
         return self.of(other).apply("Div", self)
 
     def __matmul__(self, other: Operand) -> Value:
+        """The matrix product."""
         return self.apply("MatMul", other)
 
     def __pow__(self, other: Operand) -> Value:
+        """The power."""
         return self.apply("Pow", other)
 
     def __neg__(self) -> Value:
+        """The negative."""
         return self.apply("Neg")
 
     def __lt__(self, other: Operand) -> Value:
+        """Where it is less."""
         return self.apply("Less", other)
 
     def __gt__(self, other: Operand) -> Value:
+        """Where it is greater."""
         return self.apply("Greater", other)
 
     def __le__(self, other: Operand) -> Value:
+        """Where it is not greater."""
         return self.apply("LessOrEqual", other)
 
     def __ge__(self, other: Operand) -> Value:
+        """Where it is not less."""
         return self.apply("GreaterOrEqual", other)
 
     def equals(self, other: Operand) -> Value:

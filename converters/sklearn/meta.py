@@ -1,0 +1,156 @@
+"""Estimators made of others that skl2onnx 1.20 does not have: chains, thresholds, codes, transformed targets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from onnxtool.converters.sklearn.nested import answers_of
+from onnxtool.converters.sklearn.registration import Decision, classifier, multilabel, regressor
+from onnxtool.converters.sklearn.values import Value, repeated, squared_distances
+from onnxtool.errors import ConversionError
+
+
+def register() -> None:
+    """Register this family."""
+    multilabel("multioutput.ClassifierChain", _classifier_chain)
+    regressor("multioutput.RegressorChain", _regressor_chain)
+    regressor("compose.TransformedTargetRegressor", _transformed_target)
+    for name in ("FixedThresholdClassifier", "TunedThresholdClassifierCV"):
+        classifier(f"model_selection.{name}", _threshold)
+    classifier("semi_supervised.SelfTrainingClassifier", _self_training)
+    classifier("multiclass.OutputCodeClassifier", _output_code)
+
+
+def as_given(rows: Value) -> Value:
+    """The rows in the precision in which they came."""
+    return rows.beside_array(np.zeros(0, dtype=np.float32))
+
+
+def _positive(said: dict[str, Value]) -> Value:
+    """What a binary classifier says of its second class, [batch, 1]."""
+    return said["scores"] if "scores" in said else said["probabilities"].columns([1])
+
+
+def _chain(rows: Value, model: Any, feature: Callable[[dict[str, Value]], Value]) -> list[dict[str, Value]]:
+    """What each link says of the rows and of what the links before it said, in the chain's order."""
+    seen, found = as_given(rows), []
+    for link in model.estimators_:
+        found.append(answers_of(link, seen))
+        seen = rows.beside(*(feature(said) for said in found))
+    return found
+
+
+def _in_order(parts: list[Value], model: Any) -> Value:
+    places = np.argsort(model.order_)
+    ordered = [parts[place] for place in places]
+    return ordered[0].beside(*ordered[1:]) if len(ordered) > 1 else ordered[0]
+
+
+def _label(said: dict[str, Value]) -> Value:
+    return said["label"].double().reshape(-1, 1)
+
+
+def _classifier_chain(rows: Value, model: Any) -> Decision:
+    if any(len(classes) != 2 for classes in model.classes_):
+        raise ConversionError("ClassifierChain over more than two classes a target has no conversion to ONNX.")
+    said = _chain(rows, model, _label if model.chain_method_ == "predict" else _positive)
+    label = _in_order([_label(one) for one in said], model).whole()
+    probable = all("probabilities" in one for one in said)
+    return Decision(_in_order([_positive(one) for one in said], model) if probable else label.double(), label)
+
+
+def _regressor_chain(rows: Value, model: Any) -> Value:
+    said = _chain(rows, model, lambda one: one["prediction"])
+    return _in_order([one["prediction"] for one in said], model)
+
+
+def _transformed_target(rows: Value, model: Any) -> Value:
+    said = answers_of(model.regressor_, as_given(rows))["prediction"]
+    return _undone(said, model.transformer_)
+
+
+UNDO: dict[str, Callable[[Value, Any], Value]] = {
+    "StandardScaler": lambda y, s: _moved(y, s.scale_, s.mean_ if s.with_mean else None),
+    "RobustScaler": lambda y, s: _moved(y, s.scale_, s.center_),
+    "MaxAbsScaler": lambda y, s: _moved(y, s.scale_, None),
+    "MinMaxScaler": lambda y, s: (y - np.asarray(s.min_)) / np.asarray(s.scale_),
+}
+"""How the values that a transformer made are turned back."""
+
+FUNCTIONS: dict[Any, Callable[[Value], Value]] = {
+    None: lambda y: y,
+    np.exp: lambda y: y.apply("Exp"),
+    np.expm1: lambda y: y.apply("Exp") - 1.0,
+    np.log: lambda y: y.apply("Log"),
+    np.log1p: lambda y: (y + 1.0).apply("Log"),
+    np.sqrt: lambda y: y.apply("Sqrt"),
+    np.square: lambda y: y * y,
+}
+"""NumPy's functions as ONNX says them."""
+
+
+def _moved(values: Value, scale: Any, centre: Any) -> Value:
+    values = values if scale is None else values * np.asarray(scale)
+    return values if centre is None else values + np.asarray(centre)
+
+
+def _undone(values: Value, step: Any) -> Value:
+    kind = type(step).__name__
+    if kind == "FunctionTransformer" and step.inverse_func in FUNCTIONS:
+        return FUNCTIONS[step.inverse_func](values)
+    if kind in UNDO:
+        return UNDO[kind](values, step)
+    shown = getattr(getattr(step, "inverse_func", None), "__name__", kind)
+    raise ConversionError(
+        f"TransformedTargetRegressor with the inverse of {shown} has no conversion to ONNX. Known are the scalers, "
+        f"and {', '.join(function.__name__ for function in FUNCTIONS if function)}."
+    )
+
+
+def _threshold(rows: Value, model: Any) -> Decision:
+    """Positive from a threshold on."""
+    inner = getattr(model, "estimator_", None) or model.estimator
+    said = answers_of(inner, as_given(rows))
+    auto = 0.5 if "probabilities" in said else 0.0
+    given = getattr(model, "best_threshold_", getattr(model, "threshold", "auto"))
+    threshold = auto if given == "auto" else float(given)
+    wanted = model._get_response_method()
+    methods = [wanted] if isinstance(wanted, str) else list(wanted)
+    if methods[0] not in ("predict_proba", "decision_function"):
+        raise ConversionError(f"{type(model).__name__} over {methods[0]} has no conversion to ONNX.")
+    if (methods[0] == "decision_function") != ("scores" in said) and len(methods) == 1:
+        raise ConversionError(
+            f"{type(model).__name__} over {methods[0]} of this estimator has no conversion to ONNX."
+        )
+    position = getattr(model, "pos_label", None)
+    if position is not None and position != model.classes_[1]:
+        raise ConversionError(
+            f"{type(model).__name__} with the first class as pos_label has no conversion to ONNX."
+        )
+    place = (_positive(said) >= threshold).whole()
+    return Decision(said.get("probabilities", said.get("scores", _positive(said))), place)
+
+
+def _self_training(rows: Value, model: Any) -> Decision:
+    return Decision(answers_of(model.estimator_, as_given(rows))["probabilities"])
+
+
+def _output_code(rows: Value, model: Any) -> Decision:
+    """The class whose code is nearest to what the binary classifiers say."""
+    parts = [_binary_score(one, rows) for one in model.estimators_]
+    said = parts[0].beside(*parts[1:]) if len(parts) > 1 else parts[0]
+    return Decision(-squared_distances(said, np.asarray(model.code_book_)))
+
+
+def _binary_score(model: Any, rows: Value) -> Value:
+    """The decision function where there is one, else the probability of the second class."""
+    if type(model).__name__ == "_ConstantPredictor":  # all the training rows had the same code
+        return repeated(rows, np.asarray(model.y_, dtype=float))
+    if hasattr(model, "coef_") and hasattr(model, "decision_function"):
+        return rows @ np.asarray(model.coef_, dtype=float).T + np.asarray(model.intercept_, dtype=float)
+    if hasattr(model, "predict_proba") and hasattr(model, "decision_function"):
+        raise ConversionError(f"OutputCodeClassifier over {type(model).__name__} has no conversion to ONNX.")
+    return _positive(answers_of(model, as_given(rows)))
