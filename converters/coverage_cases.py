@@ -91,6 +91,8 @@ def _on_frame(name: str, estimator: Any, matrix: NDArray[Any], target: NDArray[A
     frame["colour"] = np.asarray(words, dtype=object)
     if name == "IsotonicRegression":
         raise NoRowsError("It takes one column.")
+    if name in ("SparseCoder", "FrozenEstimator"):
+        raise NoRowsError("It is made for a matrix of its own width.")
     if name == "KernelCenterer":
         raise NoRowsError("It takes a kernel between the rows and those of its training.")
     if name == "ColumnTransformer":
