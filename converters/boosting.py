@@ -10,7 +10,7 @@ import contextlib
 import json
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,10 +18,11 @@ from typing import Any
 
 import numpy as np
 import onnx
+from onnx import TensorProto
 
 from onnxtool.converters.framework import Conversion, ConvertOptions, Framework
 from onnxtool.converters.sklearn import BOOSTING, convert_registered
-from onnxtool.converters.sklearn.graph import Graph
+from onnxtool.converters.sklearn.graph import Graph, is_double
 from onnxtool.converters.sklearn.hist_gradient_boosting import float32_at_most
 from onnxtool.errors import ConversionError, require
 from onnxtool.models import boosting
@@ -122,21 +123,52 @@ def _convert_xgboost(scope: Any, operator: Any, container: Any) -> None:
         raise ConversionError(f"XGBoost's booster {kind!r} has no conversion to ONNX, only 'gbtree' has.")
     if int(learner["learner_model_param"]["num_target"]) > 1:
         raise ConversionError("XGBoost with several targets has no conversion to ONNX. Fit one model a target.")
-    before = operator.inputs
-    if container.get_options(operator.raw_operator, {"zero_is_missing": False})["zero_is_missing"]:
-        operator.inputs = [_zeros_missing(scope, container, before[0])]
-    with _without_feature_names(operator.raw_operator.get_booster()):
+    zeros = container.get_options(operator.raw_operator, {"zero_is_missing": False})["zero_is_missing"]
+    with _single_rows(scope, operator, container), _without_feature_names(operator.raw_operator.get_booster()):
+        before = operator.inputs
+        if zeros:
+            operator.inputs = [_zeros_missing(scope, container, before[0])]
         upstream.convert_xgboost(scope, operator, container)
+        operator.inputs = before
+
+
+@contextlib.contextmanager
+def _single_rows(scope: Any, operator: Any, container: Any) -> Iterator[None]:
+    """Let upstream's converter read float32 rows: XGBoost and CatBoost round float64 rows to float32 as well."""
+    before = operator.inputs
+    if is_double(operator):
+        types = require("skl2onnx.common.data_types", "boosting")
+        rows = scope.declare_local_variable("single", types.FloatTensorType(list(before[0].type.shape)))
+        Graph(scope, container).node("Cast", before[0].full_name, rows.full_name, to=TensorProto.FLOAT)
+        operator.inputs = [rows]
+    with _double_numbers(scope, operator, container):
+        yield
     operator.inputs = before
+
+
+@contextlib.contextmanager
+def _double_numbers(scope: Any, operator: Any, container: Any) -> Iterator[None]:
+    """Cast the numbers that upstream's converter gives to double precision, where they are declared so."""
+    types = require("skl2onnx.common.data_types", "boosting")
+    already = len(container.nodes)
+    yield
+    numbers = operator.outputs[-1]
+    if isinstance(numbers.type, types.DoubleTensorType):
+        name = numbers.full_name
+        single = scope.get_unique_variable_name(f"{name}_single")
+        for node in container.nodes[already:]:
+            node.output[:] = [single if output == name else output for output in node.output]
+        # Not through `add_node`, which takes the name for given already.
+        container.nodes.append(onnx.helper.make_node("Cast", [single], [name], to=TensorProto.DOUBLE))
 
 
 def _zeros_missing(scope: Any, container: Any, rows: Any) -> Any:
     """XGBoost takes what a sparse matrix leaves out for missing, not for zero."""
     graph = Graph(scope, container)
-    zero = graph.constant(onnx.TensorProto.FLOAT, [0.0])
-    missing = graph.constant(onnx.TensorProto.FLOAT, [np.nan])
+    zero = graph.constant(TensorProto.FLOAT, [0.0])
+    missing = graph.constant(TensorProto.FLOAT, [np.nan])
     replaced = scope.declare_local_variable("zeros_missing", rows.type)
-    numbers = graph.node("Cast", rows.full_name, to=onnx.TensorProto.FLOAT)
+    numbers = graph.node("Cast", rows.full_name, to=TensorProto.FLOAT)
     graph.node("Where", [graph.node("Equal", [numbers, zero]), missing, numbers], replaced.full_name)
     return replaced
 
@@ -154,17 +186,39 @@ def _without_feature_names(booster: Any) -> Iterator[None]:
 
 def _convert_lightgbm(scope: Any, operator: Any, container: Any) -> None:
     upstream = require("onnxmltools.convert.lightgbm.operator_converters.LightGbm", "boosting")
-    with _prepared(operator.raw_operator):
+    places: list[float] | None = [] if is_double(operator) else None
+    with _prepared(operator.raw_operator, places), _double_numbers(scope, operator, container):
+        already = len(container.nodes)
         upstream.convert_lightgbm(scope, operator, container)
+    if places is not None:
+        for node in container.nodes[already:]:
+            if node.op_type.startswith("TreeEnsemble"):
+                _compare_doubles(node, places)
+
+
+def _compare_doubles(node: onnx.NodeProto, thresholds: Sequence[float]) -> None:
+    """Let trees, whose thresholds are places in a list, compare double rows with the doubles that stand there."""
+    attributes = {attribute.name: attribute for attribute in node.attribute}
+    modes = attributes["nodes_modes"].strings
+    for name in ("nodes_values", "class_weights", "target_weights", "base_values"):
+        if name not in attributes:
+            continue
+        numbers = list(attributes[name].floats)
+        if name == "nodes_values":
+            pairs = zip(numbers, modes, strict=True)
+            numbers = [thresholds[int(value)] if mode == b"BRANCH_LEQ" else value for value, mode in pairs]
+        tensor = onnx.helper.make_tensor(name, TensorProto.DOUBLE, [len(numbers)], numbers)
+        node.attribute.remove(attributes[name])
+        node.attribute.append(onnx.helper.make_attribute(f"{name}_as_tensor", tensor))
 
 
 @contextlib.contextmanager
-def _prepared(model: Any) -> Iterator[None]:
-    """Let a LightGBM model hold a booster whose trees upstream converts exactly."""
+def _prepared(model: Any, places: list[float] | None) -> Iterator[None]:
+    """Let a LightGBM model hold a booster whose trees upstream converts exactly; see `prepared_text`."""
     lightgbm = require("lightgbm", "boosting")
     place = "booster_" if isinstance(model, boosting.LightGBMBooster) else "_Booster"
     before = {name: getattr(model, name) for name in (place, "boosting_type")}
-    setattr(model, place, lightgbm.Booster(model_str=prepared_text(before[place].model_to_string())))
+    setattr(model, place, lightgbm.Booster(model_str=prepared_text(before[place].model_to_string(), places)))
     model.boosting_type = "gbdt"  # averages are gone; upstream would divide by a hundred
     try:
         yield
@@ -173,7 +227,7 @@ def _prepared(model: Any) -> Iterator[None]:
             setattr(model, name, value)
 
 
-def prepared_text(text: str) -> str:
+def prepared_text(text: str, places: list[float] | None = None) -> str:
     """Rewrite a LightGBM model so that a literal reading of its trees agrees with LightGBM on float32 rows.
 
     * LightGBM compares x <= t for a double t. Rounded to the nearest float32, t may rise to a value that a row
@@ -181,6 +235,11 @@ def prepared_text(text: str) -> str:
     * A number next to zero counts as zero, so a threshold next to zero moves beyond all of them.
     * Trained without missing values, it takes NaN for 0; the default direction becomes that of 0.
     * A random forest averages: its leaves are divided by the number of trees.
+
+    Args:
+        text: The model.
+        places: For float64 rows, an empty list: it gets the thresholds, which stay double, and the text their
+            places in it, since upstream would round the thresholds.
 
     Raises:
         ConversionError: zeros count as missing, which ONNX's trees cannot say.
@@ -194,11 +253,18 @@ def prepared_text(text: str) -> str:
     for line in text.splitlines():
         name, _, value = line.partition("=")
         if name == "threshold":
-            thresholds = [_threshold(float(number)) for number in value.split()]
+            thresholds = [float(number) for number in value.split()]
+        elif name == "decision_type":  # comes after the thresholds
+            kinds = [int(kind) for kind in value.split()]
+            changed = [_decision(kind, mark) for kind, mark in zip(kinds, thresholds, strict=True)]
+            lines.append(f"decision_type={' '.join(map(str, changed))}")
+            for place, kind in enumerate(kinds):
+                if not kind & CATEGORICAL:
+                    thresholds[place] = _threshold(thresholds[place], np.float32 if places is None else np.float64)
+                    if places is not None:
+                        places.append(thresholds[place])
+                        thresholds[place] = len(places) - 1
             lines.append(f"threshold={' '.join(map(repr, thresholds))}")
-        elif name == "decision_type":
-            kinds = zip(map(int, value.split()), thresholds, strict=True)
-            lines.append(f"decision_type={' '.join(str(_decision(kind, mark)) for kind, mark in kinds)}")
         elif name == "leaf_value" and rounds > 1:
             lines.append(f"leaf_value={' '.join(repr(float(number) / rounds) for number in value.split())}")
         elif name not in ("tree_sizes", "average_output"):  # sizes in bytes, which have changed, may be left out
@@ -210,10 +276,10 @@ ZERO = float(np.float32(1e-35))
 """LightGBM's kZeroThreshold: it reads a number that is no further from zero as zero."""
 
 
-def _threshold(value: float) -> float:
-    if abs(value) > ZERO:
-        return float32_at_most(value)
-    return ZERO if value >= 0 else float(np.nextafter(np.float32(-ZERO), np.float32(-np.inf)))
+def _threshold(value: float, dtype: type[np.floating[Any]]) -> float:
+    if abs(value) <= ZERO:
+        return ZERO if value >= 0 else float(np.nextafter(dtype(-ZERO), dtype(-np.inf)))
+    return float32_at_most(value) if dtype is np.float32 else value
 
 
 CATEGORICAL, DEFAULT_LEFT, ZERO_IS_MISSING = 1, 2, 4
@@ -241,20 +307,21 @@ def _convert_catboost(scope: Any, operator: Any, container: Any) -> None:
     if len(operator.outputs) == 1 and trees.op_type != "TreeEnsembleRegressor":
         raise ConversionError("CatBoost with several targets has no conversion to ONNX. Fit one model a target.")
     attrs = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in trees.attribute}
-    outputs = [value.full_name for value in operator.outputs]
-    exponent = len(outputs) == 1 and model._get_default_prediction_type() == "Exponent"  # as predict does
-    last = scope.get_unique_variable_name("raw") if exponent else outputs[-1]
-    container.add_node(
-        trees.op_type,
-        [operator.inputs[0].full_name],
-        [*outputs[:-1], last],
-        op_domain="ai.onnx.ml",
-        op_version=1,
-        name=scope.get_unique_operator_name(trees.op_type),
-        **attrs,
-    )
-    if exponent:
-        container.add_node("Exp", [last], outputs[-1:], name=scope.get_unique_operator_name("Exp"))
+    exponent = len(operator.outputs) == 1 and model._get_default_prediction_type() == "Exponent"  # as predict does
+    with _single_rows(scope, operator, container):
+        outputs = [value.full_name for value in operator.outputs]
+        last = scope.get_unique_variable_name("raw") if exponent else outputs[-1]
+        container.add_node(
+            trees.op_type,
+            [operator.inputs[0].full_name],
+            [*outputs[:-1], last],
+            op_domain="ai.onnx.ml",
+            op_version=1,
+            name=scope.get_unique_operator_name(trees.op_type),
+            **attrs,
+        )
+        if exponent:
+            container.add_node("Exp", [last], outputs[-1:], name=scope.get_unique_operator_name("Exp"))
 
 
 def _exported(model: Any) -> onnx.ModelProto:

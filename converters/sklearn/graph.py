@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
 from onnxtool.errors import require
 
 ML = "ai.onnx.ml"
@@ -38,11 +42,67 @@ class Graph:
         self.container.add_initializer(name, kind, [len(values)], list(values))
         return name
 
+    def rows(self, operator: Any, element: int) -> str:
+        """All inputs of an operator side by side, in one element type: the name of a matrix."""
+        wide = [
+            value.full_name if _element(value) == element else self.node("Cast", value.full_name, to=element)
+            for value in operator.inputs
+        ]
+        return wide[0] if len(wide) == 1 else self.node("Concat", wide, axis=1)
+
+    def cast(self, name: str, given: int, wanted: int, output: str = "") -> str:
+        """A tensor in another element type, or under another name where one is asked for."""
+        if given != wanted:
+            return self.node("Cast", name, output, to=wanted)
+        return self.node("Identity", name, output) if output else name
+
+    def tensor(self, values: NDArray[Any]) -> str:
+        """Add a constant with an array's shape and dtype, and return its name."""
+        name: str = self.scope.get_unique_variable_name("constant")
+        kind = helper.np_dtype_to_tensor_dtype(values.dtype)
+        self.container.add_initializer(name, kind, list(values.shape), values.ravel().tolist())
+        return name
+
+    def labels(self, scores: str, classes: NDArray[Any], output: str = "") -> str:
+        """The label of the greatest of the scores [batch, classes], the first of several; [batch]."""
+        if _are_positions(classes):
+            return self.node("ArgMax", scores, output, axis=1, keepdims=0)
+        return self.labels_at(self.node("ArgMax", scores, axis=1, keepdims=0), classes, output)
+
+    def labels_at(self, places: str, classes: NDArray[Any], output: str = "") -> str:
+        """The labels at given positions, which are any shape; [batch]."""
+        flat = self.node("Reshape", [places, self.constant(TensorProto.INT64, [-1])])
+        if classes.dtype.kind in "OUS":
+            known = self.constant(TensorProto.STRING, [str(label) for label in classes])
+        else:
+            known = self.constant(TensorProto.INT64, [int(label) for label in classes])
+        return self.node("Gather", [known, flat], output, axis=0)
+
+
+def _element(value: Any) -> int:
+    kind = require("skl2onnx.common.data_types", "sklearn").guess_proto_type
+    return int(kind(value.type))
+
+
+def _are_positions(classes: NDArray[Any]) -> bool:
+    return classes.dtype.kind in "iu" and np.array_equal(classes, np.arange(len(classes)))
+
+
+def label_type(classes: NDArray[Any]) -> Any:
+    """skl2onnx's type for labels: text for text, else whole numbers."""
+    types = require("skl2onnx.common.data_types", "sklearn")
+    return types.StringTensorType if classes.dtype.kind in "OUS" else types.Int64TensorType
+
 
 def is_double(operator: Any) -> bool:
     """Whether an operator of skl2onnx reads double precision."""
     types = require("skl2onnx.common.data_types", "sklearn")
     return any(isinstance(value.type, types.DoubleTensorType) for value in operator.inputs)
+
+
+def element_type(operator: Any) -> int:
+    """The element type of the numbers that an operator gives: double precision for double precision."""
+    return int(TensorProto.DOUBLE if is_double(operator) else TensorProto.FLOAT)
 
 
 def number_type(operator: Any) -> Any:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from onnxtool.converters.sklearn.graph import ML, Graph, is_double, number_type
+from onnxtool.converters.sklearn.trees import add_parts, parts_of, quantum_up_to
 from onnxtool.errors import ConversionError, require
 from onnxtool.models.lineage import is_missing
 
@@ -97,23 +98,35 @@ class Trees:
             self.leaves.setdefault(name, []).append(entry)
 
     def attributes(self, baseline: Sequence[float]) -> dict[str, Any]:
-        """The attributes in the form that the operator takes for its precision."""
-        floats: dict[str, Any] = {
-            "nodes_values": self.nodes.pop("values"),
-            "target_weights": self.leaves.pop("weights"),
-            "base_values": list(baseline),
-        }
+        """The attributes in the form that the operator takes for its precision.
+
+        In double precision every target comes in two parts, for `trees.add_parts`: the operator gives float32.
+        """
+        values = {"nodes_values": self.nodes.pop("values")}
+        weights, base = np.array(self.leaves.pop("weights")), np.array(baseline)
+        targets = len(base)
+        if self.double:
+            bound = np.abs(base).max() + np.abs(weights).max() * (self.nodes["treeids"][-1] + 1)
+            quantum = quantum_up_to(float(bound))
+            weights = np.concatenate(parts_of(weights, quantum))
+            base = np.concatenate(parts_of(base, quantum))
+            for name, entries in self.leaves.items():
+                self.leaves[name] = entries + (
+                    [entry + targets for entry in entries] if name == "ids" else entries
+                )
+        values |= {"target_weights": weights.tolist(), "base_values": base.tolist()}
+        floats: dict[str, Any] = values
         if self.double:
             onnx_helper = require("onnx.helper", "sklearn")
             floats = {
-                f"{name}_as_tensor": onnx_helper.make_tensor(name, TensorProto.DOUBLE, [len(values)], values)
-                for name, values in floats.items()
+                f"{name}_as_tensor": onnx_helper.make_tensor(name, TensorProto.DOUBLE, [len(entries)], entries)
+                for name, entries in values.items()
             }
         return {
             **floats,
-            **{f"nodes_{name}": values for name, values in self.nodes.items()},
-            **{f"target_{name}": values for name, values in self.leaves.items()},
-            "n_targets": len(baseline),
+            **{f"nodes_{name}": entries for name, entries in self.nodes.items()},
+            **{f"target_{name}": entries for name, entries in self.leaves.items()},
+            "n_targets": len(base),
         }
 
 
@@ -159,8 +172,7 @@ def _raw(scope: Any, operator: Any, container: Any) -> tuple[Graph, str, int]:
     raw = graph.node(
         "TreeEnsembleRegressor", rows, domain=ML, **trees.attributes(np.ravel(model._baseline_prediction).tolist())
     )
-    # The operator gives float32 whatever it takes.
-    return graph, graph.node("Cast", raw, to=element) if double else raw, element
+    return graph, add_parts(graph, raw, targets) if double else raw, element
 
 
 def _encoded(graph: Graph, operator: Any, model: Any, element: int) -> str:
