@@ -35,10 +35,12 @@ class ConvertOptions:
     Attributes:
         opset: Version of the default operator set, or None for the framework's default.
         target: The runtime that will load the model.
+        rows: The user's own rows, for converters that try several ways; none where there are none.
     """
 
     opset: int | None = None
     target: Target = "ort"
+    rows: Tensors = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -233,7 +233,7 @@ def answers(model: Any) -> dict[str, Answer]:
         SourceError: it gives nothing for new rows.
     """
     base = require("sklearn.base", "sklearn")
-    if hasattr(model, "get_support"):  # RFE predicts too, but stands in a pipeline to select
+    if hasattr(_last(model), "get_support"):  # RFE predicts too, but stands in a pipeline to select
         return {"transformed": lambda rows: _dense(model.transform(rows))}
     if base.is_classifier(model) and hasattr(model, "predict"):
         return {"label": lambda rows: _labels(model.predict(rows)), **_confidence(model)}
@@ -272,9 +272,14 @@ def _confidence(model: Any) -> dict[str, Answer]:
 
 def _is_chain(model: Any) -> bool:
     """Whether it is a ClassifierChain, which gives the second class's probability for each target in one matrix."""
+    return hasattr(_last(model), "order_")
+
+
+def _last(model: Any) -> Any:
+    """The last step of a pipeline, or of one that stands last in it."""
     while hasattr(model, "steps"):
         model = model.steps[-1][1]
-    return hasattr(model, "order_")
+    return model
 
 
 def _probabilities_of(model: Any, target: int, rows: Any) -> NDArray[Any]:

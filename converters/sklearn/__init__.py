@@ -10,7 +10,7 @@ import io
 import re
 import warnings
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from onnxtool.converters.sklearn.outputs import (
     shape_outputs,
     split_input,
 )
+from onnxtool.converters.sklearn.wrappers import inner
 from onnxtool.errors import ConversionError, require
 from onnxtool.models import pickles
 from onnxtool.models.artifact import first_line
@@ -68,7 +69,10 @@ class SklearnFramework(Framework):
     def convert(self, source: SourceModel, example: Tensors, options: ConvertOptions) -> Conversion:
         """Convert with skl2onnx: no ZipMap, outputs under the source's names."""
         require("skl2onnx", self.extra)
-        return convert_registered(source, options.opset or self.default_opset)
+        from onnxtool.converters.sklearn.choosing import choose
+
+        opset = options.opset or self.default_opset
+        return choose(source, options.rows, partial(convert_registered, opset=opset))
 
 
 def convert_registered(source: Any, opset: int) -> Conversion:
@@ -84,7 +88,7 @@ def convert_registered(source: Any, opset: int) -> Conversion:
     import skl2onnx
 
     register()
-    estimator = _best(source.model)
+    estimator = inner(source.model)
     options, choices = _options(estimator)
     specs = source.inputs if len(source.inputs) == 1 or source.selects_columns else merged(source.inputs)
     with quiet(), adapted(source), explained(estimator):
@@ -117,6 +121,7 @@ def register() -> None:
         committees,
         discretisers,
         dummy,
+        embeddings,
         gaussian_process,
         hist_gradient_boosting,
         imputers,
@@ -126,23 +131,20 @@ def register() -> None:
         meta,
         mixtures,
         neighbours,
+        quantiles,
         scalers,
         selection,
+        sparse_coding,
+        topics,
         trees,
+        wrappers,
     )
 
-    families = (trees, committees, hist_gradient_boosting, scalers, selection, linear, kernels, kernel_features)
     for family in (
-        *families,
-        clusters,
-        mixtures,
-        dummy,
-        discretisers,
-        imputers,
-        neighbours,
-        meta,
-        gaussian_process,
-    ):
+        trees, committees, hist_gradient_boosting, scalers, selection, linear, kernels, kernel_features, clusters,
+        mixtures, dummy, discretisers, imputers, neighbours, meta, gaussian_process, sparse_coding, topics,
+        quantiles, embeddings, wrappers,
+    ):  # fmt: skip
         family.register()
     register_for_pipelines()
 
@@ -177,6 +179,9 @@ def _options(model: Any) -> tuple[dict[int, dict[str, Any]], list[str]]:
         elif kind in ("SVC", "NuSVC") and len(step.classes_) == 2 and not hasattr(step, "predict_proba"):
             # Without it the two columns come in the other order.
             options.setdefault(id(step), {})["raw_scores"] = True
+    for step, _ in steps(model, ()):
+        if hasattr(step, "predict") and "zipmap" not in _allowed(step):
+            options.setdefault(id(step), {})  # else a pipeline gives it zipmap, which it refuses
     for step in sparse_readers(model):
         if "zero_is_missing" in _allowed(step):
             options.setdefault(id(step), {})["zero_is_missing"] = True
@@ -199,17 +204,11 @@ def _text_options(vectorizer: Any) -> dict[str, Any]:
     return options
 
 
-def _best(model: Any) -> Any:
-    """What a search has found; skl2onnx knows one kind of search only."""
-    while hasattr(model, "best_estimator_"):
-        model = model.best_estimator_
-    return model
-
-
 def _final(model: Any) -> Any:
     """The estimator whose outputs are the model's."""
+    model = inner(model)
     while hasattr(model, "steps"):
-        model = _best(model.steps[-1][1])
+        model = inner(model.steps[-1][1])
     return model
 
 
