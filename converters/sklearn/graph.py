@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
@@ -77,6 +80,35 @@ class Graph:
         else:
             known = self.constant(TensorProto.INT64, [int(label) for label in classes])
         return self.node("Gather", [known, flat], output, axis=0)
+
+
+_LATER: ContextVar[dict[str, Callable[[onnx.NodeProto], None]] | None] = ContextVar("_LATER", default=None)
+
+
+def write_later(node: onnx.NodeProto, write: Callable[[onnx.NodeProto], None]) -> None:
+    """Have attributes written once a model is complete, where `completed` asks for it: skl2onnx copies every node."""
+    later = _LATER.get()
+    if later is None:
+        write(node)
+    else:
+        later[node.name] = write
+
+
+@contextlib.contextmanager
+def completed() -> Iterator[Callable[[onnx.ModelProto], None]]:
+    """Hold large attributes back; what it yields writes them into the model, in place."""
+    later: dict[str, Callable[[onnx.NodeProto], None]] = {}
+
+    def complete(model: onnx.ModelProto) -> None:
+        for node in model.graph.node:
+            if node.name in later:
+                later.pop(node.name)(node)
+
+    token = _LATER.set(later)
+    try:
+        yield complete
+    finally:
+        _LATER.reset(token)
 
 
 def _element(value: Any) -> int:

@@ -18,8 +18,9 @@ double rows as ONNX Runtime refuses them, and fails on isolation forests.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,15 @@ import onnx
 from numpy.typing import NDArray
 from onnx import AttributeProto, TensorProto
 
-from onnxtool.converters.sklearn.graph import ML, Graph, element_type, is_double, label_type, number_type
+from onnxtool.converters.sklearn.graph import (
+    ML,
+    Graph,
+    element_type,
+    is_double,
+    label_type,
+    number_type,
+    write_later,
+)
 from onnxtool.errors import ConversionError, require
 
 CLASSIFIERS = (
@@ -108,9 +117,8 @@ def total(
         quantum = 0.0
     coarse, fine = parts_of(base, quantum)
     sums = graph.node("TreeEnsembleRegressor", rows, domain=ML, n_targets=targets * (2 if quantum else 1))
-    graph.container.nodes[-1].attribute.extend(
-        _attributes(trees, np.concatenate([coarse, fine]) if quantum else coarse, quantum)
-    )
+    start = np.concatenate([coarse, fine]) if quantum else coarse
+    write_later(graph.container.nodes[-1], partial(_write_attributes, trees=trees, base=start, quantum=quantum))
     if not quantum:
         return sums, TensorProto.FLOAT
     return add_parts(graph, sums, targets), TensorProto.DOUBLE
@@ -137,44 +145,39 @@ def parts_of(values: NDArray[np.float64], quantum: float) -> tuple[NDArray[np.fl
     return coarse, values - coarse
 
 
-def _attributes(trees: Sequence[Tree], base: NDArray[np.float64], quantum: float) -> Iterator[AttributeProto]:
-    """The operator's attributes.
+def _write_attributes(
+    node: onnx.NodeProto, trees: Sequence[Tree], base: NDArray[np.float64], quantum: float
+) -> None:
+    """Give the operator its attributes.
 
-    They are filled from arrays, a tree at a time: `onnx.helper` would check every number of millions.
+    They are filled from arrays, one at a time: `onnx.helper` would check every number of millions.
     """
-    nodes = {name: AttributeProto(name=f"nodes_{name}", type=AttributeProto.INTS) for name in NODE_FIELDS}
-    nodes["values"] = AttributeProto(name="nodes_values", type=AttributeProto.FLOATS)
-    nodes["modes"] = AttributeProto(name="nodes_modes", type=AttributeProto.STRINGS)
-    leaves = {name: AttributeProto(name=f"target_{name}", type=AttributeProto.INTS) for name in LEAF_FIELDS}
-    leaves["weights"] = AttributeProto(name="target_weights", type=AttributeProto.FLOATS)
-    misses = False
-    for number, tree in enumerate(trees):
-        fields = _nodes(tree)
-        count = len(fields["modes"])
-        misses |= bool(fields["missing_value_tracks_true"].any())
-        nodes["treeids"].ints.extend([number] * count)
-        nodes["nodeids"].ints.extend(range(count))
-        nodes["values"].floats.extend(fields.pop("values").tolist())
-        nodes["modes"].strings.extend(
-            [b"LEAF" if leaf else b"BRANCH_LEQ" for leaf in fields.pop("modes").tolist()]
-        )
-        for name, values in fields.items():
-            nodes[name].ints.extend(values.tolist())
-        places, targets, weights = _leaves(tree, quantum)
-        leaves["treeids"].ints.extend([number] * len(places))
-        leaves["nodeids"].ints.extend(places.tolist())
-        leaves["ids"].ints.extend(targets.tolist())
-        leaves["weights"].floats.extend(weights.tolist())
-    if not misses:
-        del nodes["missing_value_tracks_true"]
-    yield from nodes.values()
-    yield from leaves.values()
+    fields = [_nodes(tree) for tree in trees]
+    counts = [len(tree["modes"]) for tree in fields]
+    _whole_numbers(node, "nodes_treeids", np.repeat(np.arange(len(trees)), counts))
+    _whole_numbers(node, "nodes_nodeids", np.concatenate([np.arange(count) for count in counts]))
+    for name in list(fields[0]):
+        values = np.concatenate([tree.pop(name) for tree in fields])
+        attribute = f"nodes_{name}"
+        if name == "values":
+            node.attribute.add(name=attribute, type=AttributeProto.FLOATS).floats.extend(values.tolist())
+        elif name == "modes":
+            modes = [b"LEAF" if leaf else b"BRANCH_LEQ" for leaf in values.tolist()]
+            node.attribute.add(name=attribute, type=AttributeProto.STRINGS).strings.extend(modes)
+        elif name != "missing_value_tracks_true" or values.any():
+            _whole_numbers(node, attribute, values)
+    leaves = [_leaves(tree, quantum) for tree in trees]
+    places, targets, weights = (np.concatenate(parts) for parts in zip(*leaves, strict=True))
+    _whole_numbers(node, "target_treeids", np.repeat(np.arange(len(trees)), [len(one[0]) for one in leaves]))
+    _whole_numbers(node, "target_nodeids", places)
+    _whole_numbers(node, "target_ids", targets)
+    node.attribute.add(name="target_weights", type=AttributeProto.FLOATS).floats.extend(weights.tolist())
     if base.any():
-        yield onnx.helper.make_attribute("base_values", base.tolist())
+        node.attribute.append(onnx.helper.make_attribute("base_values", base.tolist()))
 
 
-NODE_FIELDS = ("treeids", "nodeids", "featureids", "truenodeids", "falsenodeids", "missing_value_tracks_true")
-LEAF_FIELDS = ("treeids", "nodeids", "ids")
+def _whole_numbers(node: onnx.NodeProto, name: str, values: NDArray[Any]) -> None:
+    node.attribute.add(name=name, type=AttributeProto.INTS).ints.extend(values.tolist())
 
 
 def _nodes(tree: Tree) -> dict[str, NDArray[Any]]:
