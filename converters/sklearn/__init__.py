@@ -17,7 +17,7 @@ from typing import Any
 import onnx
 
 from onnxtool.converters.framework import Conversion, ConvertOptions, Framework
-from onnxtool.converters.sklearn.graph import ML, ML_OPSET
+from onnxtool.converters.sklearn.graph import ML, ML_OPSET, completed
 from onnxtool.converters.sklearn.outputs import (
     merged,
     rename_inputs,
@@ -91,7 +91,7 @@ def convert_registered(source: Any, opset: int) -> Conversion:
     estimator = inner(source.model)
     options, choices = _options(estimator)
     specs = source.inputs if len(source.inputs) == 1 or source.selects_columns else merged(source.inputs)
-    with quiet(), adapted(source), explained(estimator):
+    with quiet(), adapted(source), explained(estimator), completed() as complete:
         model: onnx.ModelProto = skl2onnx.convert_sklearn(
             estimator,
             name=type(estimator).__name__,
@@ -99,6 +99,7 @@ def convert_registered(source: Any, opset: int) -> Conversion:
             target_opset={"": opset, ML: ML_OPSET},
             options=options,
         )
+        complete(model)
     for entry in model.opset_import:
         if not entry.domain:
             entry.version = opset  # skl2onnx says the least version that has every operator it wrote
