@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 import tempfile
 import warnings
 from collections import Counter
@@ -21,12 +22,12 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 
-from onnxtool.converters.coverage_cases import KINDS, TEXT, Case, NoRowsError, make
-from onnxtool.errors import ConversionError, OnnxtoolError, require
+from onnxtool.converters.coverage_cases import DICTIONARIES, KINDS, READERS, TEXT, Case, NoRowsError, make
+from onnxtool.errors import ConversionError, OnnxtoolError, SourceError, require
 from onnxtool.files import write_text
 from onnxtool.models.artifact import first_line
 
@@ -82,7 +83,7 @@ def _converted(case: Case) -> tuple[Outcome, str]:
     with tempfile.TemporaryDirectory() as folder:
         try:
             report = convert(case.model, Path(folder) / "m.onnx", data=case.rows, inputs=case.inputs)
-        except ConversionError as error:
+        except (ConversionError, SourceError) as error:
             return "refused", str(error)
         except OnnxtoolError as error:
             return "fails", str(error)
@@ -194,8 +195,9 @@ def to_markdown(results: list[Result], versions: dict[str, str]) -> str:
     lines = [
         "# scikit-learn's estimators",
         "",
-        "Written by `python -m onnxtool.converters.coverage`; do not edit. Each estimator is fitted, converted as a",
-        "user would, and held against its own predictions on rows that it has not seen, by the tolerance of `verify`.",
+        "Written by `python -m onnxtool.converters.coverage --json docs/coverage.json --markdown docs/coverage.md`;",
+        "do not edit. Each estimator is fitted small, with its defaults where they serve, converted as a user would,",
+        "and held against its own predictions on rows that it has not seen, by the tolerance of `verify`.",
         f"Versions: {', '.join(f'{name} {version}' for name, version in versions.items())}.",
         "",
         f"**{agreed} of {counted} cases convert and agree ({agreed / max(counted, 1):.1%}); {whole} of",
@@ -203,7 +205,8 @@ def to_markdown(results: list[Result], versions: dict[str, str]) -> str:
         f"Of the {len(alone)} cases over one matrix, {ours} agree here and {upstream} with skl2onnx alone, which is",
         "held to 1e-4 on the first output only.",
         "",
-        "`frame` is a pipeline behind a ColumnTransformer over a data frame of numbers and text; `text` is documents.",
+        "`frame` is a pipeline behind a ColumnTransformer over a data frame of numbers and text; `text` is documents,",
+        "or dictionaries.",
         "",
         "| estimator | float32 | float64 | frame | text | skl2onnx alone, float32 | float64 |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -225,7 +228,7 @@ def to_markdown(results: list[Result], versions: dict[str, str]) -> str:
 
 def kinds_of(name: str) -> tuple[str, ...]:
     """The kinds of input on which an estimator is examined."""
-    return (TEXT,) if name in ("CountVectorizer", "TfidfVectorizer", "HashingVectorizer") else KINDS
+    return (TEXT,) if name in READERS | DICTIONARIES else KINDS
 
 
 def installed() -> dict[str, str]:
@@ -247,9 +250,10 @@ def main(arguments: list[str] | None = None) -> int:
     results = run(chosen, asked.workers, asked.limit)
     for result in results:
         if result.outcome != "agrees":
-            print(f"{result.name:30} {result.kind:8} {result.outcome:8} {result.reason[:160]}")
+            sys.stdout.write(f"{result.name:30} {result.kind:8} {result.outcome:8} {result.reason[:160]}\n")
     agreed, counted = share(results)
-    print(f"{agreed} of {counted} agree. {dict(Counter(result.outcome for result in results))}")
+    outcomes = Counter(result.outcome for result in results)
+    sys.stdout.write(f"{agreed} of {counted} agree. {dict(outcomes)}\n")
     if asked.json:
         write_text(asked.json, to_json(results, installed()))
     if asked.markdown:

@@ -49,6 +49,8 @@ def make(name: str, kind: str) -> Case:
         raise NoRowsError(OTHERS[name])
     everything = dict(require("sklearn.utils", "sklearn").all_estimators())
     estimator = _estimator(name, everything[name])
+    if name in DICTIONARIES:
+        return Case(name, kind, estimator.fit([{"a": 1.0, "b": 2.0}, {"a": 3.0}]), None)
     if kind == TEXT:
         texts = _texts()
         return Case(name, kind, estimator.fit(texts[:TRAINING]), np.array(texts[TRAINING:], dtype=object))
@@ -63,12 +65,14 @@ def make(name: str, kind: str) -> Case:
     return Case(name, kind, estimator, rows[TRAINING:], (f"X:{kind}[batch,{rows.shape[1]}]",))
 
 
+DICTIONARIES = frozenset({"DictVectorizer", "FeatureHasher"})
+READERS = frozenset({"CountVectorizer", "HashingVectorizer", "TfidfVectorizer"})
+"""What reads text."""
+
 OTHERS = {
     "LabelEncoder": "It transforms targets, not rows.",
     "LabelBinarizer": "It transforms targets, not rows.",
     "MultiLabelBinarizer": "It transforms targets, not rows.",
-    "DictVectorizer": "It takes dictionaries, which ONNX tensors cannot hold.",
-    "FeatureHasher": "It takes dictionaries, which ONNX tensors cannot hold.",
     "PatchExtractor": "It cuts images into patches, and gives another number of rows.",
 }
 """Estimators that take no rows of a table."""
@@ -147,10 +151,10 @@ def _matrix(name: str) -> NDArray[Any]:
         rows[:TRAINING][:4] = np.arange(4)[:, np.newaxis]
     if name in MISSING:
         rows[random.random(rows.shape) < 0.1] = np.nan
-    return rows[:, :1] if name == "IsotonicRegression" else rows
+    return np.asarray(rows[:, :1] if name == "IsotonicRegression" else rows)
 
 
-def _target(name: str) -> NDArray[Any]:
+def _target(name: str) -> Any:
     """Three classes, two where there must be, or numbers."""
     kind = dict(require("sklearn.utils", "sklearn").all_estimators())[name]
     base = require("sklearn.base", "sklearn")
@@ -190,6 +194,11 @@ def _scaler() -> Any:
     return require("sklearn.preprocessing", "sklearn").StandardScaler()
 
 
+def _frozen(kind: Any) -> Any:
+    rows = _matrix("FrozenEstimator")
+    return kind(_logistic().fit(rows, _target("LogisticRegression")))
+
+
 MADE: dict[str, Callable[[Any], Any]] = {
     "ColumnTransformer": lambda kind: kind([("first", _scaler(), [0, 1]), ("rest", "passthrough", [2, 3])]),
     "FeatureUnion": lambda kind: kind(
@@ -210,7 +219,7 @@ MADE: dict[str, Callable[[Any], Any]] = {
     "HalvingGridSearchCV": lambda kind: kind(_logistic(), {"C": [0.1, 1.0]}, cv=2),
     "RandomizedSearchCV": lambda kind: kind(_logistic(), {"C": [0.1, 1.0]}, n_iter=2, cv=2),
     "HalvingRandomSearchCV": lambda kind: kind(_logistic(), {"C": [0.1, 1.0]}, cv=2),
-    "FrozenEstimator": lambda kind: _frozen(kind),
+    "FrozenEstimator": _frozen,
     "SparseCoder": lambda kind: kind(
         np.random.default_rng(4).normal(size=(4, 6)), transform_algorithm="threshold"
     ),
@@ -240,11 +249,6 @@ SMALL: dict[str, Any] = {
     "random_state": 0, "n_estimators": 10, "max_iter": None, "n_components": 3, "n_clusters": 3, "cv": 2,
 }  # fmt: skip
 """Arguments that keep a model small and the same in every run, where an estimator takes them."""
-
-
-def _frozen(kind: Any) -> Any:
-    rows = _matrix("FrozenEstimator")
-    return kind(_logistic().fit(rows, _target("LogisticRegression")))
 
 
 def _estimator(name: str, kind: Any) -> Any:

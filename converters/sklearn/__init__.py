@@ -10,7 +10,7 @@ import io
 import re
 import warnings
 from collections.abc import Iterator
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from onnxtool.converters.sklearn.outputs import (
     shape_outputs,
     split_input,
 )
+from onnxtool.converters.sklearn.scoping import registered
 from onnxtool.converters.sklearn.wrappers import inner
 from onnxtool.errors import ConversionError, require
 from onnxtool.models import pickles
@@ -85,9 +86,13 @@ def convert_registered(source: Any, opset: int) -> Conversion:
     Raises:
         ConversionError: an estimator has no converter, or its converter fails.
     """
+    with registered(register):
+        return _converted(source, opset)
+
+
+def _converted(source: Any, opset: int) -> Conversion:
     import skl2onnx
 
-    register()
     estimator = inner(source.model)
     options, choices = _options(estimator)
     specs = source.inputs if len(source.inputs) == 1 or source.selects_columns else merged(source.inputs)
@@ -113,7 +118,6 @@ def convert_registered(source: Any, opset: int) -> Conversion:
 FRAMEWORK = SklearnFramework()
 
 
-@cache
 def register() -> None:
     """Make own converters, and those of the boosting libraries installed, known to skl2onnx."""
     from onnxtool.converters.boosting import register_for_pipelines
@@ -283,6 +287,8 @@ def _explanation(model: Any, error: Exception) -> str:
     missing = re.search(r"Unable to find a (?:shape calculator|converter) for type '<class '([\w.]+)'>'", text)
     if missing:
         kind = missing[1].rsplit(".", 1)[-1]
+        if kind == "HashingVectorizer":
+            return "HashingVectorizer hashes words, and ONNX has no hash function. Take CountVectorizer."
         return (
             f"{kind} has no conversion to ONNX{_place(model, kind)}: neither skl2onnx nor onnxtool has one. "
             "Use another estimator for this step, or register one with skl2onnx.update_registered_converter."

@@ -15,7 +15,8 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.cluster import AffinityPropagation, KMeans
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.cluster import KMeans
 from sklearn.compose import ColumnTransformer, make_column_transformer
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
@@ -304,11 +305,20 @@ def test_no_zipmap_anywhere() -> None:
     assert "ZipMap" not in {node.op_type for node in conversion.model.graph.node}
 
 
+class Doubler(TransformerMixin, BaseEstimator):
+    """An estimator that no converter knows."""
+
+    def fit(self, rows: Any, target: Any = None) -> Doubler:
+        self.n_features_in_ = rows.shape[1]
+        return self
+
+    def transform(self, rows: Any) -> Any:
+        return rows * 2
+
+
 def test_an_estimator_without_conversion_is_named() -> None:
-    model = make_pipeline(StandardScaler(), AffinityPropagation(random_state=0)).fit(ROWS[:50])
-    with pytest.raises(
-        ConversionError, match=r"AffinityPropagation has no conversion.*step 'affinitypropagation'"
-    ):
+    model = make_pipeline(StandardScaler(), Doubler()).fit(ROWS[:50])
+    with pytest.raises(ConversionError, match=r"Doubler has no conversion.*step 'doubler'"):
         converted(model)
 
 

@@ -1,0 +1,66 @@
+"""Own converters are known to skl2onnx while onnxtool converts, and at no other time.
+
+They are registered through skl2onnx's public function, whose tables are the process's: someone who uses skl2onnx
+beside onnxtool must find it as it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any, TypeAlias
+
+from onnxtool.errors import require
+
+Table: TypeAlias = dict[Any, Any]
+
+
+@contextlib.contextmanager
+def registered(register: Callable[[], None]) -> Iterator[None]:
+    """Have own converters registered within the block.
+
+    What a user has registered in the meantime stays, and goes before ours.
+
+    Args:
+        register: Registers them all; it is called once a process.
+    """
+    tables = _tables()
+    before = [dict(table) for table in tables]
+    for table, (upstream, own) in zip(tables, _entries(register), strict=True):
+        table.update({key: value for key, value in own.items() if table.get(key) is upstream.get(key)})
+    try:
+        yield
+    finally:
+        _put_back(before)
+
+
+@cache
+def _entries(register: Callable[[], None]) -> list[tuple[Table, Table]]:
+    """What the tables hold without us, and what we add or replace."""
+    tables = _tables()
+    before = [dict(table) for table in tables]
+    register()
+    own = [
+        {key: value for key, value in table.items() if old.get(key) is not value}
+        for table, old in zip(tables, before, strict=True)
+    ]
+    _put_back(before)
+    return list(zip(before, own, strict=True))
+
+
+def _put_back(contents: list[Table]) -> None:
+    for table, content in zip(_tables(), contents, strict=True):
+        table.clear()
+        table.update(content)
+
+
+def _tables() -> list[Table]:
+    """skl2onnx's tables: converters, shapes, aliases and parsers."""
+    registration = require("skl2onnx.common._registration", "sklearn")
+    return [
+        registration._converter_pool,
+        registration._shape_calculator_pool,
+        require("skl2onnx._supported_operators", "sklearn").sklearn_operator_name_map,
+        require("skl2onnx._parse", "sklearn").sklearn_parsers_map,
+    ]
