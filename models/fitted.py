@@ -63,6 +63,7 @@ class Column:
         if self.categories:
             return Domain(choices=self._choices())
         landmarks = np.unique(np.concatenate(self.thresholds)) if self.thresholds else np.empty(0)
+        landmarks = landmarks[np.isfinite(landmarks)]  # a split on what is missing alone is at infinity
         if len(landmarks) > MOST_LANDMARKS:
             landmarks = landmarks[np.linspace(0, len(landmarks) - 1, MOST_LANDMARKS).astype(int)]
         center, spread = 0.0, 1.0

@@ -16,6 +16,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from onnxtool.converters.framework import Conversion
+from onnxtool.converters.sklearn.trees import EXACT
 from onnxtool.errors import ConversionError, OnnxtoolError
 from onnxtool.models.artifact import OnnxModel, fits_inline
 from onnxtool.models.signature import Tensors
@@ -54,7 +55,7 @@ def choose(source: Any, rows: Tensors, convert: Callable[[Any], Conversion]) -> 
         ConversionError: no way converts the model.
     """
     wide = tuple(replace(spec, dtype="float64") if spec.dtype == "float32" else spec for spec in source.inputs)
-    if wide == source.inputs:
+    if wide == source.inputs or type(source.model).__name__ in EXACT:
         return convert(source)
     failure: ConversionError | None = None
     first = None

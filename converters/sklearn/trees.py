@@ -47,6 +47,9 @@ REGRESSORS = (
     "tree.DecisionTreeRegressor", "tree.ExtraTreeRegressor",
     "ensemble.RandomForestRegressor", "ensemble.ExtraTreesRegressor",
 )  # fmt: skip
+FAMILIES = ("DecisionTree", "ExtraTree", "RandomForest", "ExtraTrees", "GradientBoosting", "HistGradientBoosting")
+EXACT = {f"{kind}{task}" for kind in FAMILIES for task in ("Classifier", "Regressor")} | {"IsolationForest"}
+"""Estimators whose rows, converted, take the same branches in every precision: there is nothing to choose."""
 LABELS = {"zipmap": [True, False, "columns"], "nocl": [True, False], "output_class_labels": [False, True]}
 
 
