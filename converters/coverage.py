@@ -205,7 +205,7 @@ def to_markdown(results: list[Result], versions: dict[str, str]) -> str:
         f"Of the {len(alone)} cases over one matrix, {ours} agree here and {upstream} with skl2onnx alone, which is",
         "held to 1e-4 on the first output only.",
         "",
-        "`frame` is a pipeline behind a ColumnTransformer over a data frame of numbers and text; `text` is documents,",
+        "`frame` is a pipeline behind a ColumnTransformer over a data frame of numbers and text; `text` is documents",
         "or dictionaries.",
         "",
         "| estimator | float32 | float64 | frame | text | skl2onnx alone, float32 | float64 |",

@@ -261,7 +261,7 @@ def answers(model: Any) -> dict[str, Answer]:
 def _confidence(model: Any) -> dict[str, Answer]:
     if hasattr(model, "predict_proba"):
         classes = getattr(model, "classes_", None)
-        if isinstance(classes, list) and not _is_chain(model):  # one array of classes for each of several targets, a chain apart
+        if isinstance(classes, list) and not _is_chain(model):  # one array for each of several targets
             targets = range(len(classes))
             return {f"probabilities_{target}": partial(_probabilities_of, model, target) for target in targets}
         return {"probabilities": lambda rows: np.asarray(model.predict_proba(rows))}

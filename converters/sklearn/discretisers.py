@@ -27,7 +27,7 @@ def register() -> None:
 
 
 def _joined(parts: list[Value]) -> Value:
-    return parts[0].beside(*parts[1:]) if len(parts) > 1 else parts[0]
+    return parts[0].beside(*parts[1:])
 
 
 def _bins(rows: Value, model: Any) -> Value:
@@ -124,8 +124,8 @@ def _spline(column: Value, spline: Any, extrapolation: str) -> Value:
         found = found * offset + inside.of(coefficient).at(interval)
     if extrapolation != "linear":
         return found
-    below = (column - low).apply("Min", 0.0) * spline(low, nu=1)[np.newaxis]
-    above = (column - high).apply("Max", 0.0) * spline(high, nu=1)[np.newaxis]
+    below = (column - low).apply("Min", 0.0) * np.asarray(spline(low, nu=1)).reshape(1, -1)
+    above = (column - high).apply("Max", 0.0) * np.asarray(spline(high, nu=1)).reshape(1, -1)
     return found + below + above
 
 
@@ -151,7 +151,7 @@ def _isotonic(rows: Value, model: Any) -> Value:
     knots = np.asarray(model.X_thresholds_, dtype=float)
     levels: NDArray[Any] = np.asarray(model.y_thresholds_, dtype=float)
     if len(knots) == 1:
-        found = rows * 0.0 + levels[0]
+        found: Value = rows * 0.0 + float(levels[0])
     else:
         inside = rows.apply("Max", float(knots[0])).apply("Min", float(knots[-1]))
         place = (
@@ -161,7 +161,7 @@ def _isotonic(rows: Value, model: Any) -> Value:
         )
         slopes = np.diff(levels) / np.diff(knots)
         start, level, slope = (
-            rows.of(values.reshape(-1, 1)).at(place) for values in (knots[:-1], levels[:-1], slopes)
+            rows.of(np.asarray(values).reshape(-1, 1)).at(place) for values in (knots[:-1], levels[:-1], slopes)
         )
         found = slope * (inside - start) + level
     if model.out_of_bounds == "clip":

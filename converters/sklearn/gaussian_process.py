@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from onnxtool.converters.sklearn.kernels import between
 from onnxtool.converters.sklearn.registration import Decision, classifier
-from onnxtool.converters.sklearn.values import Value, normalised, squared_distances
+from onnxtool.converters.sklearn.values import Value, normalised, repeated, squared_distances
 from onnxtool.errors import ConversionError, require
 
 
@@ -86,7 +86,7 @@ def _kernel(rows: Value, points: NDArray[Any], kernel: Any) -> Value:
             return between(rows / scale, points / scale, "rbf", {"gamma": 0.5})
         return _matern(squared_distances(rows / scale, points / scale), kernel.nu)
     if kind == "RationalQuadratic":
-        far = squared_distances(rows, points) / (2 * kernel.alpha * kernel.length_scale**2)
+        far = squared_distances(rows, points) / float(2 * kernel.alpha * kernel.length_scale**2)
         return (far + 1.0) ** -float(kernel.alpha)
     raise ConversionError(f"GaussianProcessClassifier with the kernel {kind} has no conversion to ONNX.")
 
@@ -97,24 +97,22 @@ def _matern(squared: Value, nu: float) -> Value:
     if nu not in (0.5, 1.5, 2.5):
         raise ConversionError(f"The kernel Matern(nu={nu}) has no conversion to ONNX; 0.5, 1.5, 2.5 and inf have.")
     far = (squared * (2 * nu)).apply("Sqrt")
-    factor = {0.5: lambda: 1.0, 1.5: lambda: far + 1.0, 2.5: lambda: far + far * far / 3.0 + 1.0}[nu]()
-    return (-far).apply("Exp") * factor
+    found = (-far).apply("Exp")
+    if nu == 0.5:
+        return found
+    return found * (far + 1.0 if nu == 1.5 else far + far * far / 3.0 + 1.0)
 
 
-def _diagonal(rows: Value, kernel: Any) -> Value | float:
+def _diagonal(rows: Value, kernel: Any) -> Value:
     """The kernel of each row with itself, [batch, 1]."""
     kind = type(kernel).__name__
     if kind in ("Sum", "Product"):
         left, right = _diagonal(rows, kernel.k1), _diagonal(rows, kernel.k2)
-        if isinstance(left, float) and isinstance(right, Value):
-            left, right = right, left
         return left + right if kind == "Sum" else left * right
     if kind == "Exponentiation":
         return _diagonal(rows, kernel.kernel) ** float(kernel.exponent)
-    if kind == "ConstantKernel":
-        return float(kernel.constant_value)
-    if kind == "WhiteKernel":
-        return float(kernel.noise_level)
     if kind == "DotProduct":
         return (rows * rows).sum() + float(kernel.sigma_0**2)
-    return 1.0
+    if kind == "ConstantKernel":
+        return repeated(rows, np.array([float(kernel.constant_value)]))
+    return repeated(rows, np.array([float(kernel.noise_level) if kind == "WhiteKernel" else 1.0]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onnxtool.converters.sklearn.registration import transformer
 from onnxtool.converters.sklearn.values import Value, repeated
@@ -50,15 +51,15 @@ def _neighbours(rows: Value, model: Any) -> Value:
     gap = missing(rows, model.missing_values)
     distances = _distances(rows, gap, training, unknown)
     parts = []
-    for place in np.flatnonzero(model._valid_mask):
+    for place in np.flatnonzero(model._valid_mask).reshape(-1, 1):
         donors = np.flatnonzero(~unknown[:, place])
         filled = _mean_of_nearest(distances.columns(donors), training[donors, place], model)
-        parts.append(gap.columns([place]).where(filled, rows.columns([place])))
-    filled = parts[0].beside(*parts[1:]) if len(parts) > 1 else parts[0]
+        parts.append(gap.columns(place).where(filled, rows.columns(place)))
+    filled = parts[0].beside(*parts[1:])
     return _with_indicator(filled, rows, model)
 
 
-def _distances(rows: Value, gap: Value, training: Any, unknown: Any) -> Value:
+def _distances(rows: Value, gap: Value, training: NDArray[Any], unknown: NDArray[Any]) -> Value:
     """Euclidean distances, scaled up for columns that are missing; infinite where the two share none."""
     filled, known = gap.where(0.0, rows), gap.where(0.0, 1.0)
     points, there = np.where(unknown, 0.0, training), (~unknown).astype(float)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onnxtool.converters.sklearn.kernels import between
 from onnxtool.converters.sklearn.registration import transformer
@@ -22,11 +23,13 @@ def register() -> None:
 
 def _nystroem(rows: Value, model: Any) -> Value:
     kernel = between(rows, model.components_, model.kernel, model._get_kernel_params())
-    return kernel.beside_array(model.normalization_) @ model.normalization_.T
+    weights: NDArray[Any] = model.normalization_.T
+    return kernel.beside_array(weights) @ weights
 
 
 def _cosines(rows: Value, model: Any) -> Value:
-    angles = rows.beside_array(model.random_weights_) @ model.random_weights_ + model.random_offset_
+    weights: NDArray[Any] = model.random_weights_
+    angles = rows.beside_array(weights) @ weights + np.asarray(model.random_offset_)
     return angles.apply("Cos") * float(np.sqrt(2.0 / model.n_components))
 
 
@@ -44,12 +47,12 @@ def _additive(rows: Value, model: Any) -> Value:
         factor = (safe * (2 * interval / np.cosh(np.pi * step * interval))).apply("Sqrt")
         angle = safe.apply("Log") * (step * interval)
         blocks += [given.where(factor * angle.apply(wave), 0.0) for wave in ("Cos", "Sin")]
-    return blocks[0].beside(*blocks[1:]) if len(blocks) > 1 else blocks[0]
+    return blocks[0].beside(*blocks[1:])
 
 
 def _count_sketch(rows: Value, model: Any) -> Value:
     """A circular convolution of sketches: a product of their Fourier transforms, here by matrices."""
-    size = model.n_components
+    size = int(model.n_components)
     rows = rows * float(np.sqrt(model.gamma))
     places, signs = model.indexHash_, model.bitHash_
     if model.coef0 != 0:  # the last feature is the constant
@@ -58,14 +61,12 @@ def _count_sketch(rows: Value, model: Any) -> Value:
         last[-1] = np.sqrt(model.coef0)
         rows = rows @ width + last
     turns = np.outer(np.arange(size), np.arange(size)) % size * (2 * np.pi / size)
-    real = imaginary = None
+    waves: list[tuple[Value, Value]] = []
     for place, sign in zip(places, signs, strict=True):
         sketch = np.zeros((len(place), size))
         sketch[np.arange(len(place)), place] = sign
-        a, b = rows @ (sketch @ np.cos(turns)), rows @ (sketch @ -np.sin(turns))
-        if real is None or imaginary is None:
-            real, imaginary = a, b
-        else:
-            real, imaginary = real * a - imaginary * b, real * b + imaginary * a
-    assert real is not None and imaginary is not None  # the degree is at least one
+        waves.append((rows @ (sketch @ np.cos(turns)), rows @ (sketch @ -np.sin(turns))))
+    (real, imaginary), *others = waves
+    for a, b in others:
+        real, imaginary = real * a - imaginary * b, real * b + imaginary * a
     return real @ (np.cos(turns) / size) - imaginary @ (np.sin(turns) / size)

@@ -78,7 +78,7 @@ def manhattan(rows: Value, points: NDArray[Any]) -> Value:
 
 def _kernel_ridge(rows: Value, model: Any) -> Value:
     kernel = between(rows, model.X_fit_, model.kernel, _parameters(model))
-    weights = model.dual_coef_.reshape(len(model.X_fit_), -1)
+    weights: NDArray[Any] = model.dual_coef_.reshape(len(model.X_fit_), -1)
     return kernel.beside_array(weights) @ weights
 
 

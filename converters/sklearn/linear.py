@@ -93,11 +93,11 @@ def _affine(found: Affine) -> Callable[[Value, Any], Value]:
 
 
 def _partial_least_squares(rows: Value, model: Any) -> Value:
-    return (rows - model._x_mean) @ model.coef_.T + model.intercept_
+    return (rows - np.asarray(model._x_mean)) @ np.asarray(model.coef_).T + np.asarray(model.intercept_)
 
 
 def _hidden_units(rows: Value, model: Any) -> Value:
-    return (rows @ model.components_.T + model.intercept_hidden_).apply("Sigmoid")
+    return (rows @ np.asarray(model.components_).T + np.asarray(model.intercept_hidden_)).apply("Sigmoid")
 
 
 def _envelope(rows: Value, model: Any) -> tuple[Value, Value]:

@@ -47,6 +47,6 @@ def loop(count: int, state: list[Value], step: Callable[[list[Value]], list[Valu
         ],
     )
     outputs = [fresh("last") for _ in state]
-    inputs = [first.of(np.int64(count)).name, first.of(np.bool_(True)).name, *(one.name for one in state)]
+    inputs = [first.of(np.array(count)).name, first.of(np.array(True)).name, *(one.name for one in state)]
     container.add_node("Loop", inputs, outputs, name=graph.scope.get_unique_operator_name("Loop"), body=body)
     return [Value(graph, name, one.narrow, one.element) for name, one in zip(outputs, state, strict=True)]

@@ -44,22 +44,22 @@ def _chain(rows: Value, model: Any, feature: Callable[[dict[str, Value]], Value]
 
 
 def _in_order(parts: list[Value], model: Any) -> Value:
-    places = np.argsort(model.order_)
-    ordered = [parts[place] for place in places]
-    return ordered[0].beside(*ordered[1:]) if len(ordered) > 1 else ordered[0]
+    places = np.argsort(model.order_).tolist()
+    ordered: list[Value] = [parts[place] for place in places]
+    return ordered[0].beside(*ordered[1:])
 
 
 def _label(said: dict[str, Value]) -> Value:
     return said["label"].double().reshape(-1, 1)
 
 
-def _classifier_chain(rows: Value, model: Any) -> Decision:
+def _classifier_chain(rows: Value, model: Any) -> tuple[Value, Value]:
     if any(len(classes) != 2 for classes in model.classes_):
         raise ConversionError("ClassifierChain over more than two classes a target has no conversion to ONNX.")
     said = _chain(rows, model, _label if model.chain_method_ == "predict" else _positive)
     label = _in_order([_label(one) for one in said], model).whole()
     probable = all("probabilities" in one for one in said)
-    return Decision(_in_order([_positive(one) for one in said], model) if probable else label.double(), label)
+    return label, _in_order([_positive(one) for one in said], model) if probable else label.double()
 
 
 def _regressor_chain(rows: Value, model: Any) -> Value:
@@ -141,7 +141,7 @@ def _self_training(rows: Value, model: Any) -> Decision:
 def _output_code(rows: Value, model: Any) -> Decision:
     """The class whose code is nearest to what the binary classifiers say."""
     parts = [_binary_score(one, rows) for one in model.estimators_]
-    said = parts[0].beside(*parts[1:]) if len(parts) > 1 else parts[0]
+    said = parts[0].beside(*parts[1:])
     return Decision(-squared_distances(said, np.asarray(model.code_book_)))
 
 

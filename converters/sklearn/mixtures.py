@@ -42,11 +42,11 @@ def _factors(model: Any) -> list[Any]:
 
 
 def _squared_distances(rows: Value, model: Any) -> Value:
-    found = []
+    found: list[Value] = []
     for mean, factor in zip(model.means_, _factors(model), strict=True):
         white = rows @ factor - mean @ factor
         found.append((white * white).sum())
-    return found[0].beside(*found[1:]) if len(found) > 1 else found[0]
+    return found[0].beside(*found[1:])
 
 
 def _numeric_distances(rows: Any, model: Any) -> Any:
@@ -63,11 +63,9 @@ def _bernoulli(rows: Value, model: Any) -> Decision:
 
 
 def _categorical(rows: Value, model: Any) -> Decision:
-    scores = None
+    parts = []
     for place, logarithms in enumerate(model.feature_log_prob_):
         chosen = rows.columns([place]).whole().reshape(-1)
-        found = chosen.of(np.ascontiguousarray(logarithms.T)).at(chosen)
-        scores = found if scores is None else scores + found
-    assert scores is not None  # there is at least one feature
-    scores = scores + model.class_log_prior_
+        parts.append(chosen.of(np.ascontiguousarray(logarithms.T)).at(chosen))
+    scores = sum(parts[1:], parts[0]) + np.asarray(model.class_log_prior_)
     return Decision(softmax(scores), scores.first_greatest())

@@ -71,12 +71,11 @@ def _isomap(rows: Value, model: Any) -> Value:
     if model.n_neighbors is None:
         raise ConversionError("Isomap by radius has no conversion to ONNX. Take n_neighbors.")
     near, places = (-_distances(rows, model.nbrs_)).greatest(model.n_neighbors)
-    shortest = None
-    for rank in range(model.n_neighbors):
-        beyond = near.of(np.asarray(model.dist_matrix_, dtype=float)).at(places.columns([rank]).reshape(-1))
-        way = beyond - near.columns([rank])
-        shortest = way if shortest is None else shortest.apply("Min", way)
-    assert shortest is not None  # there is a neighbour
+    between = near.of(np.asarray(model.dist_matrix_, dtype=float))
+    ways = [
+        between.at(places.columns([rank]).reshape(-1)) - near.columns([rank]) for rank in range(model.n_neighbors)
+    ]
+    shortest = ways[0].apply("Min", *ways[1:])
     return centred_components(shortest * shortest * -0.5, model.kernel_pca_)
 
 

@@ -1,4 +1,4 @@
-"""Estimators inside estimators: the inner one is converted on its own, and its graph becomes part of the outer one."""
+"""Estimators inside estimators: the inner one is converted on its own, and its graph goes into the outer one."""
 
 from __future__ import annotations
 

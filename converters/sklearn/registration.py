@@ -19,7 +19,6 @@ from onnxtool.converters.sklearn.values import Value
 from onnxtool.errors import require
 from onnxtool.models.lineage import is_missing
 
-
 OPTIONS: dict[str, list[Any]] = {
     "zipmap": [True, False, "columns"],
     "nocl": [True, False],
@@ -136,20 +135,19 @@ def classifier(
         if len(operator.outputs) > 1:
             _give(said.confidence, operator, 1)
 
-    _register(path, write, _classifier_shapes, ("label", "probabilities"), OPTIONS, only_double)
+    _register(path, write, _classifier_shapes, ("label", "probabilities"), OPTIONS, only_double=only_double)
 
 
-def multilabel(path: str, convert: Callable[[Value, Any], Decision]) -> None:
+def multilabel(path: str, convert: Callable[[Value, Any], tuple[Value, Value]]) -> None:
     """Register the converter of a classifier of several targets of two classes each.
 
-    Labels and probabilities of the second class are [batch, targets] each.
+    Labels, and probabilities of the second class, are [batch, targets] each.
     """
 
     def write(graph: Graph, operator: Any, model: Any) -> None:
-        said = convert(_rows(graph, operator), model)
-        assert said.place is not None  # of several targets the labels are given
-        said.place.apply("Identity", output=operator.outputs[0].full_name)
-        _give(said.confidence, operator, 1)
+        label, confidence = convert(_rows(graph, operator), model)
+        label.apply("Identity", output=operator.outputs[0].full_name)
+        _give(confidence, operator, 1)
 
     def shapes(operator: Any) -> None:
         types = require("skl2onnx.common.data_types", "sklearn")
@@ -217,6 +215,7 @@ def _register(
     shapes: Callable[[Any], None],
     outputs: tuple[str, ...],
     options: dict[str, list[Any]] | None = None,
+    *,
     only_double: bool = False,
 ) -> None:
     kind = _class(path)
@@ -247,7 +246,7 @@ def _register_for_double(
     shapes: Callable[[Any], None],
     options: dict[str, list[Any]] | None,
 ) -> None:
-    """Choose between ours and skl2onnx's converter by the rows' precision; the options that are allowed stay upstream's."""
+    """Choose between ours and skl2onnx's converter by the rows' precision; upstream's options stay allowed."""
     registered = require("skl2onnx.common._registration", "sklearn")
     alias = require("skl2onnx._supported_operators", "sklearn").sklearn_operator_name_map[kind]
     theirs, their_shapes = registered.get_converter(alias), registered.get_shape_calculator(alias)

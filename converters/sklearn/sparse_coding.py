@@ -65,6 +65,6 @@ def _pursued(products: Value, gram: NDArray[np.float64], count: int) -> Value:
 def _factorisation(rows: Value, model: Any) -> Value:
     start = "" if getattr(model, "solver", "mu") == "cd" else "starts from the mean of all rows of a batch, and "
     raise ConversionError(
-        f"{type(model).__name__} {start}stops when a batch as a whole has converged: what it says of a row depends on "
-        "the other rows of the call, so it is no function of a row that ONNX could express."
+        f"{type(model).__name__} {start}stops when a batch as a whole has converged: what it says of a row depends "
+        "on the other rows of the call, so it is no function of a row that ONNX could express."
     )

@@ -93,19 +93,19 @@ class Value:
         """The negative."""
         return self.apply("Neg")
 
-    def __lt__(self, other: Operand) -> Value:
+    def __lt__(self, other: Operand) -> Value:  # type: ignore[misc]  # both sides answer alike
         """Where it is less."""
         return self.apply("Less", other)
 
-    def __gt__(self, other: Operand) -> Value:
+    def __gt__(self, other: Operand) -> Value:  # type: ignore[misc]  # both sides answer alike
         """Where it is greater."""
         return self.apply("Greater", other)
 
-    def __le__(self, other: Operand) -> Value:
+    def __le__(self, other: Operand) -> Value:  # type: ignore[misc]  # both sides answer alike
         """Where it is not greater."""
         return self.apply("LessOrEqual", other)
 
-    def __ge__(self, other: Operand) -> Value:
+    def __ge__(self, other: Operand) -> Value:  # type: ignore[misc]  # both sides answer alike
         """Where it is not less."""
         return self.apply("GreaterOrEqual", other)
 
@@ -199,7 +199,7 @@ def squared_distances(rows: Value, points: NDArray[Any]) -> Value:
     """Squared Euclidean distances to fixed points, [batch, points], by scikit-learn's formula."""
     points = np.asarray(points, dtype=float)
     own = (rows * rows).sum()
-    found = own - (rows @ points.T) * 2.0 + (points**2).sum(axis=1)
+    found = own - (rows @ points.T) * 2.0 + np.asarray((points**2).sum(axis=1))
     return found.apply("Max", 0.0)
 
 
