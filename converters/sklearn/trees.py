@@ -37,7 +37,9 @@ from onnxtool.converters.sklearn.graph import (
     number_type,
     write_later,
 )
-from onnxtool.errors import ConversionError, require
+from onnxtool.converters.sklearn.nested import answers_of
+from onnxtool.converters.sklearn.values import Value
+from onnxtool.errors import require
 
 CLASSIFIERS = (
     "tree.DecisionTreeClassifier", "tree.ExtraTreeClassifier",
@@ -333,13 +335,28 @@ def _raw_scores(graph: Graph, operator: Any) -> tuple[str, int]:
             values = np.zeros((member.tree_.node_count, targets))
             values[:, target] = model.learning_rate * member.tree_.value[:, 0, 0]
             trees.append(Tree(member.tree_, values))
-    if model.init is not None and not isinstance(model.init, str):
-        raise ConversionError(
-            f"{type(model).__name__} that starts from a {type(model.init).__name__} has no conversion to ONNX. "
-            "Leave init at its default."
-        )
-    start = model._raw_predict_init(np.zeros((1, model.n_features_in_), dtype=np.float32))
-    return sum_of_numbers(graph, operator, trees, np.asarray(start, dtype=float).ravel())
+    if model.init is None or isinstance(model.init, str):
+        start = model._raw_predict_init(np.zeros((1, model.n_features_in_), dtype=np.float32))
+        return sum_of_numbers(graph, operator, trees, np.asarray(start, dtype=float).ravel())
+    sums, element = sum_of_numbers(graph, operator, trees, np.zeros(targets))
+    start = _start(graph, operator, targets)
+    return graph.node("Add", [graph.cast(sums, element, TensorProto.DOUBLE), start.name]), TensorProto.DOUBLE
+
+
+def _start(graph: Graph, operator: Any, targets: int) -> Value:
+    """What an estimator given as `init` says of the rows, through the loss's link, [batch, targets], in double."""
+    model = operator.raw_operator
+    said = answers_of(model.init_, Value(graph, graph.rows(operator, TensorProto.FLOAT), narrow=True).double())
+    if "prediction" in said:
+        return said["prediction"].reshape(-1, 1)
+    least = float(np.finfo(np.float64).eps)
+    shares = said["probabilities"].apply("Max", least).apply("Min", 1 - least)
+    if targets == 1:
+        second = shares.columns([1])
+        odds = (second / (1.0 - second)).apply("Log")
+        return odds * (0.5 if model.loss == "exponential" else 1.0)
+    logarithms = shares.apply("Log")
+    return logarithms - logarithms.sum() / float(targets)
 
 
 def _convert_boosting_regressor(scope: Any, operator: Any, container: Any) -> None:
