@@ -95,11 +95,11 @@ def _measured(source: Any, conversion: Conversion, given: Tensors) -> Measured:
             parity = check_parity(source, model, Rows(few, rows.origin, SEED))
         except OnnxtoolError as error:
             return Measured(conversion, None, str(error).replace(str(path), "the model").rstrip("."))
-    off = sum(output.rows_off if output.problem is None else parity.rows for output in parity.outputs)
+    off = max(output.rows_off if output.problem is None else parity.rows for output in parity.outputs)
     if parity.passed:
         return Measured(conversion, 0, "all rows agree")
     failing = ", ".join(output.name for output in parity.outputs if not output.passed)
-    return Measured(conversion, max(off, 1), f"{failing} drifts on {off} of {parity.rows} rows")
+    return Measured(conversion, max(off, 1), f"{off} of {parity.rows} rows are off ({failing})")
 
 
 def _in_double(source: Any, wide: Any, convert: Callable[[Any], Conversion]) -> Conversion:

@@ -60,7 +60,7 @@ def _count_sketch(rows: Value, model: Any) -> Value:
         last = np.zeros(places.shape[1])
         last[-1] = np.sqrt(model.coef0)
         rows = rows @ width + last
-    turns = np.outer(np.arange(size), np.arange(size)) % size * (2 * np.pi / size)
+    turns: NDArray[np.float64] = np.outer(np.arange(size), np.arange(size)) % size * (2 * np.pi / size)
     waves: list[tuple[Value, Value]] = []
     for place, sign in zip(places, signs, strict=True):
         sketch = np.zeros((len(place), size))
