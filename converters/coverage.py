@@ -26,7 +26,16 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from onnxtool.converters.coverage_cases import DICTIONARIES, KINDS, READERS, TEXT, Case, NoRowsError, make
+from onnxtool.converters.coverage_cases import (
+    DICTIONARIES,
+    KINDS,
+    READERS,
+    TEXT,
+    Case,
+    NoRowsError,
+    estimators,
+    make,
+)
 from onnxtool.errors import ConversionError, OnnxtoolError, SourceError, require
 from onnxtool.files import write_text
 from onnxtool.models.artifact import first_line
@@ -59,8 +68,7 @@ class Result:
 
 def names() -> list[str]:
     """Every estimator of scikit-learn, in alphabetical order."""
-    everything = require("sklearn.utils", "sklearn").all_estimators()
-    return [name for name, _ in everything]
+    return list(estimators())
 
 
 def examine(name: str, kind: str) -> Result:

@@ -39,6 +39,12 @@ class Case:
     inputs: tuple[str, ...] = ()
 
 
+def estimators() -> dict[str, Any]:
+    """Every estimator of scikit-learn by name, the experimental ones too."""
+    require("sklearn.experimental.enable_halving_search_cv", "sklearn")
+    return dict(require("sklearn.utils", "sklearn").all_estimators())
+
+
 def make(name: str, kind: str) -> Case:
     """Fit an estimator on one kind of input.
 
@@ -47,8 +53,7 @@ def make(name: str, kind: str) -> Case:
     """
     if name in OTHERS:
         raise NoRowsError(OTHERS[name])
-    everything = dict(require("sklearn.utils", "sklearn").all_estimators())
-    estimator = _estimator(name, everything[name])
+    estimator = _estimator(name, estimators()[name])
     if name in DICTIONARIES:
         return Case(name, kind, estimator.fit([{"a": 1.0, "b": 2.0}, {"a": 3.0}]), None)
     if kind == TEXT:
@@ -156,7 +161,7 @@ def _matrix(name: str) -> NDArray[Any]:
 
 def _target(name: str) -> Any:
     """Three classes, two where there must be, or numbers."""
-    kind = dict(require("sklearn.utils", "sklearn").all_estimators())[name]
+    kind = estimators()[name]
     base = require("sklearn.base", "sklearn")
     rows = np.nan_to_num(_matrix(name))
     signal = rows[:, 0] + 0.3 * np.random.default_rng(1).normal(size=len(rows))
@@ -232,6 +237,7 @@ MADE: dict[str, Callable[[Any], Any]] = {
     "PatchExtractor": lambda kind: kind(),
     "SequentialFeatureSelector": lambda kind: kind(_logistic(), n_features_to_select=2, cv=2),
     "HashingVectorizer": lambda kind: kind(n_features=64),
+    "LocalOutlierFactor": lambda kind: kind(novelty=True),
     "KernelCenterer": lambda kind: kind(),
     "LinearDiscriminantAnalysis": lambda kind: kind(),
     "QuadraticDiscriminantAnalysis": lambda kind: kind(reg_param=0.1),

@@ -60,13 +60,14 @@ def _count_sketch(rows: Value, model: Any) -> Value:
         last = np.zeros(places.shape[1])
         last[-1] = np.sqrt(model.coef0)
         rows = rows @ width + last
-    turns: NDArray[np.float64] = np.outer(np.arange(size), np.arange(size)) % size * (2 * np.pi / size)
+    turns = np.outer(np.arange(size), np.arange(size)) % size * (2 * np.pi / size)
+    cosine, sine = np.asarray(np.cos(turns)), np.asarray(np.sin(turns))
     waves: list[tuple[Value, Value]] = []
     for place, sign in zip(places, signs, strict=True):
         sketch = np.zeros((len(place), size))
         sketch[np.arange(len(place)), place] = sign
-        waves.append((rows @ (sketch @ np.cos(turns)), rows @ (sketch @ -np.sin(turns))))
+        waves.append((rows @ (sketch @ cosine), rows @ (sketch @ -sine)))
     (real, imaginary), *others = waves
     for a, b in others:
         real, imaginary = real * a - imaginary * b, real * b + imaginary * a
-    return real @ (np.cos(turns) / size) - imaginary @ (np.sin(turns) / size)
+    return (real @ cosine - imaginary @ sine) / float(size)
