@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from onnxtool.converters.framework import Conversion, ConvertOptions, Framework
 from onnxtool.converters.tensorflow import MAX_OPSET, convert_function
-from onnxtool.models.keras import KerasModel, is_keras_file, load_keras, reset_states
+from onnxtool.models.keras import KerasModel, import_keras, is_keras_file, load_keras, reset_states
 from onnxtool.models.signature import Tensors
 from onnxtool.models.source import LoadOptions, SourceModel
 
@@ -41,7 +44,40 @@ class Keras(Framework):
         """Convert; see `convert_function`. States of recurrent layers start at zero."""
         assert isinstance(source, KerasModel)  # noqa: S101 -- what `wrap` returned
         reset_states(source.model)
-        return convert_function(source.call, source.inputs, source.outputs, options.opset or self.default_opset)
+        with _time_as_rows():
+            return convert_function(
+                source.call, source.inputs, source.outputs, options.opset or self.default_opset
+            )
+
+
+@contextmanager
+def _time_as_rows() -> Iterator[None]:
+    """Trace a TimeDistributed whose time is dynamic with its steps as rows of one batch.
+
+    Keras 3.15 maps over as many steps as there are rows there (it reads the size before it swaps the two axes), and
+    tf2onnx says the same. Each step's rows are computed alone, so one large batch of them is right.
+    """
+    keras = import_keras()
+    kind, ops = keras.layers.TimeDistributed, keras.ops
+    original = kind.call
+
+    def call(self: Any, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        if inputs.shape[1] is not None:
+            return original(self, inputs, training=training, mask=mask)
+        batch, time = ops.shape(inputs)[:2]
+        options: dict[str, Any] = {}
+        if self.layer._call_has_mask_arg and mask is not None:
+            options["mask"] = ops.reshape(mask, (-1, *mask.shape[2:]))
+        if self.layer._call_has_training_arg:
+            options["training"] = training
+        rows = self.layer.call(ops.reshape(inputs, (-1, *ops.shape(inputs)[2:])), **options)
+        return ops.reshape(rows, (batch, time, *ops.shape(rows)[1:]))
+
+    kind.call = call
+    try:
+        yield
+    finally:
+        kind.call = original
 
 
 FRAMEWORK = Keras()

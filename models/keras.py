@@ -74,7 +74,9 @@ class KerasModel(SourceModel):
             name: "probabilities" for name, leaf in zip(self.outputs, leaves, strict=True) if _is_softmax(leaf)
         }
         # As a graph, which is how `Model.predict` runs it too: called eagerly, it would look 100 times slower.
-        self._graph = import_tensorflow().function(self.call, reduce_retracing=True)
+        # A graph of dynamic time is wrong in TimeDistributed (see `converters.keras`): one a shape is right.
+        timed = any(isinstance(layer, keras.layers.TimeDistributed) for layer in model._flatten_layers())
+        self._graph = import_tensorflow().function(self.call, reduce_retracing=not timed)
 
     @property
     def kind(self) -> str:
@@ -90,7 +92,8 @@ class KerasModel(SourceModel):
     def predict(self, tensors: Tensors) -> Tensors:
         """Run the model; see `SourceModel`. Recurrent layers that keep a state start anew."""
         reset_states(self.model)
-        return run(self._graph, self.inputs, self.outputs, tensors)
+        with quiet():  # TensorFlow warns of a graph for each shape
+            return run(self._graph, self.inputs, self.outputs, tensors)
 
     def steps(self, tensors: Tensors) -> Iterator[Step]:
         """The outputs of the layers, of a model that is a graph of them; those of nested models as one."""

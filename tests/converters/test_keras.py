@@ -10,6 +10,7 @@ from onnxtool.models.inputs import make_inputs
 from onnxtool.models.keras import import_keras
 from onnxtool.models.reference import keras as reference
 from onnxtool.models.source import LoadOptions
+from onnxtool.models.tensorflow import import_tensorflow
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
@@ -118,6 +119,35 @@ def test_layers_that_tf2onnx_needs_help_or_care_with(keras, shape, make):
     found = round_trip(build(keras, make(keras.layers), shape))
     assert all(dims[0] == "batch" for dims in found.values())
     assert not any(str(dim).startswith("unk_") for dims in found.values() for dim in dims)
+
+
+@pytest.mark.parametrize(
+    ("shape", "make"),
+    [
+        ((None, 4), lambda layers: layers.Dense(3)),
+        ((None, 8, 8, 3), lambda layers: layers.Conv2D(2, 3)),
+        ((None, None, 3), lambda layers: layers.LSTM(2)),
+    ],
+)
+def test_steps_of_any_number_are_each_computed(keras, shape, make):
+    source = build(keras, keras.layers.TimeDistributed(make(keras.layers)), shape)
+    session = onnxruntime.InferenceSession(
+        FRAMEWORK.convert(source, {}, ConvertOptions()).model.SerializeToString()
+    )
+    rng = np.random.default_rng(0)
+    for rows, steps in [(1, 5), (2, 7), (9, 1)]:
+        x = rng.standard_normal((rows, steps, *(size or 6 for size in shape[1:]))).astype(np.float32)
+        eager = np.asarray(source.model(x))
+        np.testing.assert_allclose(session.run(None, {"x": x})[0], eager, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(source.predict({"x": x})[source.outputs[0]], eager, rtol=1e-4, atol=1e-6)
+
+
+def test_keras_still_counts_rows_for_steps(keras):
+    """When this fails, Keras has mended TimeDistributed, and our way of tracing it can go."""
+    model = build(keras, keras.layers.TimeDistributed(keras.layers.Dense(3)), (None, 4)).model
+    tf = import_tensorflow()
+    graph = tf.function(model, input_signature=[tf.TensorSpec([None, None, 4])])
+    assert graph(np.ones((2, 7, 4), np.float32)).shape == (2, 2, 3)
 
 
 def test_words_are_looked_up(keras):
