@@ -16,12 +16,15 @@ import onnxruntime
 import pandas as pd
 import pytest
 import xgboost
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.compose import make_column_transformer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from onnxtool.converters.boosting import FRAMEWORK, ZERO, prepared_text
 from onnxtool.converters.framework import ConvertOptions, frameworks, open_source
+from onnxtool.converters.sklearn import convert_registered
 from onnxtool.errors import ConversionError, SourceError, UsageError
 from onnxtool.models.inputs import make_inputs
 from onnxtool.models.signature import Tensors, TensorSpec
@@ -215,6 +218,35 @@ def test_numbers_next_to_zero_are_zero() -> None:
     model = lightgbm.LGBMRegressor(**LGB).fit(np.where(np.abs(COMPLETE) < 0.5, 0, COMPLETE), TARGET)
     tiny = np.float32([ZERO, -ZERO, 0, -0.0, 1e-38, np.nextafter(np.float32(ZERO), np.float32(1)), -1e-30])
     assert_agrees(model, {"X": RNG.choice(tiny, size=(600, 5))})
+
+
+# -- Adversarial rows -----------------------------------------------------------------------------------------
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.sampled_from(sorted(LAST_STEPS)), st.integers(0, 2**16), st.sampled_from([1.0, 1e-3, 1e30, 255.0]))
+def test_double_rows_at_thresholds_take_the_same_branch(name: str, seed: int, size: float) -> None:
+    """In a pipeline, which can take float64: at thresholds, one step of either precision away, missing, endless."""
+    random = np.random.default_rng(seed)
+    rows = random.normal(size=(120, 5)) * size
+    rows[random.random(rows.shape) < 0.1] = np.nan
+    kinds = (np.nansum(rows, axis=1) > 0).astype(int)
+    model = LAST_STEPS[name]().fit(rows, kinds if "regressor" not in name else kinds + random.normal(size=120))
+    (domain,) = open_source(model, LoadOptions()).domains().values()
+    marks = np.concatenate([np.ravel(column.landmarks[0]) for column in domain.columns if column.landmarks])
+    single = marks.astype(np.float32)
+    steps = [marks, *(np.nextafter(marks, way) for way in (-np.inf, np.inf)), single]
+    steps += [np.nextafter(single, np.float32(way)) for way in (-np.inf, np.inf)]
+    extremes = [np.nan, 0.0, -0.0, ZERO, -ZERO, np.nextafter(ZERO, 1), np.nextafter(-ZERO, -1), 1e-300]
+    if "xgboost" not in name:  # which refuses infinite numbers
+        extremes += [np.inf, -np.inf]
+    near = random.choice(np.concatenate([*steps, extremes]).astype(np.float64), size=(2000, 5))
+    pipeline = make_pipeline(model)
+    source = open_source(pipeline, LoadOptions(inputs=(TensorSpec.parse("X:float64[batch,5]"),)))
+    proto = convert_registered(source, 20).model
+    answers = onnxruntime.InferenceSession(proto.SerializeToString()).run(None, {"X": near})
+    for wanted, got in zip(source.predict({"X": near}).values(), answers, strict=True):
+        np.testing.assert_allclose(got.reshape(wanted.shape), wanted, rtol=1e-5, atol=2e-6)
 
 
 # -- What is refused ------------------------------------------------------------------------------------------
