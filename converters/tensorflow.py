@@ -112,7 +112,7 @@ def convert_function(
                         graph,
                         continue_on_error=True,
                         opset=opset,
-                        custom_rewriter=[_rewrite_erfc],
+                        custom_rewriter=[_rewrite_erfc, _rewrite_bucketize],
                         input_names=input_names,
                         output_names=output_names,
                         tensors_to_rename=dict(
@@ -175,6 +175,31 @@ def _rewrite_erfc(graph: Any, nodes: list[Any]) -> list[Any]:
             erf = graph.make_node("Erf", [node.input[0]], dtypes=[dtype])
             difference = graph.make_node("Sub", [one.output[0], erf.output[0]], dtypes=[dtype])
             graph.replace_all_inputs(node.output[0], difference.output[0])
+    return list(graph.get_nodes())
+
+
+def _rewrite_bucketize(graph: Any, nodes: list[Any]) -> list[Any]:
+    """Write Bucketize, which tf2onnx does not know, as the number of boundaries that x is not below; NaN is last."""
+    for node in nodes:
+        if node.type != "Bucketize":
+            continue
+        # As TensorFlow compares: whole numbers as float32, double numbers as they are.
+        double = graph.get_dtype(node.input[0]) == onnx.TensorProto.DOUBLE
+        dtype = onnx.TensorProto.DOUBLE if double else onnx.TensorProto.FLOAT
+        edges = np.array(node.get_attr("boundaries").floats, np.float64 if double else np.float32)
+        boundaries = graph.make_const(f"{node.name}_boundaries", edges)
+        last = graph.make_const(f"{node.name}_last", np.array([-1], np.int64))
+        x = graph.make_node("Cast", [node.input[0]], attr={"to": dtype}, dtypes=[dtype])
+        column = graph.make_node("Unsqueeze", [x.output[0], last.output[0]], dtypes=[dtype])
+        below = graph.make_node("Less", [column.output[0], boundaries.output[0]], dtypes=[onnx.TensorProto.BOOL])
+        passed = graph.make_node("Not", [below.output[0]], dtypes=[onnx.TensorProto.BOOL])
+        ones = graph.make_node(
+            "Cast", [passed.output[0]], attr={"to": onnx.TensorProto.INT32}, dtypes=[onnx.TensorProto.INT32]
+        )
+        count = graph.make_node(
+            "ReduceSum", [ones.output[0], last.output[0]], attr={"keepdims": 0}, dtypes=[onnx.TensorProto.INT32]
+        )
+        graph.replace_all_inputs(node.output[0], count.output[0])
     return list(graph.get_nodes())
 
 

@@ -150,6 +150,20 @@ def test_keras_still_counts_rows_for_steps(keras):
     assert graph(np.ones((2, 7, 4), np.float32)).shape == (2, 2, 3)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int32"])
+def test_bins_end_where_they_do_in_keras(keras, dtype):
+    source = build(keras, keras.layers.Discretization(bin_boundaries=[-1.0, 0.1, 5.0]), (1,), dtype)
+    session = onnxruntime.InferenceSession(
+        FRAMEWORK.convert(source, {}, ConvertOptions()).model.SerializeToString()
+    )
+    x = np.array([-2, -1, 0, 1, 5, 6], dtype)
+    if dtype != "int32":
+        edges = np.array([-1.0, 0.1, 5.0], np.float32).astype(dtype)
+        x = np.concatenate([x, edges, np.nextafter(edges, 9), np.nextafter(edges, -9), [np.nan]]).astype(dtype)
+    x = x[:, None]
+    np.testing.assert_array_equal(session.run(None, {"x": x})[0], source.predict({"x": x})[source.outputs[0]])
+
+
 def test_words_are_looked_up(keras):
     lookup = keras.layers.StringLookup(vocabulary=["a", "b", "c"], output_mode="multi_hot", name="words")
     assert round_trip(build(keras, lookup, (2,), "string")) == {"x": ["batch", 2], "words": ["batch", 4]}
