@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from logging.handlers import BufferingHandler
 from pathlib import Path
@@ -112,7 +112,11 @@ def convert_function(
                         graph,
                         continue_on_error=True,
                         opset=opset,
-                        custom_rewriter=[_rewrite_erfc, _rewrite_bucketize],
+                        custom_rewriter=[
+                            _rewrite_erfc,
+                            _rewrite_bucketize,
+                            lambda graph, nodes: _rewrite_integer_tables(graph, nodes, tables),
+                        ],
                         input_names=input_names,
                         output_names=output_names,
                         tensors_to_rename=dict(
@@ -200,6 +204,38 @@ def _rewrite_bucketize(graph: Any, nodes: list[Any]) -> list[Any]:
             "ReduceSum", [ones.output[0], last.output[0]], attr={"keepdims": 0}, dtypes=[onnx.TensorProto.INT32]
         )
         graph.replace_all_inputs(node.output[0], count.output[0])
+    return list(graph.get_nodes())
+
+
+def _rewrite_integer_tables(graph: Any, nodes: list[Any], tables: Mapping[str, Any]) -> list[Any]:
+    """Write lookups from int64 to int64, which tf2onnx leaves out, as LabelEncoders."""
+    for node in nodes:
+        if node.type != "LookupTableFindV2" or not node.inputs[2].is_const():
+            continue
+        integers = {graph.get_dtype(name) for name in (node.input[1], node.output[0])}
+        table = node.inputs[0]
+        while table.type == "Identity":
+            table = table.inputs[0]
+        name = table.get_attr_value("shared_name")
+        if integers != {onnx.TensorProto.INT64} or name not in tables:
+            continue
+        keys, values = tables[name]
+        lookup = graph.make_node(
+            "LabelEncoder",
+            [node.input[1]],
+            domain="ai.onnx.ml",
+            attr={
+                "keys_int64s": [int(key) for key in keys],
+                "values_int64s": [int(value) for value in values],
+                "default_int64": int(node.inputs[2].get_tensor_value()),
+            },
+            shapes=[graph.get_shape(node.input[1])],
+            dtypes=[onnx.TensorProto.INT64],
+        )
+        graph.replace_all_inputs(node.output[0], lookup.output[0])
+        graph.remove_node(node.name)
+        if not graph.find_output_consumers(table.output[0]):
+            graph.remove_node(table.name)
     return list(graph.get_nodes())
 
 

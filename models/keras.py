@@ -330,6 +330,8 @@ def _domain(layer: Any) -> Domain | None:
         return Domain(high=layer.num_tokens)
     if isinstance(layer, layers.TextVectorization):
         return Domain(choices=tuple(map(str, layer.get_vocabulary())), words=8)
+    if isinstance(layer, layers.StringLookup | layers.IntegerLookup) and layer.invert:
+        return Domain(high=layer.vocabulary_size())
     if isinstance(layer, layers.StringLookup | layers.IntegerLookup):
         return Domain(choices=tuple(layer.get_vocabulary()))
     if isinstance(layer, layers.Normalization) and not layer.invert:

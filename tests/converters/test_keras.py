@@ -169,6 +169,17 @@ def test_words_are_looked_up(keras):
     assert round_trip(build(keras, lookup, (2,), "string")) == {"x": ["batch", 2], "words": ["batch", 4]}
 
 
+@pytest.mark.parametrize("mode", ["int", "multi_hot"])
+def test_whole_numbers_are_looked_up(keras, mode):
+    lookup = keras.layers.IntegerLookup(vocabulary=[3, 5, 8], output_mode=mode)
+    round_trip(build(keras, lookup, (2,), "int64"))
+
+
+def test_words_are_found_by_their_number(keras):
+    lookup = keras.layers.StringLookup(vocabulary=["a", "b"], invert=True)
+    round_trip(build(keras, lookup, (2,), "int64"))
+
+
 def test_nested_inputs_and_outputs(keras):
     layers = keras.layers
     image, row = keras.Input((8, 8, 3), name="image"), keras.Input((4,), name="row")
