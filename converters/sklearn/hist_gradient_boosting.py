@@ -11,7 +11,6 @@ A row takes the same branch in ONNX as in scikit-learn, which compares in double
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,13 +63,13 @@ class Trees:
     nodes: dict[str, list[Any]] = field(default_factory=dict)
     leaves: dict[str, list[Any]] = field(default_factory=dict)
 
-    def add(self, predictor: Any, tree: int, target: int) -> None:
-        """Add one tree of a fitted model; its leaves add to `target`."""
+    def add(self, predictor: Any, tree: int) -> None:
+        """Add one tree of a fitted model."""
         spare = len(predictor.nodes)  # ids above the tree's own, for the links of chains
         for place, node in enumerate(predictor.nodes):
             if node["is_leaf"]:
                 self._node(tree, place, "LEAF")
-                self._leaf(tree, place, target, float(node["value"]))
+                self._leaf(tree, place, float(node["value"]))
             elif node["is_categorical"]:
                 spare = self._chain(predictor, node, tree, place, spare)
             else:
@@ -93,27 +92,24 @@ class Trees:
         for name, entry in row.items():
             self.nodes.setdefault(name, []).append(entry)
 
-    def _leaf(self, tree: int, place: int, target: int, weight: float) -> None:
-        for name, entry in {"treeids": tree, "nodeids": place, "ids": target, "weights": weight}.items():
+    def _leaf(self, tree: int, place: int, weight: float) -> None:
+        for name, entry in {"treeids": tree, "nodeids": place, "ids": 0, "weights": weight}.items():
             self.leaves.setdefault(name, []).append(entry)
 
-    def attributes(self, baseline: Sequence[float]) -> dict[str, Any]:
+    def attributes(self, baseline: float) -> dict[str, Any]:
         """The attributes in the form that the operator takes for its precision.
 
-        In double precision every target comes in two parts, for `trees.add_parts`: the operator gives float32.
+        In double precision the sum comes in two parts, for `trees.add_parts`: the operator gives float32.
         """
         values = {"nodes_values": self.nodes.pop("values")}
-        weights, base = np.array(self.leaves.pop("weights")), np.array(baseline)
-        targets = len(base)
+        weights, base = np.array(self.leaves.pop("weights")), np.array([baseline])
         if self.double:
-            bound = np.abs(base).max() + np.abs(weights).max() * (self.nodes["treeids"][-1] + 1)
+            bound = abs(baseline) + np.abs(weights).max() * (self.nodes["treeids"][-1] + 1)
             quantum = quantum_up_to(float(bound))
             weights = np.concatenate(parts_of(weights, quantum))
             base = np.concatenate(parts_of(base, quantum))
             for name, entries in self.leaves.items():
-                self.leaves[name] = entries + (
-                    [entry + targets for entry in entries] if name == "ids" else entries
-                )
+                self.leaves[name] = entries + ([1] * len(entries) if name == "ids" else entries)
         values |= {"target_weights": weights.tolist(), "base_values": base.tolist()}
         floats: dict[str, Any] = values
         if self.double:
@@ -163,16 +159,18 @@ def _raw(scope: Any, operator: Any, container: Any) -> tuple[Graph, str, int]:
     double = is_double(operator)
     element = TensorProto.DOUBLE if double else TensorProto.FLOAT
     graph = Graph(scope, container)
-    trees = Trees(double)
-    targets = model.n_trees_per_iteration_
-    for iteration, group in enumerate(model._predictors):
-        for target, predictor in enumerate(group):
-            trees.add(predictor, iteration * targets + target, target)
     rows = _encoded(graph, operator, model, element)
-    raw = graph.node(
-        "TreeEnsembleRegressor", rows, domain=ML, **trees.attributes(np.ravel(model._baseline_prediction).tolist())
-    )
-    return graph, add_parts(graph, raw, targets) if double else raw, element
+    sums = []
+    # An operator a target is faster than one for all.
+    for predictors, base in zip(
+        zip(*model._predictors, strict=True), np.ravel(model._baseline_prediction), strict=True
+    ):
+        trees = Trees(double)
+        for place, predictor in enumerate(predictors):
+            trees.add(predictor, place)
+        raw = graph.node("TreeEnsembleRegressor", rows, domain=ML, **trees.attributes(float(base)))
+        sums.append(add_parts(graph, raw, 1) if double else raw)
+    return graph, sums[0] if len(sums) == 1 else graph.node("Concat", sums, axis=1), element
 
 
 def _encoded(graph: Graph, operator: Any, model: Any, element: int) -> str:

@@ -329,18 +329,23 @@ def _regressor_shapes(operator: Any) -> None:
 def _raw_scores(graph: Graph, operator: Any) -> tuple[str, int]:
     model = operator.raw_operator
     targets = model.estimators_.shape[1]
-    trees = []
-    for stage in model.estimators_:
-        for target, member in enumerate(stage):
-            values = np.zeros((member.tree_.node_count, targets))
-            values[:, target] = model.learning_rate * member.tree_.value[:, 0, 0]
-            trees.append(Tree(member.tree_, values))
-    if model.init is None or isinstance(model.init, str):
-        start = model._raw_predict_init(np.zeros((1, model.n_features_in_), dtype=np.float32))
-        return sum_of_numbers(graph, operator, trees, np.asarray(start, dtype=float).ravel())
-    sums, element = sum_of_numbers(graph, operator, trees, np.zeros(targets))
+    own = model.init is None or isinstance(model.init, str)
+    base = np.zeros(targets)
+    if own:
+        base = np.ravel(model._raw_predict_init(np.zeros((1, model.n_features_in_), dtype=np.float32))).astype(
+            float
+        )
+    rows, element = graph.rows(operator, TensorProto.FLOAT), element_type(operator)
+    sums = []
+    for target, members in enumerate(model.estimators_.T):  # an operator a target is faster than one for all
+        trees = [Tree(member.tree_, model.learning_rate * member.tree_.value[:, 0, :1]) for member in members]
+        found = total(graph, rows, trees, base[target : target + 1], exact=is_double(operator))
+        sums.append(graph.cast(*found, element))
+    raw = sums[0] if targets == 1 else graph.node("Concat", sums, axis=1)
+    if own:
+        return raw, element
     start = _start(graph, operator, targets)
-    return graph.node("Add", [graph.cast(sums, element, TensorProto.DOUBLE), start.name]), TensorProto.DOUBLE
+    return graph.node("Add", [graph.cast(raw, element, TensorProto.DOUBLE), start.name]), TensorProto.DOUBLE
 
 
 def _start(graph: Graph, operator: Any, targets: int) -> Value:
