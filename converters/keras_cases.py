@@ -203,12 +203,19 @@ def layer_model(name: str) -> Any:
 
 
 def application_model(name: str) -> Any:
-    """A network of 7 classes over images of 64 by 64 (75 or 96 where it needs more), of random weights."""
+    """A network of 7 classes over images of 64 by 64 (96 where it needs more), of random weights."""
     keras = import_keras()
     keras.utils.set_random_seed(0)
     size = 96 if name.startswith(("Inception", "Xception", "NASNet")) else 64
     build = getattr(keras.applications, name)
     return randomised(build(weights=None, input_shape=(size, size, 3), classes=7, classifier_activation=None))
+
+
+def application_rows(model: Any) -> dict[str, Any]:
+    """Eight images of values 0 to 255, by the name of a network's input: as many as a large network allows."""
+    rng = np.random.default_rng(0)
+    name = model.input._keras_history.operation.name
+    return {name: rng.uniform(0, 255, (8, *model.input.shape[1:])).astype(np.float32)}
 
 
 def randomised(model: Any) -> Any:

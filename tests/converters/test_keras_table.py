@@ -1,0 +1,54 @@
+"""The table of Keras's layers and networks: a sample of it, and that it is whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from onnxtool.converters import keras_table
+from onnxtool.converters.keras_cases import NO_MODEL, layer_cases
+from onnxtool.models.keras import import_keras
+
+RECORD = Path(__file__).resolve().parents[2] / "reports" / "coverage" / "keras.json"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Bidirectional/GRU-embedded", "GRU/state", "RNN/masked"],
+)
+def test_a_layer_agrees_with_keras(name: str) -> None:
+    assert keras_table.examine(name) == {"outcome": "agrees", "reason": ""}
+
+
+def test_a_layer_that_onnx_has_no_form_for_says_why() -> None:
+    result = keras_table.examine("Hashing")
+    assert result["outcome"] == "refused"
+    assert "StringToHashBucketFast" in result["reason"]
+
+
+def test_every_layer_has_a_case_or_a_reason() -> None:
+    layers = import_keras().layers
+    kinds = {name: kind for name, kind in vars(layers).items() if isinstance(kind, type)}
+    examined = {kinds[name.partition("/")[0]] for name in layer_cases()}
+    missing = [name for name, kind in kinds.items() if issubclass(kind, layers.Layer) and kind not in examined]
+    assert set(missing) == set(NO_MODEL)
+
+
+def test_the_record_holds_every_layer_and_the_page_is_made_of_it() -> None:
+    results = keras_table.from_json(RECORD)
+    assert set(layer_cases()) <= set(results)
+    page = RECORD.with_suffix(".md").read_text(encoding="utf-8")
+    assert page == keras_table.to_markdown(results)
+    layers = [result for name, result in results.items() if name in layer_cases()]
+    assert sum(result["outcome"] == "agrees" for result in layers) >= 0.9 * len(layers)
+
+
+def test_a_run_goes_on_where_it_was(tmp_path: Path) -> None:
+    record = tmp_path / "keras.json"
+    kept = {"outcome": "refused", "reason": "kept"}
+    record.write_text(keras_table.to_json({"Dense": kept}), encoding="utf-8")
+    results = keras_table.run(["Dense", "Flatten"], record, workers=1, limit_s=0.001)
+    assert results["Dense"] == kept
+    assert results["Flatten"]["reason"].startswith("It takes longer")
+    assert keras_table.from_json(record) == results
