@@ -142,7 +142,7 @@ def test_a_repair_that_would_change_what_is_computed_is_not_written(bad, monkeyp
         model.graph.node[0].op_type = "Abs"
         return ["Something went wrong."]
 
-    monkeypatch.setattr("onnxtool.api.repair", spoil)
+    monkeypatch.setattr("onnxtool.api.linting.repair", spoil)
     before = bad.read_bytes()
     report = onnxtool.lint(bad, fix=True)
     assert not report

@@ -1,0 +1,71 @@
+"""What the verbs take: paths, progress, and how a source is opened."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeAlias, TypedDict
+
+from onnxtool.converters.framework import open_source
+from onnxtool.errors import UsageError
+from onnxtool.models.artifact import OnnxModel
+from onnxtool.models.data import fit_data
+from onnxtool.models.signature import Tensors, TensorSpec
+from onnxtool.models.source import LoadOptions, SourceModel
+from onnxtool.validators.parity import Rows
+
+PathLike: TypeAlias = str | os.PathLike[str]
+
+Progress: TypeAlias = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is (0 where that is not known)."""
+
+
+class LoadArguments(TypedDict, total=False):
+    """How the source model is opened, the same for every verb.
+
+    Attributes:
+        inputs: `NAME:DTYPE[DIMS]`, one an input, for models that carry no signature.
+        trust: Full names, `package.Class`, that a pickle may use besides those known to be safe.
+        weights: Weights (safetensors, or a state dict) for a module built by a callable.
+        signature: Name of a SavedModel's signature.
+    """
+
+    inputs: Sequence[str | TensorSpec]
+    trust: Sequence[str]
+    weights: PathLike | None
+    signature: str | None
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """Progress that nobody watches."""
+
+
+def load_options(raw: Tensors, load: LoadArguments, provider: str = "cpu") -> LoadOptions:
+    """Options for `open_source` from a verb's arguments and its rows."""
+    weights = load.get("weights")
+    return LoadOptions(
+        trust=tuple(load.get("trust", ())),
+        inputs=tuple(TensorSpec.parse(spec) if isinstance(spec, str) else spec for spec in load.get("inputs", ())),
+        weights=Path(weights) if weights is not None else None,
+        signature=load.get("signature"),
+        data=raw,
+        provider=provider,
+    )
+
+
+def open_beside(model: OnnxModel, source: Any, options: LoadOptions) -> SourceModel:
+    """Open a source; one that carries no signature of its own takes the ONNX model's."""
+    try:
+        return open_source(source, options)
+    except UsageError:
+        if options.inputs:
+            raise
+        return open_source(source, replace(options, inputs=model.inputs, data={}))
+
+
+def fit_rows(raw: Tensors, model: SourceModel, origin: str) -> Rows:
+    """Rows as the source takes them, from what the user gave."""
+    tensors, notes = fit_data(raw, model.inputs, origin)
+    return Rows(tensors, origin, notes=notes)

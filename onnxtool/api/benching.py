@@ -1,0 +1,235 @@
+"""`bench`: models are measured."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Unpack
+
+from onnxtool.api.arguments import LoadArguments, PathLike, Progress, load_options, silent
+from onnxtool.api.records import report_of, source_summary
+from onnxtool.bench.against import run_against
+from onnxtool.bench.baseline import compare_with_baseline
+from onnxtool.bench.plan import check_effect
+from onnxtool.bench.providers import full_name
+from onnxtool.bench.resume import check_same_place, earlier_bench
+from onnxtool.bench.runner import SourceTask, run_bench
+from onnxtool.converters.framework import open_source
+from onnxtool.errors import UsageError
+from onnxtool.models.artifact import OnnxModel
+from onnxtool.models.data import Data, fit_data, to_arrays
+from onnxtool.models.inputs import graph_domains, make_inputs
+from onnxtool.models.signature import Tensors
+from onnxtool.models.source import SourceModel
+from onnxtool.reports.environment import environment
+from onnxtool.reports.gates import (
+    bench_gates,
+    comparison_gates,
+    coverage_gates,
+    finished_gates,
+    latency_gates,
+)
+from onnxtool.reports.json import read as read_report
+from onnxtool.reports.model import (
+    Bench,
+    ModelSummary,
+    Report,
+    Scenario,
+    Subject,
+)
+from onnxtool.validators.parity import Rows
+
+
+def bench(
+    models: PathLike | Sequence[PathLike],
+    *,
+    providers: Sequence[str] = ("cpu",),
+    batches: Sequence[int] = (1,),
+    threads: Sequence[int | None] = (None,),
+    concurrency: Sequence[int] = (1,),
+    scenario: Scenario = "single-stream",
+    rate: float | None = None,
+    latency_bound: float | None = None,
+    io_binding: bool = False,
+    options: Mapping[str, str] = MappingProxyType({}),
+    require_coverage: Mapping[str, float] = MappingProxyType({}),
+    data: Data | None = None,
+    duration: float = 2.0,
+    source: str | None = None,
+    against: PathLike | None = None,
+    baseline: PathLike | None = None,
+    effect: float = 0.05,
+    budget: float = 60.0,
+    strict: bool = False,
+    resume: PathLike | None = None,
+    seed: int = 0,
+    on_progress: Progress | None = None,
+    on_report: Callable[[Report], None] | None = None,
+    **load: Unpack[LoadArguments],
+) -> Report:
+    """Measure latency and throughput, each combination in a process of its own.
+
+    Args:
+        models: One ONNX file or several.
+        providers: `cpu`, `cuda`, `tensorrt`, or an execution provider's full name.
+        batches: Batch sizes.
+        threads: Threads within an operator; None leaves it to ONNX Runtime.
+        concurrency: Numbers of threads that call one session at the same time.
+        scenario: How queries come, after MLPerf's loadgen: `single-stream`, `multi-stream`, `server`, `offline`.
+        rate: Queries a second that arrive in the server scenario.
+        latency_bound: Seconds within which p99 must be.
+        io_binding: Whether inputs and outputs stay on the device.
+        options: Options of the providers, or, with a dot in the name, entries of the session's configuration.
+        require_coverage: Provider to the share, from 0 to 1, of its cells' nodes and time that must be its own.
+        data: As for `convert`.
+        duration: Seconds of measuring in each cell, warm-up aside.
+        source: Path, or `package.module:callable`, of a source model to measure beside.
+        against: Another ONNX file. Each model is held against it, both in turn in one process, and
+            nothing else is measured.
+        baseline: The saved JSON report of an earlier run, which each cell is held against.
+        effect: The smallest slowdown that matters to `against` and `baseline`: 0.05 is 5 %.
+        budget: Longest time in seconds of sampling for each comparison with `against`.
+        strict: Whether a provider that is not usable, or what is not decided, fails the run.
+        resume: The saved JSON report of a sweep that was interrupted: what it measured is not measured again.
+        seed: Seed of made-up rows, of arrivals, and of the order of the runs with `against`.
+        on_progress: See `Progress`.
+        on_report: Called after each cell with the report of what there is, which fails as unfinished.
+        load: See `LoadArguments`.
+
+    Returns:
+        The report. It is falsy when a cell failed, nothing could be measured, a model is slower than what it is
+        held against, a latency is out of bounds, a provider had less of the model than required, or, with
+        `strict`, a provider was not usable or something was not decided.
+
+    Raises:
+        OnnxtoolError: a file or an option is at fault.
+    """
+    if against is not None and (baseline is not None or source is not None):
+        raise UsageError("A model is held against another one alone: leave out the baseline and the source.")
+    if against is not None and (
+        resume is not None
+        or require_coverage
+        or latency_bound
+        or scenario != "single-stream"
+        or max(concurrency) > 1
+    ):
+        raise UsageError("Two models are compared one query at a time: leave out what is asked of a sweep.")
+    required = {full_name(name): share for name, share in require_coverage.items()}
+    if strange := required.keys() - {full_name(name) for name in providers}:
+        raise UsageError(f"Coverage of {sorted(strange)[0]} is required, which is not among the providers.")
+    check_effect(effect)
+    tell = on_progress or silent
+    opened_models = [OnnxModel.read(path) for path in _as_list(models)]
+    other = OnnxModel.read(against) if against is not None else None
+    saved = read_report(Path(baseline)) if baseline is not None else None
+    earlier = read_report(Path(resume)) if resume is not None else None
+    here = environment()
+    if earlier is not None:
+        check_same_place(str(resume), earlier, here)
+    raw, origin = to_arrays(data) if data is not None else ({}, "")
+    opening = load_options(raw, load)
+    opened = open_source(source, opening) if source is not None else None
+    task = SourceTask(source=str(source), options=opening) if source is not None else None
+    measured_source = source_summary(opened) if opened else None
+    subjects: list[Subject] = []
+    for model in opened_models:
+        rows = _rows(model, opened, raw, origin, largest=max(batches), seed=seed)
+        on_cell = partial(tell_cell, tell, model.path.name)
+        if other is not None:
+            comparisons = run_against(
+                model,
+                other,
+                inputs=rows.tensors,
+                providers=providers,
+                batches=batches,
+                threads=threads,
+                effect=effect,
+                budget_s=budget,
+                seed=seed,
+                io_binding=io_binding,
+                options=options,
+                on_progress=on_cell,
+            )
+            subjects.append(
+                Subject(
+                    name=model.path.name,
+                    model=model.summary(),
+                    comparisons=comparisons,
+                    checks=comparison_gates(comparisons, strict),
+                )
+            )
+            continue
+        summary = model.summary()
+
+        def subject_of(result: Bench, summary: ModelSummary = summary) -> Subject:
+            result.latency_bound_s = latency_bound
+            comparisons = []
+            if saved is not None and not result.unfinished:
+                name = Path(str(baseline)).name
+                comparisons = compare_with_baseline(
+                    Path(summary.path).name, result, saved, here, against=name, effect=effect
+                )
+            return Subject(
+                name=Path(summary.path).name,
+                model=summary,
+                source=measured_source,
+                bench=result,
+                comparisons=comparisons,
+                checks=[
+                    *finished_gates(result),
+                    *bench_gates(result.cells, strict),
+                    *coverage_gates(result.cells, required),
+                    *latency_gates(result, strict),
+                    *comparison_gates(comparisons, strict),
+                ],
+            )
+
+        def tell_report(result: Bench, of: Callable[[Bench], Subject] = subject_of) -> None:
+            if on_report:
+                on_report(report_of("bench", [*subjects, of(result)], here))
+
+        result = run_bench(
+            model,
+            inputs=rows.tensors,
+            providers=providers,
+            batches=batches,
+            threads=threads,
+            duration_s=duration,
+            data=rows.origin,
+            seed=seed if scenario == "server" else rows.seed,
+            concurrency=concurrency,
+            scenario=scenario,
+            rate=rate,
+            io_binding=io_binding,
+            options=options,
+            source=task,
+            earlier=earlier_bench(earlier, summary, measured_source) if earlier is not None else None,
+            on_progress=on_cell,
+            on_cell=tell_report,
+        )
+        subjects.append(subject_of(result))
+    return report_of("bench", subjects, here)
+
+
+def _rows(
+    model: OnnxModel, source: SourceModel | None, raw: Tensors, origin: str, *, largest: int, seed: int
+) -> Rows:
+    if raw:
+        return Rows(fit_data(raw, model.inputs, origin)[0], origin)
+    domains = {**graph_domains(model.proto), **(source.domains() if source else {})}
+    return Rows(make_inputs(model.inputs, largest, seed, domains), "made up from the model's signature", seed)
+
+
+def _as_list(models: PathLike | Sequence[PathLike]) -> list[PathLike]:
+    found = [models] if isinstance(models, str | os.PathLike) else list(models)
+    if not found:
+        raise UsageError("Name at least one ONNX model to measure.")
+    return found
+
+
+def tell_cell(tell: Progress, model: str, done: int, total: int, cell: str) -> None:
+    """Progress of a cell under the name of its model."""
+    tell(f"{model}: {cell}", done, total)

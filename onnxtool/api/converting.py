@@ -1,0 +1,174 @@
+"""`convert`: a source model becomes an ONNX model, verified."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any, Unpack
+
+import numpy as np
+
+from onnxtool.api.arguments import LoadArguments, PathLike, Progress, fit_rows, load_options, silent
+from onnxtool.api.records import report_of, source_summary
+from onnxtool.converters.finish import Optimize, default_opset, finish, optimize_graph, write
+from onnxtool.converters.framework import ConvertOptions, Framework, Target, frameworks, open_source
+from onnxtool.converters.mlnet import Columns, adapt
+from onnxtool.errors import UsageError
+from onnxtool.files import check_writable, staged_path
+from onnxtool.models.artifact import OnnxModel
+from onnxtool.models.data import Data, count_rows, to_arrays
+from onnxtool.models.inputs import make_inputs
+from onnxtool.models.signature import Tensors
+from onnxtool.models.source import SourceModel
+from onnxtool.reports.gates import (
+    parity_gate,
+)
+from onnxtool.reports.model import (
+    ConversionRecord,
+    Report,
+    Subject,
+)
+from onnxtool.validators.mlnet_releases import Release, find_release
+from onnxtool.validators.parity import Rows, check_parity, made_up_rows
+from onnxtool.validators.tolerance import Limit
+
+# Two rows: an exporter that traces a single row takes the batch dimension for a constant 1.
+_EXAMPLE_ROWS = 2
+
+
+def convert(
+    source: Any,
+    output: PathLike | None = None,
+    *,
+    data: Data | None = None,
+    opset: int | None = None,
+    target: Target = "ort",
+    columns: Columns | None = None,
+    mlnet_version: str | None = None,
+    optimize: Optimize = "none",
+    verify: bool = True,
+    rtol: Limit = None,
+    atol: Limit = None,
+    seed: int = 0,
+    on_progress: Progress | None = None,
+    **load: Unpack[LoadArguments],
+) -> Report:
+    """Convert a model to ONNX and prove that it still says the same.
+
+    Args:
+        source: A path, a `package.module:callable`, or a live estimator, module or Keras model.
+        output: The ONNX file to write; by default the source's name with `.onnx`, in the current folder.
+        data: Real rows to verify with: a file, arrays by input name, an array or a data frame. Without them
+            rows are made up from the model's signature.
+        opset: Version of the default operator set, or None for the framework's default.
+        target: The runtime that will load the model; `mlnet` keeps ML.NET's rules.
+        columns: For ML.NET, how the columns of a table go in: `separate`, an input of shape [batch, 1] each, or
+            `vector`, one input for all of a dtype. None keeps the source's way.
+        mlnet_version: Release of ML.NET whose limits are kept; the newest known by default.
+        optimize: `none`, `basic` (onnxsim) or `full` (ONNX Runtime's own graph as well).
+        verify: Whether to compare the result with the source.
+        rtol: Relative tolerance, for all outputs or by name; None derives it from the model's own rounding.
+        atol: Absolute tolerance, likewise.
+        seed: Seed of made-up rows.
+        on_progress: See `Progress`.
+        load: See `LoadArguments`.
+
+    Returns:
+        The report. It is falsy when the ONNX model drifts; the file is kept.
+
+    Raises:
+        OnnxtoolError: the source, the data or the options are at fault; no file is left.
+    """
+    tell = on_progress or silent
+    path = Path(output) if output is not None else Path(f"{_source_name(source)}.onnx")
+    check_writable(path)
+    tell("Loading the source", 0, 0)
+    raw, origin = to_arrays(data) if data is not None else ({}, "")
+    model = open_source(source, load_options(raw, load))
+    framework = frameworks()[model.framework]
+    if target != "mlnet" and (columns or mlnet_version):
+        raise UsageError("--columns and --mlnet-version go with --target mlnet.")
+    release = find_release(mlnet_version)
+    _check_opset(opset, framework, release if target == "mlnet" else None)
+    if target == "mlnet" and opset is None:
+        opset = min(framework.default_opset, release.opset)
+    rows = fit_rows(raw, model, origin) if raw else None
+
+    tell(f"Converting from {framework.name}", 0, 0)
+    began = time.perf_counter()
+    asked = ConvertOptions(opset=opset, target=target, rows=rows.tensors if rows else {})
+    conversion = framework.convert(model, _example(model, rows, seed), asked)
+    converted = time.perf_counter()
+    proto, optimized = optimize_graph(conversion.model, optimize)
+    adapted = adapt(proto, model, columns, release) if target == "mlnet" else []
+    finish(proto, model.inputs, _provenance(model))
+    with staged_path(path) as staged:
+        write(proto, staged)
+        finished = time.perf_counter()
+        parity = None
+        if verify:
+            written = OnnxModel(staged, proto)
+            parity = check_parity(
+                model,
+                written,
+                rows or made_up_rows(model.inputs, model, written, seed),
+                rtol=rtol,
+                atol=atol,
+                on_progress=lambda done, total: tell("Comparing rows", done, total),
+            )
+    subject = Subject(
+        name=path.name,
+        model=OnnxModel.read(path).summary(),
+        source=source_summary(model),
+        conversion=ConversionRecord(
+            opset=default_opset(proto),
+            target=target,
+            optimize=optimize,
+            convert_s=converted - began,
+            finish_s=finished - converted,
+            choices=[*conversion.choices, *optimized, *adapted],
+        ),
+        parity=parity,
+        checks=[parity_gate(parity)] if parity else [],
+    )
+    return report_of("convert", [subject])
+
+
+def _check_opset(opset: int | None, framework: Framework, release: Release | None) -> None:
+    if opset is None:
+        return
+    if not 1 <= opset <= framework.max_opset:
+        raise UsageError(
+            f"--opset {opset} is out of range: {framework.name} models convert up to opset {framework.max_opset}."
+        )
+    if release and opset > release.opset:
+        raise UsageError(
+            f"--opset {opset} is out of range: ML.NET {release.version} has ONNX Runtime {release.runtime}, which "
+            f"takes up to opset {release.opset}."
+        )
+
+
+def _source_name(source: Any) -> str:
+    if not isinstance(source, str | os.PathLike):
+        return type(source).__name__
+    path = Path(source)
+    return path.stem if path.exists() else path.name.rpartition(":")[2]
+
+
+def _example(model: SourceModel, rows: Rows | None, seed: int) -> Tensors:
+    if rows is None:
+        return make_inputs(model.inputs, _EXAMPLE_ROWS, seed, model.domains())
+    if count_rows(rows.tensors, model.inputs) < _EXAMPLE_ROWS:
+        return {name: np.repeat(tensor, _EXAMPLE_ROWS, axis=0) for name, tensor in rows.tensors.items()}
+    return {name: tensor[:_EXAMPLE_ROWS] for name, tensor in rows.tensors.items()}
+
+
+def _provenance(model: SourceModel) -> dict[str, str]:
+    summary = source_summary(model)
+    known = {
+        "onnxtool.source.framework": f"{summary.framework} {summary.framework_version}",
+        "onnxtool.source.kind": summary.kind,
+        "onnxtool.source.sha256": summary.sha256,
+    }
+    return {key: value for key, value in known.items() if value}

@@ -1,0 +1,36 @@
+"""What the verbs give: the report, and what it says of the source."""
+
+from __future__ import annotations
+
+from onnxtool import clock
+from onnxtool.models.source import SourceModel, sha256
+from onnxtool.reports.environment import environment
+from onnxtool.reports.model import (
+    Environment,
+    Report,
+    SourceSummary,
+    Subject,
+)
+
+
+def report_of(command: str, subjects: list[Subject], here: Environment | None = None) -> Report:
+    """The report of a verb, on this machine unless told otherwise."""
+    return Report.model_validate(
+        {
+            "command": command,
+            "created": clock.now(),
+            "environment": here or environment(),
+            "subjects": subjects,
+        }
+    )
+
+
+def source_summary(model: SourceModel) -> SourceSummary:
+    """What a source is, and the hash of its file."""
+    return SourceSummary(
+        framework=model.framework,
+        framework_version=model.framework_version,
+        kind=model.kind,
+        path=str(model.path) if model.path else None,
+        sha256=sha256(model.path) if model.path else None,
+    )

@@ -1,0 +1,169 @@
+"""`verify`: an ONNX model is held against its source."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Unpack
+
+from onnxtool.api.arguments import LoadArguments, PathLike, Progress, load_options, open_beside, silent
+from onnxtool.api.records import report_of, source_summary
+from onnxtool.errors import UsageError
+from onnxtool.files import check_writable
+from onnxtool.models.artifact import OnnxModel
+from onnxtool.models.data import Data, count_rows, fit_data, text_columns, to_arrays
+from onnxtool.models.signature import Tensors
+from onnxtool.models.source import SourceModel
+from onnxtool.models.stream import stream_data
+from onnxtool.reports.gates import (
+    drift_gate,
+    hunt_gate,
+    parity_gate,
+)
+from onnxtool.reports.model import (
+    Report,
+    Subject,
+)
+from onnxtool.validators.adversarial import DEFAULT_BUDGET, hunt
+from onnxtool.validators.explain import explain as find_cause
+from onnxtool.validators.labels import Aside, Quality
+from onnxtool.validators.parity import Block, Pair, Rows, check_parity, made_up_rows
+from onnxtool.validators.tolerance import Limit
+
+
+def verify(
+    model: PathLike,
+    source: Any,
+    *,
+    data: Data | None = None,
+    labels: str | None = None,
+    group: str | None = None,
+    rtol: Limit = None,
+    atol: Limit = None,
+    provider: str = "cpu",
+    against_provider: str = "cpu",
+    explain: bool = False,
+    adversarial: bool = False,
+    budget: str | float = DEFAULT_BUDGET,
+    save_worst: PathLike | None = None,
+    seed: int = 0,
+    on_progress: Progress | None = None,
+    **load: Unpack[LoadArguments],
+) -> Report:
+    """Hold an ONNX model against its source: every output of every row.
+
+    Args:
+        model: The ONNX file.
+        source: A path, a `package.module:callable`, or a live estimator, module or Keras model; or another ONNX
+            file, or the same one on another provider.
+        data: As for `convert`.
+        labels: A column of the data, or a file, with the true label of each row: quality is compared too.
+        group: A column of the data by which quality is compared as well, so that no group pays for the average.
+        rtol: Relative tolerance, for all outputs or by name; None derives it from the model's own rounding.
+        atol: Absolute tolerance, likewise.
+        provider: Execution provider that runs the model: `cpu`, `cuda`, `tensorrt`, or its full name.
+        against_provider: Execution provider that runs the source, if that is an ONNX model.
+        explain: Whether to find the first layer, node or step after which the two are apart, and why.
+        adversarial: Whether to search for rows on which the two part, from these rows on.
+        budget: What the search may take: seconds, as in `30s`, or rows, as in `20000`.
+        save_worst: File for the worst rows that the search finds; by default `<model>.worst.npz` in the current
+            folder, if they drift.
+        seed: Seed of made-up rows.
+        on_progress: See `Progress`.
+        load: See `LoadArguments`.
+
+    Returns:
+        The report. It is falsy when the models differ by more than the tolerance, or quality is lost.
+
+    Raises:
+        OnnxtoolError: a file or an option is at fault.
+    """
+    tell = on_progress or silent
+    if save_worst is not None:
+        check_writable(Path(save_worst))
+    onnx_model = OnnxModel.read(model)
+    if group is not None and labels is None:
+        raise UsageError(f"--group {group} goes with --labels.")
+    later = stream_data(Path(data)) if isinstance(data, str | os.PathLike) else None
+    raw, origin = (next(later), str(data)) if later else to_arrays(data) if data is not None else ({}, "")
+    aside = Aside(labels, group, raw, origin) if labels is not None else None
+    tell("Loading the source", 0, 0)
+    known = {name: array for name, array in raw.items() if name != labels}
+    opened = open_beside(onnx_model, source, load_options(known, load, against_provider))
+    if against_provider != "cpu" and opened.framework != "onnx":
+        raise UsageError(f"--against-provider is for a source that is an ONNX model; {opened.kind} is none.")
+    if later and (text := text_columns(raw, opened.inputs)):
+        later = stream_data(Path(origin), text)
+        raw = next(later)
+    if raw:
+        rows = _stream(raw, later, opened, origin, aside)
+    else:
+        rows = made_up_rows(opened.inputs, opened, onnx_model, seed)
+        rows = replace(rows, aside=aside.take({}, count_rows(rows.tensors, opened.inputs), ())[1] if aside else {})
+    quality = Quality(aside.origin, opened.roles, group) if aside else None
+    worst: dict[int, Tensors] | None = {} if explain else None
+    parity = check_parity(
+        opened,
+        onnx_model,
+        rows,
+        rtol=rtol,
+        atol=atol,
+        provider=provider,
+        on_progress=lambda done, total: tell("Comparing rows", done, total),
+        worst=worst,
+        on_outputs=quality.update if quality else None,
+    )
+    if worst is not None:
+        tell("Explaining the difference", 0, 0)
+        found = find_cause(Pair(opened, onnx_model, provider), worst, rows.tensors)
+        parity = parity.model_copy(update={"explanation": found})
+    checks = [parity_gate(parity)]
+    hunted = None
+    if adversarial:
+        hunted = hunt(
+            Pair(opened, onnx_model, provider),
+            rows.tensors,
+            rtol=rtol,
+            atol=atol,
+            budget=budget,
+            seed=seed,
+            save=Path(save_worst or f"{onnx_model.path.stem}.worst.npz"),
+            always_save=save_worst is not None,
+            on_progress=partial(tell, "Hunting for drift"),
+        )
+        checks.append(hunt_gate(hunted))
+    drift = None
+    if aside and quality:
+        aside.finish()
+        drift = quality.result()
+        checks.append(drift_gate(drift))
+    subject = Subject(
+        name=onnx_model.path.name,
+        model=onnx_model.summary(),
+        source=source_summary(opened),
+        parity=parity,
+        hunt=hunted,
+        drift=drift,
+        checks=checks,
+    )
+    return report_of("verify", [subject])
+
+
+def _stream(
+    raw: Tensors, later: Iterator[Tensors] | None, model: SourceModel, origin: str, aside: Aside | None
+) -> Rows:
+    """Rows that are fitted to the model as they are read; what no model reads is set aside."""
+    notes: list[str] = []
+    read = {name for spec in model.inputs for name in (spec.name, *spec.columns)}
+
+    def fit(block: Tensors) -> Block:
+        rest, columns = aside.take(block, max(map(len, block.values())), read) if aside else (block, {})
+        tensors, said = fit_data(rest, model.inputs, origin)
+        notes.extend(note for note in said if note not in notes)
+        return Block(tensors, columns)
+
+    first = fit(raw)
+    return Rows(first.tensors, origin, notes=notes, aside=first.aside, later=map(fit, later) if later else None)
