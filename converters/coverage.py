@@ -203,9 +203,10 @@ def to_markdown(results: list[Result], versions: dict[str, str]) -> str:
     lines = [
         "# scikit-learn's estimators",
         "",
-        "Written by `python -m onnxtool.converters.coverage --json docs/coverage.json --markdown docs/coverage.md`;",
-        "do not edit. Each estimator is fitted small, with its defaults where they serve, converted as a user would,",
-        "and held against its own predictions on rows that it has not seen, by the tolerance of `verify`.",
+        "Written by `python -m onnxtool.converters.coverage --json reports/coverage/sklearn.json --markdown",
+        "reports/coverage/sklearn.md`; do not edit. Each estimator is fitted small, with its defaults where they",
+        "serve, converted as a user would, and held against its own predictions on rows that it has not seen, by the",
+        "tolerance of `verify`.",
         f"Versions: {', '.join(f'{name} {version}' for name, version in versions.items())}.",
         "",
         f"**{agreed} of {counted} cases convert and agree ({agreed / max(counted, 1):.1%}); {whole} of",

@@ -15,7 +15,7 @@ from onnxtool.converters.framework import ConvertOptions, open_source
 from onnxtool.converters.sklearn import FRAMEWORK
 from onnxtool.models.source import LoadOptions
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+RECORDS = Path(__file__).resolve().parents[2] / "reports" / "coverage"
 
 SAMPLE = [
     ("BisectingKMeans", "float32"),
@@ -108,10 +108,10 @@ def test_products_come_in_their_order(features: PolynomialFeatures, tmp_path: Pa
 
 
 def test_the_table_knows_every_estimator() -> None:
-    results, versions = coverage.from_json((DOCS / "coverage.json").read_text(encoding="utf-8"))
+    results, versions = coverage.from_json((RECORDS / "sklearn.json").read_text(encoding="utf-8"))
     assert {result.name for result in results} == set(coverage.names())
     assert versions == coverage.installed()
-    assert (DOCS / "coverage.md").read_text(encoding="utf-8") == coverage.to_markdown(results, versions)
+    assert (RECORDS / "sklearn.md").read_text(encoding="utf-8") == coverage.to_markdown(results, versions)
     agreed, counted = coverage.share(results)
     assert agreed >= 0.95 * counted
 
