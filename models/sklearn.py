@@ -37,7 +37,7 @@ class SklearnModel(SourceModel):
         self.framework = "sklearn"
         self.framework_version = str(require("sklearn", "sklearn").__version__)
         self.model = model
-        self.names = tuple(str(name) for name in getattr(model, "feature_names_in_", ()))
+        self.names = tuple(str(name) for name in getattr(_first(model), "feature_names_in_", ()))
         self.reads_text = _reads_text(model)
         self.columns: tuple[Column, ...] = () if self.reads_text else columns_of(model, _width(model, options))
         self._needs_double = any(
@@ -177,7 +177,7 @@ def _reads_text(model: Any) -> bool:
 
 
 def _width(model: Any, options: LoadOptions) -> int:
-    width = getattr(model, "n_features_in_", None)
+    width = getattr(_first(model), "n_features_in_", None)
     if width is not None:
         return int(width)
     if (
@@ -192,6 +192,17 @@ def _width(model: Any, options: LoadOptions) -> int:
         f"The {type(model).__name__} does not say how many columns it takes. Say it with --input, "
         f"as in {MATRIX}:float32[{BATCH},4]."
     )
+
+
+def _first(model: Any) -> Any:
+    """The part of a pipeline or union that knows the rows first, itself for others; "passthrough" knows nothing."""
+    while not hasattr(model, "n_features_in_"):
+        parts = (*getattr(model, "steps", ()), *getattr(model, "transformer_list", ()))
+        inner = next((part for _, part in parts if hasattr(part, "fit")), None)
+        if inner is None:
+            break
+        model = inner
+    return model
 
 
 def _dtype_in_data(data: Tensors, name: str) -> str:
@@ -279,7 +290,7 @@ def _last(model: Any) -> Any:
     """The last step of a pipeline, or of one that stands last in it."""
     while hasattr(model, "steps"):
         model = model.steps[-1][1]
-    return model
+    return model  # "passthrough" too
 
 
 def _probabilities_of(model: Any, target: int, rows: Any) -> NDArray[Any]:

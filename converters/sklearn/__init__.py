@@ -94,9 +94,9 @@ def _converted(source: Any, opset: int) -> Conversion:
     import skl2onnx
 
     estimator = inner(source.model)
-    options, choices = _options(estimator)
     specs = source.inputs if len(source.inputs) == 1 or source.selects_columns else merged(source.inputs)
     with quiet(), adapted(source), explained(estimator), completed() as complete:
+        options, choices = _options(estimator)
         model: onnx.ModelProto = skl2onnx.convert_sklearn(
             estimator,
             name=type(estimator).__name__,
@@ -105,13 +105,14 @@ def _converted(source: Any, opset: int) -> Conversion:
             options=options,
         )
         complete(model)
+        final = _final(estimator)
     for entry in model.opset_import:
         if not entry.domain:
             entry.version = opset  # skl2onnx says the least version that has every operator it wrote
     rename_inputs(model, specs)
     if specs != source.inputs:
         split_input(model, source.inputs)
-    shape_outputs(model, source, _final(estimator))
+    shape_outputs(model, source, final)
     return Conversion(model, choices)
 
 
@@ -240,7 +241,8 @@ def quiet() -> Iterator[None]:
 def adapted(source: Any) -> Iterator[None]:
     """Let some steps hold other values while they are converted, and put the old ones back.
 
-    ONNX has no missing text. The source's inputs say "" for it, so the steps must say so too.
+    ONNX has no missing text. The source's inputs say "" for it, so the steps must say so too. And skl2onnx knows
+    no "passthrough" in a pipeline and no "drop" in a union.
     """
     with contextlib.ExitStack() as undo:
         for step, _ in steps(source.model, ()):
@@ -256,6 +258,11 @@ def _other_values(step: Any) -> dict[str, Any]:
         return {"missing_values": ""}
     if kind == "OneHotEncoder" and hasattr(step, "categories_"):
         return {"categories_": [_without_missing(categories) for categories in step.categories_]}
+    for name in ("steps", "transformer_list"):
+        if hasattr(step, name):
+            parts = [(part, fitted) for part, fitted in getattr(step, name) if hasattr(fitted, "fit")]
+            identity = require("sklearn.preprocessing", "sklearn").FunctionTransformer()
+            return {name: parts or [("passthrough", identity)]}
     if kind == "VotingClassifier":
         return {"flatten_transform": False}  # says how transform answers, and skl2onnx refuses the default
     return {}

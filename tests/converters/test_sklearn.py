@@ -40,7 +40,7 @@ from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, OneHotEncoder, RobustScaler, StandardScaler
 from sklearn.svm import SVC, LinearSVC, OneClassSVM
 from sklearn.tree import DecisionTreeClassifier
@@ -128,6 +128,16 @@ MODELS: dict[str, Callable[[], Any]] = {
         make_pipeline(StandardScaler(), LogisticRegression()), {"logisticregression__C": [0.1, 1]}, n_iter=2, cv=2
     ).fit(ROWS, BINARY),
     "the first column alone": lambda: make_pipeline(SelectKBest(k=1), LogisticRegression()).fit(ROWS, BINARY),
+    "a step that passes first": lambda: make_pipeline("passthrough", LogisticRegression()).fit(ROWS, BINARY),
+    "a step that passes between": lambda: make_pipeline(StandardScaler(), None, LogisticRegression()).fit(
+        ROWS, BINARY
+    ),
+    "a step that passes last": lambda: make_pipeline(
+        StandardScaler(), make_pipeline("passthrough", MinMaxScaler(), "passthrough")
+    ).fit(ROWS),
+    "a union that drops and passes": lambda: FeatureUnion(
+        [("scaled", StandardScaler()), ("none", "drop"), ("raw", "passthrough")]
+    ).fit(ROWS),
     "whole numbers as categories": lambda: OneHotEncoder(handle_unknown="ignore").fit(np.round(ROWS).astype(int)),
 }
 
@@ -314,6 +324,13 @@ class Doubler(TransformerMixin, BaseEstimator):
 
     def transform(self, rows: Any) -> Any:
         return rows * 2
+
+
+def test_a_pipeline_is_left_as_it_was() -> None:
+    model = make_pipeline(StandardScaler(), "passthrough", LogisticRegression()).fit(ROWS, BINARY)
+    before = list(model.steps)
+    converted(model)
+    assert model.steps == before
 
 
 def test_an_estimator_without_conversion_is_named() -> None:
