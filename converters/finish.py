@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import re
-import tempfile
-import warnings
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 import onnx
 
 from onnxtool import clock
 from onnxtool._version import __version__
-from onnxtool.errors import ConversionError, require
+from onnxtool.errors import ConversionError
 from onnxtool.files import writing
 from onnxtool.models.artifact import first_line, fits_inline
 from onnxtool.models.signature import BATCH, TensorSpec
-
-Optimize: TypeAlias = Literal["none", "basic", "full"]
 
 # Names that converters make up for a dimension they know nothing of: unk__63, s77, ?, None, '', onnx::Dim_3.
 _MADE_UP_DIM = re.compile(r"(unk_.*|[su]\d+|\?|None|N|unknown.*|dynamic_axes.*|.*::.*|)")
@@ -98,57 +93,6 @@ def _infer_output_shapes(model: onnx.ModelProto) -> None:
     for value in model.graph.output:
         if value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape"):
             value.CopyFrom(inferred[value.name])
-
-
-def optimize_graph(model: onnx.ModelProto, level: Optimize) -> tuple[onnx.ModelProto, list[str]]:
-    """Make a model smaller and faster without changing what it computes.
-
-    Args:
-        model: The model; it is not changed.
-        level: `basic` folds constants and fuses with onnxsim; `full` then lets ONNX Runtime write its own
-            graph, which may use operators that only ONNX Runtime has.
-
-    Returns:
-        The optimised model, and sentences for the report.
-    """
-    if level == "none":
-        return model, []
-    before = len(model.graph.node)
-    if not fits_inline(model):
-        return model, ["Not optimised: onnxsim takes no model above 2 GB."]
-    simplifier = require("onnxsim", "optimize")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            optimized, _ = simplifier.simplify(model)
-    except Exception as error:  # onnxsim raises whatever its C++ core throws
-        return model, [f"Not optimised: onnxsim fails ({first_line(error)})."]
-    sentences = [f"onnxsim: {before} nodes became {len(optimized.graph.node)}."]
-    if level == "full":
-        simplified = len(optimized.graph.node)
-        optimized = _runtime_graph(optimized)
-        sentences.append(
-            f"ONNX Runtime's extended optimisations: {simplified} became {len(optimized.graph.node)}."
-        )
-    if any(node.domain.startswith("com.microsoft") for node in optimized.graph.node):
-        sentences.append("It now has operators that only ONNX Runtime knows.")
-    return optimized, sentences
-
-
-def _runtime_graph(model: onnx.ModelProto) -> onnx.ModelProto:
-    runtime = require("onnxruntime", "cpu")
-    with tempfile.TemporaryDirectory() as folder:
-        written = Path(folder) / "model.onnx"
-        options = runtime.SessionOptions()
-        options.log_severity_level = 3
-        # Extended stops short of layouts that depend on this machine's processor.
-        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-        options.optimized_model_filepath = str(written)
-        try:
-            runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime's exceptions have no common base
-            raise ConversionError(f"ONNX Runtime cannot optimise the model: {first_line(error)}") from error
-        return onnx.load(written)
 
 
 def write(model: onnx.ModelProto, path: Path) -> None:

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper
 
 from onnxtool.converters import repairs
 from onnxtool.converters.finish import default_opset, name_dimensions
+from onnxtool.converters.optimizers import foreign_operators
 from onnxtool.errors import ConversionError
 from onnxtool.models.artifact import COLUMNS
 from onnxtool.models.signature import TensorSpec
@@ -65,6 +66,22 @@ def adapt(model: onnx.ModelProto, source: SourceModel, columns: Columns | None, 
             )
         done.append(f"{rule.id} ({rule.level}), {finding.place}: {finding.message} {rule.reason}")
     return done
+
+
+def refusal(model: onnx.ModelProto, release: Release, before: onnx.ModelProto) -> str | None:
+    """Why an optimised model would not do for ML.NET, though the model before it does; None where it would.
+
+    Operators of ONNX Runtime's own are refused: ML.NET comes with an ONNX Runtime of another release than the one
+    that wrote them, which need not know them.
+    """
+    if foreign := foreign_operators(model):
+        return f"It has {', '.join(foreign)}, which the ONNX Runtime of ML.NET {release.version} need not know."
+    rules, deployment = rules_of(release), Deployment(release)
+    accepted = {finding.rule for finding in find(before, rules, deployment)}
+    for finding in find(model, rules, deployment):
+        if finding.rule not in accepted:
+            return f"{finding.place}: {finding.message} ({finding.rule})"
+    return None
 
 
 def _separate(graph: onnx.GraphProto, specs: Sequence[TensorSpec]) -> list[str]:

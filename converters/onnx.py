@@ -1,4 +1,4 @@
-"""ONNX models as sources to hold others against: two conversions, two precisions, one model on two providers."""
+"""ONNX models as sources: to be optimised, made less precise, or what others are held against."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import cast
 
 import onnx
+from onnx import version_converter
 
+from onnxtool.converters.finish import default_opset
 from onnxtool.converters.framework import Conversion, ConvertOptions, Framework
 from onnxtool.errors import ConversionError, ModelError
-from onnxtool.models.artifact import OnnxModel
+from onnxtool.models.artifact import OnnxModel, first_line
 from onnxtool.models.signature import Tensors
 from onnxtool.models.source import LoadOptions, SourceModel
 
@@ -17,7 +19,7 @@ _IR_VERSION = b"\x08"  # the first field of every ModelProto
 
 
 class OnnxFramework(Framework):
-    """ONNX. Its models are loaded, never converted."""
+    """ONNX."""
 
     name = "onnx"
     extra = "cpu"
@@ -52,14 +54,19 @@ class OnnxFramework(Framework):
         return OnnxSource(cast(OnnxModel, model), options.provider)
 
     def convert(self, source: SourceModel, example: Tensors, options: ConvertOptions) -> Conversion:
-        """There is nothing to convert.
+        """The model itself, with its weights; in another opset where one is asked for.
 
         Raises:
-            ConversionError: always.
+            ConversionError: ONNX's version converter cannot change the opset.
         """
-        raise ConversionError(
-            f"{source.path} is an ONNX model already. Use onnxtool verify to hold another model against it."
-        )
+        proto = onnx.load(cast(OnnxModel, source.model).path)
+        # ML.NET's own rules lower the opset where it is too high.
+        if options.opset is None or options.target == "mlnet" or options.opset == default_opset(proto):
+            return Conversion(proto)
+        try:
+            return Conversion(version_converter.convert_version(proto, options.opset))
+        except Exception as error:  # what its C++ core throws
+            raise ConversionError(f"ONNX's version converter fails: {first_line(error)}") from error
 
 
 FRAMEWORK = OnnxFramework()

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 from onnxtool.reports import findings, units
 from onnxtool.reports.model import (
     Bench,
+    Candidate,
     Cell,
     Comparison,
     Difference,
@@ -184,4 +185,15 @@ COMPARISONS: Sequence[Column[Comparison]] = (
     Column("Ratio", lambda comparison: units.number(comparison.ratio, 4)),
     Column("Interval", _ratio_interval),
     Column("Effect", lambda comparison: f"{100 * comparison.effect:.3g} %"),
+)
+
+CANDIDATES: Sequence[Column[Candidate]] = (
+    Column("", lambda candidate: {"kept": "✓", "accepted": "·", "refused": "✗"}[candidate.outcome], numeric=False),
+    Column("Graph", lambda candidate: candidate.name, numeric=False),
+    Column("Nodes", lambda candidate: units.count(candidate.nodes)),
+    Column("Size", lambda candidate: units.size(candidate.size_bytes)),
+    Column("Max abs", lambda candidate: units.number(candidate.max_absolute, 2)),
+    Column("Rows off", lambda candidate: units.count(candidate.rows_off)),
+    Column("Flips", lambda candidate: units.count(candidate.label_flips)),
+    Column("Latency ratio", lambda candidate: findings.ratios(candidate.comparisons), numeric=False),
 )

@@ -13,6 +13,7 @@ from typing import Literal, TypeVar
 from onnxtool.reports import units
 from onnxtool.reports.model import (
     Bench,
+    Candidate,
     Cell,
     Check,
     Comparison,
@@ -134,6 +135,19 @@ def rows_off(parity: Parity) -> int:
 def label_flips(parity: Parity) -> int | None:
     """Labels that flip in the output where most do; None where no output is a label or a probability."""
     return max((output.label_flips for output in parity.outputs if output.label_flips is not None), default=None)
+
+
+def ratios(comparisons: Sequence[Comparison]) -> str:
+    """The ratio of the latencies at each batch size, with its interval."""
+    return "; ".join(
+        f"batch {found.batch}: {units.number(found.ratio)} ({units.interval(found.low, found.high)})"
+        for found in comparisons
+    )
+
+
+def candidate_notes(candidates: Sequence[Candidate]) -> list[str]:
+    """Why each graph was kept or not."""
+    return [f"{candidate.name}: {candidate.outcome}. {candidate.reason}" for candidate in candidates]
 
 
 def failed(record: OutputParity | Metric | GroupQuality) -> bool:

@@ -50,6 +50,11 @@ def _subject(subject: Subject) -> Iterator[str]:
         yield ""
     if subject.conversion:
         yield from _list(subject.conversion.choices)
+        if candidates := subject.conversion.candidates:
+            yield "**Optimisation**"
+            yield ""
+            yield from _table(columns.CANDIDATES, candidates)
+            yield from _list(findings.candidate_notes(candidates))
     if subject.lint:
         yield f"**Rules** {escape(findings.lint_line(subject.lint))}"
         yield ""

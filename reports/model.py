@@ -111,6 +111,9 @@ class ConversionRecord(Record):
     convert_s: float = Field(description="Time in the framework's converter.")
     finish_s: float = Field(description="Time in onnxtool's own passes, checks and writing.")
     choices: list[str] = Field(default=[], description="Which options were taken and why.")
+    candidates: list[Candidate] = Field(
+        default=[], description="Graphs that were tried, the one as converted first; exactly one is kept."
+    )
 
 
 # -- Does it say the same -----------------------------------------------------------------------------------
@@ -480,6 +483,25 @@ class Comparison(Record):
     runs_per_block: Count = 0
     looks: Count = Field(default=0, description="How often the data were judged.")
     series: list[float] = Field(default=[], description="The ratio over time, medians of consecutive quads.")
+
+
+class Candidate(Record):
+    """A graph of the model, and what was measured of it.
+
+    A candidate is accepted when it agrees with the source and is not slower than the graph as it was converted.
+    """
+
+    name: str = Field(description="Who wrote it.")
+    outcome: Literal["kept", "accepted", "refused"]
+    reason: str
+    nodes: Count | None = Field(default=None, description="Subgraphs included; None where there is no graph.")
+    size_bytes: Count | None = None
+    max_absolute: float | None = Field(default=None, description="Largest difference to the source.")
+    rows_off: Count | None = Field(default=None, description="Rows out of tolerance; None where not compared.")
+    label_flips: Count | None = None
+    comparisons: list[Comparison] = Field(
+        default=[], description="With the graph as it was converted, at each batch size."
+    )
 
 
 # -- Does its runtime take it --------------------------------------------------------------------------------

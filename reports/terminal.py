@@ -17,6 +17,7 @@ from onnxtool.reports.columns import Column
 from onnxtool.reports.findings import Verdict
 from onnxtool.reports.model import (
     Bench,
+    Candidate,
     Cell,
     Comparison,
     Explanation,
@@ -83,6 +84,7 @@ def _subject(subject: Subject, width: int) -> Iterator[RenderableType]:
             yield _indented(Text.assemble(("✗ ", "red"), f"{check.id}: {check.message}"))
     if subject.conversion:
         yield from _notes(subject.conversion.choices)
+        yield from _candidates(subject.conversion.candidates)
     if subject.lint:
         yield from _lint(subject.lint)
     if subject.parity:
@@ -95,6 +97,14 @@ def _subject(subject: Subject, width: int) -> Iterator[RenderableType]:
         yield from _bench(subject.bench, width)
     if subject.comparisons:
         yield from _comparisons(subject.comparisons)
+
+
+def _candidates(candidates: Sequence[Candidate]) -> Iterator[RenderableType]:
+    if candidates:
+        yield _title("Optimisation", f"of {units.plural(len(candidates), 'graph')} one is kept")
+        styles = {"kept": "green", "refused": "dim"}
+        yield _table(columns.CANDIDATES, candidates, lambda candidate: styles.get(candidate.outcome))
+        yield from _notes(findings.candidate_notes(candidates))
 
 
 def _lint(lint: Lint) -> Iterator[RenderableType]:

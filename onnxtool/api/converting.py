@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
+import onnx
 
 from onnxtool.api.arguments import LoadArguments, PathLike, Progress, fit_rows, load_options, silent
+from onnxtool.api.optimizing import Measures, optimize_model
 from onnxtool.api.records import report_of, source_summary
-from onnxtool.converters.finish import Optimize, default_opset, finish, optimize_graph, write
+from onnxtool.converters.finish import default_opset, finish, write
 from onnxtool.converters.framework import ConvertOptions, Framework, Target, frameworks, open_source
-from onnxtool.converters.mlnet import Columns, adapt
+from onnxtool.converters.mlnet import Columns, adapt, refusal
+from onnxtool.converters.optimizers import Optimize
 from onnxtool.errors import UsageError
 from onnxtool.files import check_writable, staged_path
 from onnxtool.models.artifact import OnnxModel
@@ -25,10 +29,13 @@ from onnxtool.reports.gates import (
     parity_gate,
 )
 from onnxtool.reports.model import (
+    Candidate,
     ConversionRecord,
+    Parity,
     Report,
     Subject,
 )
+from onnxtool.validators.feeds import match_inputs
 from onnxtool.validators.mlnet_releases import Release, find_release
 from onnxtool.validators.parity import Rows, check_parity, made_up_rows
 from onnxtool.validators.tolerance import Limit
@@ -66,7 +73,9 @@ def convert(
         columns: For ML.NET, how the columns of a table go in: `separate`, an input of shape [batch, 1] each, or
             `vector`, one input for all of a dtype. None keeps the source's way.
         mlnet_version: Release of ML.NET whose limits are kept; the newest known by default.
-        optimize: `none`, `basic` (onnxsim) or `full` (ONNX Runtime's own graph as well).
+        optimize: `none`; `basic` tries what onnxsim, onnxslim and ONNX Runtime make of the graph; `full` tries ONNX
+            Runtime's extended optimisations too, whose operators only ONNX Runtime has. Each is compared with the
+            source and timed; what differs, or is slower, is not taken.
         verify: Whether to compare the result with the source.
         rtol: Relative tolerance, for all outputs or by name; None derives it from the model's own rounding.
         atol: Absolute tolerance, likewise.
@@ -86,7 +95,13 @@ def convert(
     tell("Loading the source", 0, 0)
     raw, origin = to_arrays(data) if data is not None else ({}, "")
     model = open_source(source, load_options(raw, load))
+    if model.path is not None and path.exists() and path.samefile(model.path):
+        raise UsageError(f"{path} is the source itself. Name another file with -o.")
     framework = frameworks()[model.framework]
+    if optimize != "none" and not verify:
+        raise UsageError(
+            "--optimize keeps what agrees with the source, which it must compare: leave out --no-verify."
+        )
     if target != "mlnet" and (columns or mlnet_version):
         raise UsageError("--columns and --mlnet-version go with --target mlnet.")
     release = find_release(mlnet_version)
@@ -100,23 +115,34 @@ def convert(
     asked = ConvertOptions(opset=opset, target=target, rows=rows.tensors if rows else {})
     conversion = framework.convert(model, _example(model, rows, seed), asked)
     converted = time.perf_counter()
-    proto, optimized = optimize_graph(conversion.model, optimize)
+    proto = conversion.model
     adapted = adapt(proto, model, columns, release) if target == "mlnet" else []
-    finish(proto, model.inputs, _provenance(model))
+    finish(proto, model.inputs, _provenance(model, proto))
+    candidates: list[Candidate] = []
     with staged_path(path) as staged:
         write(proto, staged)
         finished = time.perf_counter()
         parity = None
         if verify:
             written = OnnxModel(staged, proto)
-            parity = check_parity(
-                model,
-                written,
-                rows or made_up_rows(model.inputs, model, written, seed),
-                rtol=rtol,
-                atol=atol,
-                on_progress=lambda done, total: tell("Comparing rows", done, total),
-            )
+            rows = rows or made_up_rows(model.inputs, model, written, seed)
+
+            def held(against: OnnxModel, rows: Rows = rows) -> Parity:
+                tell_rows = partial(tell, "Comparing rows")
+                return check_parity(model, against, rows, rtol=rtol, atol=atol, on_progress=tell_rows)
+
+            parity = held(written)
+            if optimize != "none":
+                measures = Measures(
+                    refusal=partial(refusal, release=release, before=proto)
+                    if target == "mlnet"
+                    else lambda _: None,
+                    parity=held,
+                    rows=match_inputs(model.inputs, written.inputs, [])(rows.tensors),
+                    seed=seed,
+                )
+                proto, parity, candidates = optimize_model(written, parity, optimize, measures, tell)
+                write(proto, staged)
     subject = Subject(
         name=path.name,
         model=OnnxModel.read(path).summary(),
@@ -127,7 +153,8 @@ def convert(
             optimize=optimize,
             convert_s=converted - began,
             finish_s=finished - converted,
-            choices=[*conversion.choices, *optimized, *adapted],
+            choices=[*conversion.choices, *adapted],
+            candidates=candidates,
         ),
         parity=parity,
         checks=[parity_gate(parity)] if parity else [],
@@ -164,7 +191,10 @@ def _example(model: SourceModel, rows: Rows | None, seed: int) -> Tensors:
     return {name: tensor[:_EXAMPLE_ROWS] for name, tensor in rows.tensors.items()}
 
 
-def _provenance(model: SourceModel) -> dict[str, str]:
+def _provenance(model: SourceModel, proto: onnx.ModelProto) -> dict[str, str]:
+    """Where the model comes from, unless it is an ONNX model that says so itself."""
+    if any(entry.key.startswith("onnxtool.source.") for entry in proto.metadata_props):
+        return {}
     summary = source_summary(model)
     known = {
         "onnxtool.source.framework": f"{summary.framework} {summary.framework_version}",

@@ -1,10 +1,9 @@
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxtool.converters.finish import finish, name_dimensions, optimize_graph, write
+from onnxtool.converters.finish import finish, name_dimensions, write
 from onnxtool.errors import ConversionError
 from onnxtool.models.artifact import OnnxModel
 from onnxtool.models.signature import TensorSpec
@@ -75,23 +74,6 @@ def test_an_invalid_model_is_refused():
     proto.graph.node[1].input[0] = "nowhere"
     with pytest.raises(ConversionError, match="invalid model"):
         finish(proto, INPUTS, {})
-
-
-@pytest.mark.parametrize("level", ["basic", "full"])
-def test_optimising_removes_nodes_and_changes_no_result(level, tmp_path):
-    proto = model()
-    finish(proto, INPUTS, {})
-    smaller, sentences = optimize_graph(proto, level)
-    assert len(smaller.graph.node) < len(proto.graph.node)
-    assert "onnxsim" in sentences[0]
-    x = np.arange(6, dtype=np.float32).reshape(2, 3)
-    before, after = (
-        onnxruntime.InferenceSession(m.SerializeToString(), providers=["CPUExecutionProvider"]).run(
-            None, {"x": x}
-        )[0]
-        for m in (proto, smaller)
-    )
-    np.testing.assert_array_equal(before, after)
 
 
 def test_weights_above_the_limit_go_beside_the_model(tmp_path, monkeypatch):

@@ -11,8 +11,10 @@ import pytest
 from onnxtool.reports.model import (
     Bench,
     Bin,
+    Candidate,
     Cell,
     Check,
+    Comparison,
     ConversionRecord,
     Cpu,
     Difference,
@@ -172,7 +174,47 @@ def _network() -> Subject:
         ),
         source=SourceSummary(framework="torch", framework_version="2.13.0", kind="ResNet"),
         conversion=ConversionRecord(
-            opset=20, target="ort", optimize="basic", convert_s=6.31, finish_s=0.44, choices=[]
+            opset=20,
+            target="ort",
+            optimize="basic",
+            convert_s=6.31,
+            finish_s=0.44,
+            candidates=[
+                Candidate(
+                    name="converted graph",
+                    outcome="kept",
+                    reason="Nothing that was tried is better.",
+                    nodes=47,
+                    size_bytes=44_700_000,
+                    max_absolute=2.1e-6,
+                    rows_off=0,
+                ),
+                Candidate(
+                    name="onnxsim",
+                    outcome="refused",
+                    reason="Slower: at batch 64 it takes 1.36 times as long (1.12 to 1.64).",
+                    nodes=40,
+                    size_bytes=44_690_000,
+                    max_absolute=1.9e-6,
+                    rows_off=0,
+                    label_flips=0,
+                    comparisons=[
+                        Comparison(
+                            against="resnet.onnx",
+                            method="paired",
+                            provider="CPUExecutionProvider",
+                            batch=64,
+                            threads=None,
+                            effect=0.02,
+                            outcome="fail",
+                            ratio=1.36,
+                            low=1.119,
+                            high=1.64,
+                        )
+                    ],
+                ),
+                Candidate(name="onnxslim", outcome="refused", reason="Same operators as: onnxsim."),
+            ],
         ),
         parity=Parity(
             rows=256,

@@ -13,7 +13,7 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from sklearn.linear_model import LogisticRegression
 
 import onnxtool
-from onnxtool.errors import ConversionError, DataError, UsageError
+from onnxtool.errors import DataError, UsageError
 from onnxtool.models import stream
 
 RNG = np.random.default_rng(0)
@@ -86,11 +86,6 @@ def test_an_absent_provider_is_an_error_that_says_so(model):
             onnxtool.verify(model, str(model), **option)
     with pytest.raises(UsageError, match="no provider 'gpu'"):
         onnxtool.verify(model, str(model), provider="gpu")
-
-
-def test_onnx_is_not_converted_again(model, tmp_path):
-    with pytest.raises(ConversionError, match="an ONNX model already"):
-        onnxtool.convert(str(model), tmp_path / "again.onnx")
 
 
 @pytest.fixture

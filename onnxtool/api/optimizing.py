@@ -1,0 +1,146 @@
+"""Optimised graphs of a converted model: each is held against the source and timed, and the best one is kept."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import onnx
+
+from onnxtool.api.arguments import Progress
+from onnxtool.bench.against import run_against
+from onnxtool.bench.choice import choose
+from onnxtool.bench.runner import fixed_batch
+from onnxtool.converters.finish import write
+from onnxtool.converters.optimizers import Optimize, optimizers, rewrite
+from onnxtool.errors import OnnxtoolError
+from onnxtool.models.artifact import OnnxModel, all_nodes, first_line
+from onnxtool.models.signature import Tensors
+from onnxtool.reports import findings
+from onnxtool.reports.gates import parity_gate
+from onnxtool.reports.model import Candidate, Comparison, Parity
+
+BATCHES = (1, 64)
+"""Rows in a run: a single one, and as many as keep all cores busy."""
+
+EFFECT = 0.02
+"""The smallest rise of the latency that matters."""
+
+BUDGET_S = 10.0
+"""Longest time of sampling for a candidate at a batch; two graphs that are alike take a tenth of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """How a graph is measured.
+
+    Attributes:
+        refusal: Why the runtime that the model is for would not take a graph, or None.
+        parity: Holds a model against the source.
+        rows: Inputs of the model, to be timed with.
+        seed: Of the order of the runs.
+    """
+
+    refusal: Callable[[onnx.ModelProto], str | None]
+    parity: Callable[[OnnxModel], Parity]
+    rows: Tensors
+    seed: int
+
+
+Attempt: TypeAlias = tuple[onnx.ModelProto, Parity, Candidate]
+"""A graph, how it agrees with the source, and what the report says of it."""
+
+
+def optimize_model(
+    plain: OnnxModel, agreement: Parity, level: Optimize, measures: Measures, tell: Progress
+) -> tuple[onnx.ModelProto, Parity, list[Candidate]]:
+    """Try what there is, and keep the best graph.
+
+    Args:
+        plain: The model as it was converted, in a file.
+        agreement: How it agrees with the source.
+        level: Which optimisers are tried.
+        measures: How they are measured.
+        tell: See `Progress`.
+
+    Returns:
+        The graph that is kept, how it agrees with the source, and what was found of each candidate.
+    """
+    proto = onnx.load(plain.path)
+    first = described("converted graph", proto, agreement)
+    if not agreement.passed:
+        why = "It drifts as it was converted, so that no other can be held against it."
+        return proto, agreement, [first.model_copy(update={"outcome": "kept", "reason": why})]
+    attempts: list[Attempt] = [(proto, agreement, first)]
+    seen = {_operators(proto): first.name}
+    tried = optimizers(level)
+    with tempfile.TemporaryDirectory() as folder:
+        for place, optimizer in enumerate(tried):
+            tell(f"Optimising with {optimizer.name}", place, len(tried))
+            try:
+                model = OnnxModel(Path(folder) / f"{place}.onnx", rewrite(proto, optimizer))
+                same = seen.setdefault(_operators(model.proto), optimizer.name)
+                known = f"Same operators as: {same}." if same != optimizer.name else None
+                reason = known or measures.refusal(model.proto)
+                if reason is None:
+                    attempts.append(_measured(model, optimizer.name, plain, measures))
+                    continue
+            except OnnxtoolError as error:
+                reason = first_line(error)
+            attempts.append((proto, agreement, Candidate(name=optimizer.name, outcome="refused", reason=reason)))
+    judged = choose(first, [candidate for _, _, candidate in attempts[1:]])
+    kept = next(place for place, candidate in enumerate(judged) if candidate.outcome == "kept")
+    return attempts[kept][0], attempts[kept][1], judged
+
+
+def _measured(model: OnnxModel, name: str, plain: OnnxModel, measures: Measures) -> Attempt:
+    """Hold a candidate against the source, and time it where it agrees.
+
+    Raises:
+        OnnxtoolError: it cannot be run.
+    """
+    write(model.proto, model.path)
+    parity = measures.parity(model)
+    candidate = described(name, model.proto, parity)
+    if parity.passed:
+        return model.proto, parity, candidate.model_copy(update={"comparisons": compare(model, plain, measures)})
+    reason = parity_gate(parity).message
+    return model.proto, parity, candidate.model_copy(update={"outcome": "refused", "reason": reason})
+
+
+def described(name: str, graph: onnx.ModelProto, parity: Parity) -> Candidate:
+    """The report's record of a graph that was held against the source."""
+    return Candidate(
+        name=name,
+        outcome="accepted",
+        reason="",
+        nodes=sum(1 for _ in all_nodes(graph.graph)),
+        size_bytes=graph.ByteSize(),
+        max_absolute=max((o.max_absolute for o in parity.outputs if o.max_absolute is not None), default=None),
+        rows_off=findings.rows_off(parity),
+        label_flips=findings.label_flips(parity),
+    )
+
+
+def compare(model: OnnxModel, plain: OnnxModel, measures: Measures) -> list[Comparison]:
+    """The latency of a graph against that of the graph as it was converted, run in turn."""
+    fixed = fixed_batch(plain.inputs)
+    return run_against(
+        model,
+        plain,
+        inputs=measures.rows,
+        providers=("cpu",),
+        batches=BATCHES if fixed is None else (fixed,),
+        threads=(None,),
+        effect=EFFECT,
+        budget_s=BUDGET_S,
+        seed=measures.seed,
+    )
+
+
+def _operators(graph: onnx.ModelProto) -> frozenset[tuple[tuple[str, str], int]]:
+    return frozenset(Counter((node.domain, node.op_type) for node in all_nodes(graph.graph)).items())
