@@ -181,7 +181,7 @@ def _try_export(
         dynamic = inspect.Signature(source.parameters).bind(*size_args, **size_kwargs).arguments
     try:
         # Without gradients: the exporter can trace an LSTM of any length only then.
-        with quiet(), evaluating(source.module), torch.no_grad(), _own_kernels():
+        with quiet(), evaluating(source.module), torch.no_grad(), _own_kernels(), _unfused():
             program = torch.onnx.export(
                 model, args, kwargs=kwargs, dynamic_shapes=dynamic, opset_version=opset, dynamo=True, verbose=False
             )
@@ -206,6 +206,25 @@ def _own_kernels() -> Iterator[None]:
     finally:
         for operator in swapped:
             operator._dispatch_cache.clear()
+
+
+@contextmanager
+def _unfused() -> Iterator[None]:
+    """Have attention computed by operators that ONNX has, not by PyTorch's fused kernels for inference.
+
+    A TransformerEncoder also looks whether its mask is the causal one, as a hint to these: a branch on values.
+    """
+    from torch.backends import mha
+    from torch.nn.modules import transformer
+
+    fast, detect = mha.get_fastpath_enabled(), transformer._detect_is_causal_mask
+    mha.set_fastpath_enabled(False)
+    transformer._detect_is_causal_mask = lambda mask, is_causal=None, size=None: is_causal is True
+    try:
+        yield
+    finally:
+        mha.set_fastpath_enabled(fast)
+        transformer._detect_is_causal_mask = detect
 
 
 def _is_plain(source: Any, output: Any) -> bool:
@@ -375,7 +394,7 @@ def _from_torchscript(source: Any, example: Tensors, opset: int) -> Conversion:
     values = tuple(source.tensors(example).values())
     content = io.BytesIO()
     try:
-        with quiet(), evaluating(source.module), torch.no_grad():
+        with quiet(), evaluating(source.module), torch.no_grad(), _unfused():
             model = source.model
             if len(specs) < len(source.parameters) or not _is_plain(source, output):
                 # Its scripts stay scripts within a trace; defaults would become inputs, and None fail.

@@ -17,8 +17,8 @@ from onnxtool.validators.tolerance import PRECISION, Tolerances, coarser
 
 WORST_ROWS = 5
 
-SYSTEMATIC = 5.0
-"""Mean difference, over what rounding makes on average, from which it is no rounding. Reference models reach 0.6."""
+SYSTEMATIC = 3.0
+"""Mean difference, over what rounding makes on average, from which it is no rounding. Keras's layers reach 0.65."""
 
 # Absolute differences are counted by the upper 16 bits of their float32 pattern: sign, exponent and 7 bits of
 # the fraction. That is a histogram with bins of 1/128 relative width over the whole range of float32.

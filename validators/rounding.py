@@ -17,6 +17,8 @@ algebra kernels with random data", SIAM J. Sci. Comput. 42 (2020), theorem 3.4. 
 sum |a b| (Higham and Mary, "A new approach to probabilistic rounding error analysis", SISC 41 (2019)), is larger
 by up to sqrt(k), and would let errors of weights pass.
 
+An element that is infinite, or nearly, masks others: it is written as it is by every runtime, and gets no noise.
+
 Noise does not go through nodes whose output jumps (trees, comparisons, rounding): they are given the clean tensor.
 A tensor that lands on the other side of a threshold is drift, and no tolerance is made for it.
 """
@@ -25,12 +27,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
+import ml_dtypes
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from onnxtool.models.artifact import OnnxModel
 from onnxtool.models.signature import Tensors, dtype_name
@@ -80,6 +83,7 @@ class Noise:
     Attributes:
         clean: The output, [rows, ...].
         deviations: Largest deviation of each element over the draws, as `clean`.
+        mean: Mean deviation over elements and draws.
         longest: Terms of the longest sum in the graph, and the node that adds them up.
         coarsest: The least precise floating dtype in the graph.
         quantized: Whether the graph computes in whole numbers in between.
@@ -87,6 +91,7 @@ class Noise:
 
     clean: NDArray[np.float64]
     deviations: NDArray[np.float64]
+    mean: float
     longest: tuple[int, str]
     coarsest: str
     quantized: bool
@@ -119,11 +124,13 @@ def rounding_noise(
     outputs = [value.name for value in graph.output]
     noisy = _Instrumented(proto, known, tensor_cores)
     session = open_session(exposing(noisy.proto, [*outputs, *(noisy.renamed.get(name, name) for name in outputs)]))
+    deviations = noisy.deviations(feeds)
     clean: dict[str, NDArray[np.float64]] = {}
     worst: dict[str, NDArray[np.float64]] = {}
-    broken: set[str] = set()  # noise on an infinite mask is NaN, which says nothing of rounding
-    for _ in range(draws):
-        found = evaluate(session, feeds)
+    means: dict[str, list[float]] = {}
+    broken: set[str] = set()  # noise that made a number NaN says nothing of rounding
+    for draw in range(draws):
+        found = evaluate(session, feeds | noisy.noise(deviations, np.random.default_rng(draw)))
         for name in outputs:
             if name not in found or dtype_name(found[name]) not in UNIT_ROUNDOFF:
                 continue
@@ -135,20 +142,25 @@ def rounding_noise(
                 deviation = np.abs(other - clean[name])
             deviation[~np.isfinite(deviation)] = 0
             worst[name] = np.maximum(worst.get(name, deviation), deviation)
+            means.setdefault(name, []).append(float(deviation.mean()) if deviation.size else 0.0)
     dtypes = {dtype_name(array) for array in known.values()} & set(UNIT_ROUNDOFF)
     coarsest = max(dtypes, key=lambda name: UNIT_ROUNDOFF[name], default="float32")
     return {
-        name: Noise(clean[name], worst[name], noisy.longest, coarsest, noisy.quantized)
+        name: Noise(clean[name], worst[name], float(np.mean(means[name])), noisy.longest, coarsest, noisy.quantized)
         for name in clean
         if name not in broken
     }
+
+
+Deviation: TypeAlias = Callable[[Tensors], NDArray[Any]]
+"""From the sums of magnitudes, by the tensor's name, to the standard deviations of a tensor's noise."""
 
 
 class _Instrumented:
     """A model with a noisy copy of each node beside the clean one.
 
     Attributes:
-        proto: The model.
+        proto: The model. Its noise comes as further inputs, since operators that draw some differ between opsets.
         renamed: Name of a clean tensor to that of its noisy copy, for those that have one.
         longest: Terms of the longest sum, and its node.
         quantized: Whether some nodes compute in whole numbers.
@@ -163,15 +175,38 @@ class _Instrumented:
         self.longest = (1, "")
         self.quantized = False
         self._known, self._tensor_cores = known, tensor_cores
-        self._nodes: list[onnx.NodeProto] = []
         self._taken = {*known, *intermediate(proto.graph)}
-        for node in proto.graph.node:
-            self._nodes.append(node)
-            self._add_noisy(node)
-        del self.proto.graph.node[:]
-        self.proto.graph.node.extend(self._nodes)
         if not any(entry.domain in ("", "ai.onnx") for entry in self.proto.opset_import):
             self.proto.opset_import.append(helper.make_opsetid("", 17))
+        self._sums = onnx.ModelProto()
+        self._sums.CopyFrom(self.proto)
+        self._drawn: dict[str, tuple[str, Deviation]] = {}  # by the noise's name: the clean tensor's, how much
+        del self.proto.graph.node[:]
+        for node in proto.graph.node:
+            self.proto.graph.node.append(node)
+            self._add_noisy(node)
+
+    def deviations(self, feeds: Tensors) -> Tensors:
+        """Standard deviations of the noise, by its name; 0 where an element is a mask."""
+        names = [name for name in intermediate(self._sums.graph) if name not in self._known]
+        sums = evaluate(open_session(exposing(self._sums, names)), feeds) if names else {}
+        found = {}
+        for name, (clean, deviation) in self._drawn.items():
+            value = self._known[clean]
+            with np.errstate(all="ignore"):
+                size = np.broadcast_to(deviation(sums), value.shape)
+            known = np.isfinite(size)
+            if value.dtype.kind != "i":
+                known &= np.abs(_wide(value)) < _largest(value.dtype) / 4
+            found[name] = np.where(known, size, 0).astype(np.float64 if value.dtype == np.float64 else np.float32)
+        return found
+
+    def noise(self, deviations: Tensors, generator: np.random.Generator) -> Tensors:
+        """Draw noise, by its name."""
+        return {
+            name: np.asarray(generator.standard_normal(deviation.shape, deviation.dtype.type) * deviation)
+            for name, deviation in deviations.items()
+        }
 
     def _add_noisy(self, node: onnx.NodeProto) -> None:
         jumps = node.op_type in _JUMPS or _has_graph(node)
@@ -180,29 +215,28 @@ class _Instrumented:
         noise = self._noise(node, carried[0]) if carried else None
         if not carried or (noise is None and inputs == list(node.input)):
             return
-        copy = self._copy(node, inputs)
+        copy = self._copy(node, inputs, self.proto.graph)
         for name, noisy in zip(node.output, copy.output, strict=True):
             if name in carried:
-                self.renamed[name] = self._with_noise(noisy, name, noise) if noise else noisy
+                self.renamed[name] = self._with_noise(noisy, name, noise(name)) if noise else noisy
 
-    def _copy(self, node: onnx.NodeProto, inputs: Sequence[str]) -> onnx.NodeProto:
-        copy = onnx.NodeProto()
+    def _copy(self, node: onnx.NodeProto, inputs: Sequence[str], graph: onnx.GraphProto) -> onnx.NodeProto:
+        copy = graph.node.add()
         copy.CopyFrom(node)
         copy.name = ""
         del copy.input[:], copy.output[:]
         copy.input.extend(inputs)
         copy.output.extend(self._fresh(name) if name else "" for name in node.output)
-        self._nodes.append(copy)
         return copy
 
-    def _noise(self, node: onnx.NodeProto, output: str) -> Callable[[str], str] | None:
-        """From the name of a clean output to that of the standard deviation of its noise."""
+    def _noise(self, node: onnx.NodeProto, output: str) -> Callable[[str], Deviation] | None:
+        """From the name of a clean output to the standard deviation of its noise."""
         value = self._known[output]
         kind = node.op_type
         if kind in _INTEGER:
             self.quantized = True
             step = self._integer_step(node) if kind in ("MatMulInteger", "ConvInteger") else 0.0
-            return (lambda name: self._constant(name, step)) if step else None
+            return (lambda name: _constant(step)) if step else None
         unit = UNIT_ROUNDOFF[dtype_name(value)]
         if kind in _EXACT:
             return None
@@ -213,7 +247,7 @@ class _Instrumented:
         if kind == "DequantizeLinear":
             self.quantized = True
             step = float(np.max(np.abs(self._known[node.input[1]].astype(np.float64))))
-            return lambda name: self._constant(name, step / 12**0.5)
+            return lambda name: _constant(step / 12**0.5)
         terms = self._terms(node, value)
         if terms > self.longest[0]:
             self.longest = (terms, node.name or f"{kind} {output}")
@@ -224,10 +258,14 @@ class _Instrumented:
         if kind == "BatchNormalization":
             return lambda name: self._of_sum(node, name, 2, unit)
         if kind in _TREES:
-            return lambda name: self._constant(name, unit * terms**0.5 * _tree_magnitude(node))
+            return lambda name: _constant(unit * terms**0.5 * _tree_magnitude(node))
+        if kind in ("Softmax", "LogSoftmax"):
+            return lambda name: self._of_softmax(name, kind == "LogSoftmax", terms, unit)
+        if kind in ("LayerNormalization", "RMSNormalization"):
+            return lambda name: self._of_layer(node, name, unit)
         if kind in _NORMALIZING | _RECURRENT or _has_graph(node) or node.domain not in ("", "ai.onnx"):
             size = float(np.max(np.abs(value), initial=0, where=np.isfinite(value)))
-            return lambda name: self._constant(name, unit * (_ELEMENTARY + terms**0.5 / 3) * size)
+            return lambda name: _constant(unit * (_ELEMENTARY + terms**0.5 / 3) * size)
         exact = kind in ("Mul", "Div", "Sqrt", "Reciprocal")
         return lambda name: self._scaled(name, unit * (0.5 if exact else _ELEMENTARY))
 
@@ -255,33 +293,49 @@ class _Instrumented:
             return max(int(np.prod(shapes[0][1:])), len(attribute(node, "coefficients", ())))
         if _has_graph(node):
             return max((int(np.prod(shape)) for shape in shapes), default=1)
+        if kind in ("Softmax", "LogSoftmax"):
+            return int(output.shape[attribute(node, "axis", -1)]) if output.ndim else 1
         if kind in _NORMALIZING and shapes and output.size == np.prod(shapes[0]):
             return int(shapes[0][-1]) if len(shapes[0]) < 4 else int(np.prod(shapes[0][2:]))
         if kind in _LINEAR | _NORMALIZING and shapes:
             return max(1, int(np.prod(shapes[0]) // max(output.size, 1)))
         return 1
 
-    def _of_sum(self, node: onnx.NodeProto, clean: str, terms: int, unit: float) -> str:
+    def _of_sum(self, node: onnx.NodeProto, clean: str, terms: int, unit: float) -> Deviation:
         """u * (sum of the magnitudes / 2 + sqrt(k) * |sum| / 3)."""
         inputs = []
         for place, name in enumerate(node.input):
-            magnitude = self._node("Abs", [name]) if name and self._is_float(name) else name
+            magnitude = self._node("Abs", name) if name and self._is_float(name) else name
             if (node.op_type, place) in (("BatchNormalization", 3), ("Sub", 1)):
-                magnitude = self._node("Neg", [magnitude])
+                magnitude = self._node("Neg", magnitude)
             inputs.append(magnitude)
-        copy = self._copy(node, inputs)
-        total = self._node("Abs", [clean])
-        dtype = self._known[node.output[0]].dtype
-        first = self._node("Mul", [copy.output[0], self._scalar(unit / 2, dtype)])
-        second = self._node("Mul", [total, self._scalar(unit * terms**0.5 / 3, dtype)])
-        return self._node("Add", [first, second])
+        total = self._copy(node, inputs, self._sums.graph).output[0]
+        value = self._known[clean]
+        return lambda sums: unit * (_wide(sums[total]) / 2 + terms**0.5 / 3 * np.abs(_wide(value)))
 
-    def _scaled(self, clean: str, factor: float) -> str:
-        magnitude = self._node("Abs", [clean])
-        return self._node("Mul", [magnitude, self._scalar(factor, self._known[clean].dtype)])
+    def _of_softmax(self, clean: str, logarithm: bool, terms: int, unit: float) -> Deviation:
+        """exp(x - max) is off by the rounding of its argument, u * |ln p| / 2, and its own; their sum as others."""
+        value = self._known[clean]
 
-    def _constant(self, clean: str, deviation: float) -> str:
-        return self._scalar(deviation, self._known[clean].dtype)
+        if logarithm:
+            return lambda _: unit * (-_wide(value) / 2 + 1 + terms**0.5 / 3)
+        tiny = np.finfo(np.float64).tiny  # a probability of 0
+        return lambda _: unit * (-np.log(_wide(value) + tiny) / 2 + 1 + terms**0.5 / 3) * _wide(value)
+
+    def _of_layer(self, node: onnx.NodeProto, clean: str, unit: float) -> Deviation:
+        """What is left of x less its mean is off by a rounding of x, and the variance by one of the mean square."""
+        rows = _wide(self._known[node.input[0]])
+        axes = tuple(range(attribute(node, "axis", -1) % rows.ndim, rows.ndim))
+        scale, value = _wide(self._known[node.input[1]]), self._known[clean]
+        square = np.mean(rows**2, axis=axes, keepdims=True)
+        centred = node.op_type == "LayerNormalization"
+        variance = rows.var(axis=axes, keepdims=True) if centred else square
+        cancelled = square / (variance + attribute(node, "epsilon", 1e-5))
+        return lambda _: unit * ((0.5 + cancelled / 2) * np.abs(_wide(value)) + cancelled**0.5 / 2 * np.abs(scale))
+
+    def _scaled(self, clean: str, factor: float) -> Deviation:
+        value = self._known[clean]
+        return lambda sums: factor * np.abs(_wide(value))
 
     def _integer_step(self, node: onnx.NodeProto) -> float:
         """Standard deviation of a sum of products whose factors are each off by up to half a step."""
@@ -292,33 +346,24 @@ class _Instrumented:
         terms = self._terms(node, self._known[node.output[0]])
         return float(np.sqrt(terms / 12 * sum(np.mean(factor**2) for factor in factors)))
 
-    def _with_noise(self, noisy: str, clean: str, noise: Callable[[str], str]) -> str:
-        dtype = self._known[clean].dtype
-        # RandomNormalLike knows float32 and float64 only.
-        native = dtype in (np.float32, np.float64)
-        wide = clean if native else self._node("Cast", [clean], to=onnx.TensorProto.FLOAT)
-        normal = self._node("RandomNormalLike", [wide], seed=float(len(self._nodes) + 1))
-        if dtype.kind == "i":
-            moved = self._node("Mul", [normal, noise(clean)])
-            return self._node("Add", [noisy, self._cast(moved, dtype)])
-        return self._node(
-            "Add", [noisy, self._node("Mul", [normal if native else self._cast(normal, dtype), noise(clean)])]
+    def _with_noise(self, noisy: str, clean: str, deviation: Deviation) -> str:
+        value, noise, cast, moved = self._known[clean], *map(self._fresh, ("noise", "cast", "moved"))
+        self._drawn[noise] = clean, deviation
+        given = TensorProto.DOUBLE if value.dtype == np.float64 else TensorProto.FLOAT
+        self.proto.graph.input.append(helper.make_tensor_value_info(noise, given, value.shape))
+        self.proto.graph.node.extend(
+            [
+                helper.make_node("Cast", [noise], [cast], to=helper.np_dtype_to_tensor_dtype(value.dtype)),
+                helper.make_node("Add", [noisy, cast], [moved]),
+            ]
         )
+        return moved
 
-    def _cast(self, name: str, dtype: np.dtype[np.generic]) -> str:
-        return self._node("Cast", [name], to=helper.np_dtype_to_tensor_dtype(dtype))
-
-    def _scalar(self, value: float, dtype: np.dtype[np.generic]) -> str:
-        name = self._fresh("scalar")
-        self.proto.graph.initializer.append(
-            numpy_helper.from_array(np.array(value, dtype=np.float32 if dtype.kind == "i" else dtype), name)
-        )
-        return name
-
-    def _node(self, kind: str, inputs: list[str], **attributes: Any) -> str:
-        name = self._fresh(kind)
-        self._nodes.append(helper.make_node(kind, inputs, [name], **attributes))
-        return name
+    def _node(self, kind: str, name: str) -> str:
+        """Add a node of one input to the sums of magnitudes."""
+        fresh = self._fresh(kind)
+        self._sums.graph.node.append(helper.make_node(kind, [name], [fresh]))
+        return fresh
 
     def _fresh(self, name: str) -> str:
         fresh = f"{name}~{len(self._taken)}"
@@ -327,6 +372,19 @@ class _Instrumented:
 
     def _is_float(self, name: str) -> bool:
         return name in self._known and dtype_name(self._known[name]) in UNIT_ROUNDOFF
+
+
+def _constant(deviation: float) -> Deviation:
+    size = np.array(deviation)
+    return lambda sums: size
+
+
+def _largest(dtype: np.dtype[Any]) -> float:
+    return float(ml_dtypes.finfo(dtype).max)  # type: ignore[no-untyped-call]
+
+
+def _wide(values: NDArray[Any]) -> NDArray[np.float64]:
+    return values.astype(np.float64)
 
 
 def _has_graph(node: onnx.NodeProto) -> bool:

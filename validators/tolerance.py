@@ -185,7 +185,7 @@ def _of_noise(noise: Noise) -> Tolerance:
     if atol > bound and not noise.quantized:
         atol, why = bound, f"{why}; held to a thousand roundings"
     size = float(magnitude.mean()) if magnitude.size else 0.0
-    mean = max(float(deviation.mean()) if magnitude.size else 0.0, unit * size)
+    mean = max(noise.mean, unit * size)
     return Tolerance(rtol=rtol, atol=atol, why=why, noise=mean, magnitude=size)
 
 

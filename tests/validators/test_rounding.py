@@ -84,6 +84,32 @@ def test_more_and_larger_terms_are_allowed_more(tmp_path):
     assert allowed(16, 1.0) < allowed(1024, 1.0) < allowed(1024, 100.0)
 
 
+@pytest.mark.parametrize("opset", [11, 13, 15, 18, 21, 22, 23])
+@pytest.mark.parametrize("mask", [-np.inf, np.finfo(np.float32).min, -1e9])
+def test_derived_in_every_opset_and_behind_masks(tmp_path, opset, mask):
+    rng = np.random.default_rng(0)
+    masked = np.where(np.tri(8, dtype=bool), 0, mask).astype(np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["x", "w"], ["s"]),
+            helper.make_node("Add", ["s", "m"], ["a"]),
+            helper.make_node("Softmax", ["a"], ["y"], axis=-1),
+        ],
+        "attention",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 8, 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 8, 8])],
+        [
+            numpy_helper.from_array(rng.normal(size=(4, 8)).astype(np.float32), "w"),
+            numpy_helper.from_array(masked, "m"),
+        ],
+    )
+    path = tmp_path / "attention.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8), path)
+    found, why = derive(OnnxModel.read(path), {"x": rng.normal(size=(64, 8, 4)).astype(np.float32)})
+    assert not why
+    assert 1e-7 < found["y"].atol + found["y"].rtol < 1e-4
+
+
 def test_one_output_is_overridden_and_the_others_are_not(model):
     loose = verify(model, Block(approximate="tanh"), atol={"output": 1.0})
     assert loose
