@@ -136,7 +136,7 @@ def bench(
     measured_source = source_summary(opened) if opened else None
     subjects: list[Subject] = []
     for model in opened_models:
-        rows = _rows(model, opened, raw, origin, largest=max(batches), seed=seed)
+        rows = rows_of(model, opened, raw, origin, largest=max(batches), seed=seed)
         on_cell = partial(tell_cell, tell, model.path.name)
         if other is not None:
             comparisons = run_against(
@@ -214,9 +214,10 @@ def bench(
     return report_of("bench", subjects, here)
 
 
-def _rows(
+def rows_of(
     model: OnnxModel, source: SourceModel | None, raw: Tensors, origin: str, *, largest: int, seed: int
 ) -> Rows:
+    """The rows to measure with: the user's, else made up as the model, or its source, says."""
     if raw:
         return Rows(fit_data(raw, model.inputs, origin)[0], origin)
     domains = {**graph_domains(model.proto), **(source.domains() if source else {})}
