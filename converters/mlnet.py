@@ -68,6 +68,17 @@ def adapt(model: onnx.ModelProto, source: SourceModel, columns: Columns | None, 
     return done
 
 
+def mend(model: onnx.ModelProto, release: Release, before: onnx.ModelProto) -> None:
+    """Make what was made of a model that kept the rules keep them, in place.
+
+    Raises:
+        ConversionError: it cannot be mended; see `refusal`.
+    """
+    repair(model, rules_of(release), Deployment(release))
+    if reason := refusal(model, release, before):
+        raise ConversionError(f"--target mlnet: {reason}")
+
+
 def refusal(model: onnx.ModelProto, release: Release, before: onnx.ModelProto) -> str | None:
     """Why an optimised model would not do for ML.NET, though the model before it does; None where it would.
 

@@ -79,6 +79,16 @@ def rewrite(model: onnx.ModelProto, optimizer: Optimizer) -> onnx.ModelProto:
         raise
     except Exception as error:  # each has exceptions of its own, from C++ too
         raise ConversionError(f"It fails: {first_line(error)}") from error
+    restore(rewritten, model)
+    return rewritten
+
+
+def restore(rewritten: onnx.ModelProto, model: onnx.ModelProto) -> None:
+    """Give a rewritten model, in place, what is no business of who rewrote it; see `rewrite`.
+
+    Raises:
+        ConversionError: it is not valid, or has other inputs or outputs than the model.
+    """
     for place in ("input", "output"):
         before, after = getattr(model.graph, place), getattr(rewritten.graph, place)
         names = [
@@ -101,7 +111,6 @@ def rewrite(model: onnx.ModelProto, optimizer: Optimizer) -> onnx.ModelProto:
         onnx.checker.check_model(rewritten)
     except onnx.checker.ValidationError as error:
         raise ConversionError(f"It writes an invalid model: {first_line(error)}") from error
-    return rewritten
 
 
 def foreign_operators(model: onnx.ModelProto) -> list[str]:

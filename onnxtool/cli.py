@@ -174,6 +174,15 @@ _results = _options(
     help="Keep the best graph of onnxsim, onnxslim and ONNX Runtime that agrees and is no slower. full: of those "
     "with operators that only ONNX Runtime has, too.",
 )  # fmt: skip
+@click.option(
+    "--precision", type=click.Choice(["fp16", "int8"]),
+    help="Compute in less, int8 calibrated on --data; nodes that hurt too much stay in float32.",
+)  # fmt: skip
+@click.option("--labels", metavar="COLUMN|FILE", help="True label of each row: --precision is judged by quality.")
+@click.option(
+    "--max-loss", metavar="PERCENT", callback=lambda context, parameter, value: value and _share("--max-loss", value),
+    help="What --precision may cost of a score, in labels that flip, or in error. [default: 1%, 1%, 5%]",
+)  # fmt: skip
 @click.option("--no-verify", is_flag=True, help="Do not compare the result with the source.")
 @_tolerances
 @_results

@@ -18,6 +18,7 @@ from onnxtool.reports.model import (
     GroupQuality,
     HuntCategory,
     LintRule,
+    LoweringAttempt,
     Metric,
     OutputParity,
     Stage,
@@ -196,4 +197,12 @@ CANDIDATES: Sequence[Column[Candidate]] = (
     Column("Rows off", lambda candidate: units.count(candidate.rows_off)),
     Column("Flips", lambda candidate: units.count(candidate.label_flips)),
     Column("Latency ratio", lambda candidate: findings.ratios(candidate.comparisons), numeric=False),
+)
+
+ATTEMPTS: Sequence[Column[LoweringAttempt]] = (
+    Column("", lambda attempt: "✓" if attempt.passed else "✗", numeric=False),
+    Column("Precision", lambda attempt: attempt.recipe, numeric=False),
+    Column("In float32", lambda attempt: units.count(attempt.kept)),
+    Column("Error", lambda attempt: units.number(attempt.error, 2)),
+    Column("Largest loss", findings.largest_loss, numeric=False),
 )

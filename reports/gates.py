@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from onnxtool.reports import findings, units
 from onnxtool.reports.findings import cell_name, comparison_line, coverage, percentile, ran_on
-from onnxtool.reports.model import Bench, Cell, Check, Comparison, Hunt, LabelDrift, Metric, Parity
+from onnxtool.reports.model import Bench, Cell, Check, Comparison, Hunt, LabelDrift, Lowering, Metric, Parity
 
 
 def parity_gate(parity: Parity) -> Check:
@@ -26,6 +26,13 @@ def parity_gate(parity: Parity) -> Check:
             for output in off
         )
     return Check(id="parity", passed=parity.passed, message=message)
+
+
+def precision_gate(lowering: Lowering) -> Check:
+    """What a lower precision costs is within the allowance, by every measure."""
+    off = [loss for loss in lowering.losses if not loss.passed]
+    message = "; ".join(findings.loss_line(loss) for loss in off or lowering.losses)
+    return Check(id="precision", passed=lowering.passed, message=f"{lowering.precision}: {message}.")
 
 
 def drift_gate(drift: LabelDrift) -> Check:

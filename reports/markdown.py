@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from onnxtool.reports import columns, findings, units
 from onnxtool.reports.columns import Column
-from onnxtool.reports.model import Bench, Explanation, Parity, Report, Subject
+from onnxtool.reports.model import Bench, ConversionRecord, Explanation, Parity, Report, Subject
 from onnxtool.reports.sanitize import sanitized
 
 T = TypeVar("T")
@@ -50,11 +50,7 @@ def _subject(subject: Subject) -> Iterator[str]:
         yield ""
     if subject.conversion:
         yield from _list(subject.conversion.choices)
-        if candidates := subject.conversion.candidates:
-            yield "**Optimisation**"
-            yield ""
-            yield from _table(columns.CANDIDATES, candidates)
-            yield from _list(findings.candidate_notes(candidates))
+        yield from _refined(subject.conversion)
     if subject.lint:
         yield f"**Rules** {escape(findings.lint_line(subject.lint))}"
         yield ""
@@ -89,6 +85,19 @@ def _subject(subject: Subject) -> Iterator[str]:
         yield from _table(columns.COMPARISONS, findings.telling(subject.comparisons, ROWS, findings.undecided))
         yield from _cut(len(subject.comparisons), "comparison")
         yield from _list(findings.comparison_notes(subject.comparisons))
+
+
+def _refined(conversion: ConversionRecord) -> Iterator[str]:
+    if candidates := conversion.candidates:
+        yield "**Optimisation**"
+        yield ""
+        yield from _table(columns.CANDIDATES, candidates)
+        yield from _list(findings.candidate_notes(candidates))
+    if lowering := conversion.lowering:
+        yield f"**Precision** {escape(findings.lowering_line(lowering))}"
+        yield ""
+        yield from _table(columns.ATTEMPTS, lowering.attempts)
+        yield from _list(findings.lowering_notes(lowering))
 
 
 def _parity(parity: Parity) -> Iterator[str]:

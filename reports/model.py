@@ -114,6 +114,7 @@ class ConversionRecord(Record):
     candidates: list[Candidate] = Field(
         default=[], description="Graphs that were tried, the one as converted first; exactly one is kept."
     )
+    lowering: Lowering | None = Field(default=None, description="How it was made less precise, if so.")
 
 
 # -- Does it say the same -----------------------------------------------------------------------------------
@@ -502,6 +503,47 @@ class Candidate(Record):
     comparisons: list[Comparison] = Field(
         default=[], description="With the graph as it was converted, at each batch size."
     )
+
+
+class Loss(Record):
+    """What a model in less precision loses by one measure."""
+
+    measure: str
+    value: float
+    high: float | None = Field(default=None, description="Upper end of its 95 % interval, if it has one.")
+    allowed: float | None = Field(default=None, description="None where it is told but not judged.")
+    passed: bool
+
+
+class LoweringAttempt(Record):
+    """One way to make the model less precise, and what it costs."""
+
+    recipe: str
+    kept: Count = Field(description="Nodes that were kept in float32.")
+    error: float = Field(description="Largest root mean square error of an output, relative to its spread.")
+    losses: list[Loss]
+    passed: bool
+
+
+class Lowering(Record):
+    """How a model was made less precise, and what that costs."""
+
+    precision: Literal["fp16", "int8"]
+    recipe: str
+    data: str = Field(description="The rows on which it was measured.")
+    rows: Count
+    kept: list[str] = Field(description="Nodes that stay in float32 though they could be less precise.")
+    nodes: Count = Field(description="Nodes that could be less precise.")
+    harm: dict[str, float] = Field(
+        default={}, description="Node to the error that it makes alone, where measured."
+    )
+    attempts: list[LoweringAttempt]
+    losses: list[Loss] = Field(description="Of the model that was written, over all rows.")
+    size_bytes: Count
+    full_size_bytes: Count = Field(description="Before.")
+    comparisons: list[Comparison] = Field(default=[], description="Its latency against the model's before.")
+    notes: list[str] = []
+    passed: bool
 
 
 # -- Does its runtime take it --------------------------------------------------------------------------------

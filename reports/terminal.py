@@ -24,6 +24,7 @@ from onnxtool.reports.model import (
     Hunt,
     LabelDrift,
     Lint,
+    Lowering,
     OutputParity,
     Parity,
     Report,
@@ -85,6 +86,8 @@ def _subject(subject: Subject, width: int) -> Iterator[RenderableType]:
     if subject.conversion:
         yield from _notes(subject.conversion.choices)
         yield from _candidates(subject.conversion.candidates)
+        if subject.conversion.lowering:
+            yield from _lowering(subject.conversion.lowering)
     if subject.lint:
         yield from _lint(subject.lint)
     if subject.parity:
@@ -105,6 +108,12 @@ def _candidates(candidates: Sequence[Candidate]) -> Iterator[RenderableType]:
         styles = {"kept": "green", "refused": "dim"}
         yield _table(columns.CANDIDATES, candidates, lambda candidate: styles.get(candidate.outcome))
         yield from _notes(findings.candidate_notes(candidates))
+
+
+def _lowering(lowering: Lowering) -> Iterator[RenderableType]:
+    yield _title("Precision", findings.lowering_line(lowering))
+    yield _table(columns.ATTEMPTS, lowering.attempts, lambda attempt: None if attempt.passed else "dim")
+    yield from _notes(findings.lowering_notes(lowering))
 
 
 def _lint(lint: Lint) -> Iterator[RenderableType]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -12,11 +12,12 @@ import numpy as np
 import onnx
 
 from onnxtool.api.arguments import LoadArguments, PathLike, Progress, fit_rows, load_options, silent
-from onnxtool.api.optimizing import Measures, optimize_model
+from onnxtool.api.lowering import Precision
+from onnxtool.api.proving import Proven, Wanted, prove
 from onnxtool.api.records import report_of, source_summary
 from onnxtool.converters.finish import default_opset, finish, write
 from onnxtool.converters.framework import ConvertOptions, Framework, Target, frameworks, open_source
-from onnxtool.converters.mlnet import Columns, adapt, refusal
+from onnxtool.converters.mlnet import Columns, adapt
 from onnxtool.converters.optimizers import Optimize
 from onnxtool.errors import UsageError
 from onnxtool.files import check_writable, staged_path
@@ -27,17 +28,17 @@ from onnxtool.models.signature import Tensors
 from onnxtool.models.source import SourceModel
 from onnxtool.reports.gates import (
     parity_gate,
+    precision_gate,
 )
 from onnxtool.reports.model import (
-    Candidate,
+    Check,
     ConversionRecord,
-    Parity,
     Report,
     Subject,
 )
-from onnxtool.validators.feeds import match_inputs
+from onnxtool.validators.labels import Aside
 from onnxtool.validators.mlnet_releases import Release, find_release
-from onnxtool.validators.parity import Rows, check_parity, made_up_rows
+from onnxtool.validators.parity import Rows, made_up_rows
 from onnxtool.validators.tolerance import Limit
 
 # Two rows: an exporter that traces a single row takes the batch dimension for a constant 1.
@@ -54,6 +55,9 @@ def convert(
     columns: Columns | None = None,
     mlnet_version: str | None = None,
     optimize: Optimize = "none",
+    precision: Precision | None = None,
+    labels: str | None = None,
+    max_loss: float | None = None,
     verify: bool = True,
     rtol: Limit = None,
     atol: Limit = None,
@@ -76,6 +80,11 @@ def convert(
         optimize: `none`; `basic` tries what onnxsim, onnxslim and ONNX Runtime make of the graph; `full` tries ONNX
             Runtime's extended optimisations too, whose operators only ONNX Runtime has. Each is compared with the
             source and timed; what differs, or is slower, is not taken.
+        precision: `fp16` or `int8`, the latter calibrated on the data; None keeps the source's. Nodes that hurt most
+            stay in float32, as few as let the model pass.
+        labels: A column of the data, or a file, with the true label of each row: the quality judges the precision.
+        max_loss: What the precision may cost, as a share: of a score or, without labels, of labels that flip; or as
+            relative error. None takes 0.01, 0.01 and 0.05.
         verify: Whether to compare the result with the source.
         rtol: Relative tolerance, for all outputs or by name; None derives it from the model's own rounding.
         atol: Absolute tolerance, likewise.
@@ -84,7 +93,8 @@ def convert(
         load: See `LoadArguments`.
 
     Returns:
-        The report. It is falsy when the ONNX model drifts; the file is kept.
+        The report. It is falsy when the ONNX model drifts, or loses more by its precision than allowed; the file is
+        kept.
 
     Raises:
         OnnxtoolError: the source, the data or the options are at fault; no file is left.
@@ -94,13 +104,20 @@ def convert(
     check_writable(path)
     tell("Loading the source", 0, 0)
     raw, origin = to_arrays(data) if data is not None else ({}, "")
+    beside: Tensors = {}
+    if labels is not None:
+        raw, beside = _set_aside(labels, raw, origin)
     model = open_source(source, load_options(raw, load))
     if model.path is not None and path.exists() and path.samefile(model.path):
         raise UsageError(f"{path} is the source itself. Name another file with -o.")
     framework = frameworks()[model.framework]
-    if optimize != "none" and not verify:
+    if (optimize != "none" or precision) and not verify:
+        raise UsageError("--optimize and --precision compare with the source: leave out --no-verify.")
+    if precision and optimize == "full":
+        raise UsageError("--precision changes ONNX's own operators only: give --optimize basic with it.")
+    if not precision and (labels is not None or max_loss is not None):
         raise UsageError(
-            "--optimize keeps what agrees with the source, which it must compare: leave out --no-verify."
+            "--labels and --max-loss go with --precision. To compare the quality, use onnxtool verify."
         )
     if target != "mlnet" and (columns or mlnet_version):
         raise UsageError("--columns and --mlnet-version go with --target mlnet.")
@@ -108,7 +125,7 @@ def convert(
     _check_opset(opset, framework, release if target == "mlnet" else None)
     if target == "mlnet" and opset is None:
         opset = min(framework.default_opset, release.opset)
-    rows = fit_rows(raw, model, origin) if raw else None
+    rows = replace(fit_rows(raw, model, origin), aside=beside) if raw else None
 
     tell(f"Converting from {framework.name}", 0, 0)
     began = time.perf_counter()
@@ -118,48 +135,40 @@ def convert(
     proto = conversion.model
     adapted = adapt(proto, model, columns, release) if target == "mlnet" else []
     finish(proto, model.inputs, _provenance(model, proto))
-    candidates: list[Candidate] = []
     with staged_path(path) as staged:
         write(proto, staged)
         finished = time.perf_counter()
-        parity = None
+        proven = None
         if verify:
             written = OnnxModel(staged, proto)
             rows = rows or made_up_rows(model.inputs, model, written, seed)
-
-            def held(against: OnnxModel, rows: Rows = rows) -> Parity:
-                tell_rows = partial(tell, "Comparing rows")
-                return check_parity(model, against, rows, rtol=rtol, atol=atol, on_progress=tell_rows)
-
-            parity = held(written)
-            if optimize != "none":
-                measures = Measures(
-                    refusal=partial(refusal, release=release, before=proto)
-                    if target == "mlnet"
-                    else lambda _: None,
-                    parity=held,
-                    rows=match_inputs(model.inputs, written.inputs, [])(rows.tensors),
-                    seed=seed,
-                )
-                proto, parity, candidates = optimize_model(written, parity, optimize, measures, tell)
-                write(proto, staged)
+            net = release if target == "mlnet" else None
+            wanted = Wanted(optimize, precision, labels, max_loss, rtol, atol, seed, net)
+            proven = prove(written, model, rows, wanted, tell)
     subject = Subject(
         name=path.name,
         model=OnnxModel.read(path).summary(),
         source=source_summary(model),
         conversion=ConversionRecord(
-            opset=default_opset(proto),
+            opset=default_opset(proven.proto if proven else proto),
             target=target,
             optimize=optimize,
             convert_s=converted - began,
             finish_s=finished - converted,
             choices=[*conversion.choices, *adapted],
-            candidates=candidates,
+            candidates=proven.candidates if proven else [],
+            lowering=proven.lowering if proven else None,
         ),
-        parity=parity,
-        checks=[parity_gate(parity)] if parity else [],
+        parity=proven.parity if proven else None,
+        drift=proven.drift if proven else None,
+        checks=_gates(proven) if proven else [],
     )
     return report_of("convert", [subject])
+
+
+def _gates(proven: Proven) -> list[Check]:
+    gates = [parity_gate(proven.parity)]
+    return gates if proven.lowering is None else [*gates, precision_gate(proven.lowering)]
 
 
 def _check_opset(opset: int | None, framework: Framework, release: Release | None) -> None:
@@ -174,6 +183,21 @@ def _check_opset(opset: int | None, framework: Framework, release: Release | Non
             f"--opset {opset} is out of range: ML.NET {release.version} has ONNX Runtime {release.runtime}, which "
             f"takes up to opset {release.opset}."
         )
+
+
+def _set_aside(labels: str, raw: Tensors, origin: str) -> tuple[Tensors, Tensors]:
+    """The rows without their labels, and these.
+
+    Raises:
+        DataError: there are no such labels, or not as many as rows.
+        UsageError: there are no rows.
+    """
+    if not raw:
+        raise UsageError("--labels goes with --data: made-up rows have none.")
+    aside = Aside(labels, None, raw, origin)
+    rest, columns = aside.take(raw, max(map(len, raw.values())), ())
+    aside.finish()
+    return rest, columns
 
 
 def _source_name(source: Any) -> str:

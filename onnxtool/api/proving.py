@@ -1,0 +1,104 @@
+"""What follows a conversion: the model is held against its source, optimised, and made less precise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+
+import onnx
+
+from onnxtool.api.arguments import Progress
+from onnxtool.api.lowering import Precision, lower
+from onnxtool.api.optimizing import Measures, optimize_model
+from onnxtool.converters.finish import write
+from onnxtool.converters.mlnet import mend, refusal
+from onnxtool.converters.optimizers import Optimize
+from onnxtool.models.artifact import OnnxModel
+from onnxtool.models.source import SourceModel
+from onnxtool.reports.model import Candidate, LabelDrift, Lowering, Parity
+from onnxtool.validators.feeds import match_inputs
+from onnxtool.validators.mlnet_releases import Release
+from onnxtool.validators.parity import Pair, Rows, check_parity
+from onnxtool.validators.tolerance import Limit
+from onnxtool.validators.trial import Trial
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is asked for; see `convert`.
+
+    Attributes:
+        optimize: Which optimisers are tried.
+        precision: What the model is to compute in, None for what it has.
+        labels: Where the labels beside the rows come from, if there are any.
+        max_loss: What the precision may cost.
+        rtol: Relative tolerance.
+        atol: Absolute tolerance.
+        seed: Of the order in which graphs are timed.
+        mlnet: The release of ML.NET whose rules are kept, if the model is for it.
+    """
+
+    optimize: Optimize
+    precision: Precision | None
+    labels: str | None
+    max_loss: float | None
+    rtol: Limit
+    atol: Limit
+    seed: int
+    mlnet: Release | None
+
+
+@dataclass(slots=True)
+class Proven:
+    """The model that is kept, and what was found out on the way; see `ConversionRecord`."""
+
+    proto: onnx.ModelProto
+    parity: Parity
+    candidates: list[Candidate] = field(default_factory=list)
+    lowering: Lowering | None = None
+    drift: LabelDrift | None = None
+
+
+def prove(written: OnnxModel, source: SourceModel, rows: Rows, wanted: Wanted, tell: Progress) -> Proven:
+    """Hold a converted model against its source, and improve it as far as is wanted and it agrees.
+
+    Args:
+        written: The model, in a file, which is replaced where another one is kept.
+        source: The truth.
+        rows: What both are run on; labels stand aside.
+        wanted: What is asked for.
+        tell: See `Progress`.
+
+    Raises:
+        OnnxtoolError: the model cannot be run, or not be had as wanted.
+    """
+
+    def parity_of(model: OnnxModel) -> Parity:
+        tell_rows = partial(tell, "Comparing rows")
+        return check_parity(source, model, rows, rtol=wanted.rtol, atol=wanted.atol, on_progress=tell_rows)
+
+    proven = Proven(written.proto, parity_of(written))
+    if not (wanted.optimize != "none" or wanted.precision):
+        return proven
+    before, release = written.proto, wanted.mlnet
+    measures = Measures(
+        refusal=partial(refusal, release=release, before=before) if release else lambda _: None,
+        parity=parity_of,
+        rows=match_inputs(source.inputs, written.inputs, [])(rows.tensors),
+        seed=wanted.seed,
+    )
+    if wanted.optimize != "none":
+        proven.proto, proven.parity, proven.candidates = optimize_model(
+            written, proven.parity, wanted.optimize, measures, tell
+        )
+        write(proven.proto, written.path)
+    if wanted.precision and proven.parity.passed:
+        full = OnnxModel(written.path, proven.proto)
+        trial = Trial(Pair(source, full), rows, wanted.labels, wanted.max_loss)
+        mended = partial(mend, release=release, before=before) if release else lambda _: None
+        proven.proto, proven.lowering, proven.drift = lower(
+            full, wanted.precision, trial, measures, mend=mended, tell=tell
+        )
+        write(proven.proto, written.path)
+        proven.parity.notes.append(f"That is the model before it was made {wanted.precision}.")
+    return proven
