@@ -43,7 +43,7 @@ def main() -> None:
         click.echo(f"onnxtool: interrupted. {said[0] if said else 'Nothing was written.'}", err=True)
         code = BAD_INPUT
     except OnnxtoolError as error:
-        click.echo(f"onnxtool: {error}", err=True)
+        _complain(str(error))
         code = BAD_INPUT
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it exits
@@ -53,6 +53,15 @@ def main() -> None:
         click.echo("onnxtool: this is a bug in onnxtool. Please report it with the lines above.", err=True)
         code = BAD_INPUT
     sys.exit(code or PASSED)
+
+
+def _complain(message: str) -> None:
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        from onnxtool.reports import github
+
+        click.echo(github.error(message), err=True)
+    else:
+        click.echo(f"onnxtool: {message}", err=True)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -608,6 +617,7 @@ def _time(option: str, text: str) -> float:
 def _deliver(report: Report, json_path: str | None, html_path: Path | None) -> int:
     """Print the report and write what was asked for; the exit status says whether its gates passed."""
     from onnxtool.files import write_text
+    from onnxtool.reports import github
     from onnxtool.reports.render import render
 
     if json_path == "-":
@@ -618,9 +628,11 @@ def _deliver(report: Report, json_path: str | None, html_path: Path | None) -> i
         from onnxtool.reports.terminal import view
 
         console = Console(highlight=False)
-        console.print(view(report, console.width))
+        with github.commands_stopped(os.environ, sys.stdout):
+            console.print(view(report, console.width))
         if json_path:
             write_text(Path(json_path), render(report, "json"))
+    github.publish(report, os.environ, sys.stderr)
     if html_path:
         write_text(html_path, render(report, "html"))
         click.echo(f"Report: {html_path}", err=True)

@@ -129,7 +129,7 @@ def onnx_benchmark(request: pytest.FixtureRequest) -> OnnxBenchmark:
         feeds = batch_of(rows.tensors, read.inputs, batch)
         try:
             session = open_session(str(read.path), plan)
-            placement = providers.recorded_placement(session)
+            placement = providers.recorded_placement(session) or []
             if placement:
                 providers.require_nodes(plan.provider, placement)
         except providers.UnavailableError as error:

@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 FORMATS: Mapping[str, str] = MappingProxyType(
     {
         "csv": "onnxtool.reports.csv",
+        "github": "onnxtool.reports.github",
         "html": "onnxtool.reports.html",
         "json": "onnxtool.reports.json",
         "junit": "onnxtool.reports.junit",
         "md": "onnxtool.reports.markdown",
         "sarif": "onnxtool.reports.sarif",
         "mlnet": "onnxtool.reports.mlnet",
+        "pytest-benchmark": "onnxtool.reports.pytest_benchmark",
         "text": "onnxtool.reports.terminal",
     }
 )

@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 
+from onnxtool.bench.statistics import box
 from onnxtool.reports.model import (
     Bench,
     Bin,
@@ -492,6 +493,7 @@ def _cell(
                 for low, high, count in zip(edges, edges[1:], counts, strict=False)
             ],
             series_s=[float(np.median(part)) for part in np.array_split(samples, 60)],
+            box=box(np.sort((samples * 1e9).astype(np.int64))),
         ),
         rows_per_s=batch / p50,
         peak_memory_bytes=96_000_000 + 1000 * batch,

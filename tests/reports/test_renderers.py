@@ -3,11 +3,15 @@
 import csv
 import io
 import re
+import subprocess
+import sys
 from collections import Counter
 from html.parser import HTMLParser
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+import xmlschema
 from rich.console import Console
 
 from onnxtool.errors import UsageError
@@ -15,6 +19,7 @@ from onnxtool.reports import terminal
 from onnxtool.reports.model import Bench, Report
 from onnxtool.reports.render import FORMATS, render
 
+SCHEMA = Path(__file__).resolve().parents[2] / "reports" / "schema" / "junit.xsd"
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 VOID = {"meta", "br"}
 
@@ -49,7 +54,7 @@ def test_a_model_that_was_only_converted_renders(name: str, sample: Report):
 def test_a_sweep_without_a_measured_cell_renders(name: str, sample: Report):
     cells = [cell for cell in sample.subjects[0].bench.cells if cell.status != "measured"]
     sample.subjects[0].bench = Bench(data="made up", seed=0, duration_s=1, cells=cells)
-    assert "libnvinfer" in render(sample, name) or name in ("junit", "sarif")
+    assert "libnvinfer" in render(sample, name) or name in ("junit", "sarif", "pytest-benchmark")
 
 
 def test_an_unknown_format_is_named():
@@ -309,3 +314,29 @@ def _printed(report: Report, width: int, **options: object) -> str:
     console = Console(width=width, file=io.StringIO(), **options)  # type: ignore[arg-type]
     console.print(terminal.view(report, width))
     return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_junit_validates_against_its_schema(sample: Report, empty: bool):
+    """Ours, which is narrower than Ant's and Jenkins': by hand, it and our output were held against both."""
+    if empty:
+        sample.subjects = []
+    xmlschema.XMLSchema(str(SCHEMA)).validate(io.StringIO(render(sample, "junit")))
+
+
+def test_pytest_benchmark_compares_its_files(sample: Report, tmp_path: Path):
+    for name in ("0001_before.json", "0002_after.json"):
+        (tmp_path / name).write_text(render(sample, "pytest-benchmark"), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest_benchmark", "compare", "0001_before.json", "0002_after.json",
+         "--histogram=latency", "--csv=table.csv"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    measured = [
+        cell for subject in sample.subjects if subject.bench for cell in subject.bench.cells if cell.latency
+    ]
+    assert f"{2 * len(measured)} tests" in done.stdout
+    assert "credit.onnx[CPU, batch 1, 1 thread] (0002_after)" in done.stdout
+    assert (tmp_path / "latency.svg").stat().st_size
+    assert len((tmp_path / "table.csv").read_text(encoding="utf-8").splitlines()) == 1 + 2 * len(measured)
