@@ -21,6 +21,7 @@ from typing import Any, Literal, TypeAlias
 import onnx
 
 from onnxtool.errors import ConversionError, SourceError
+from onnxtool.models.mlflow_folder import is_mlflow, model_in
 from onnxtool.models.signature import Tensors
 from onnxtool.models.source import LoadOptions, SourceModel
 
@@ -137,7 +138,8 @@ def open_source(source: object, options: LoadOptions) -> SourceModel:
     """Recognise and open a source model.
 
     Args:
-        source: A path, a `package.module:callable`, or a live estimator, module or Keras model.
+        source: A path, a folder in MLflow's format, a `package.module:callable`, or a live estimator, module or
+            Keras model.
         options: How to open it.
 
     Raises:
@@ -148,7 +150,7 @@ def open_source(source: object, options: LoadOptions) -> SourceModel:
     path = None
     model = source
     if isinstance(source, str | Path):
-        text = str(source)
+        text = str(model_in(Path(source)) if is_mlflow(Path(source)) else source)
         model = _by(lambda f: f.recognises(text), _unrecognised(text)).load(text, options)
         path = Path(text) if Path(text).exists() else None
     owner = _by(lambda f: f.owns(model), f"No framework knows what to do with a {_class_name(model)}.")
@@ -173,7 +175,8 @@ def _unrecognised(source: str) -> str:
     path = Path(source)
     known = (
         "Known are scikit-learn pickles (.skops, .joblib, .pkl), PyTorch .pt2 files and package.module:callable, "
-        "Keras .keras and .h5, TensorFlow SavedModel folders, XGBoost, LightGBM and CatBoost model files, and ONNX."
+        "Keras .keras and .h5, TensorFlow SavedModel folders, XGBoost, LightGBM and CatBoost model files, MLflow "
+        "model folders, and ONNX."
     )
     if not path.exists():
         return f"{source}: no such file or folder. {known}"

@@ -522,19 +522,43 @@ def lint(format_name: str | None, **arguments: Any) -> int:
 
 @cli.command()
 @click.argument("path", metavar="REPORT.json", type=click.Path(path_type=Path))
-@click.option("--format", "format_name", required=True, metavar="NAME", help=f"One of {', '.join(FORMATS)}.")
+@click.option("--format", "format_name", metavar="NAME", help=f"One of {', '.join(FORMATS)}.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write. [default: standard output]")
-def report(path: Path, format_name: str, output: Path | None) -> None:
-    """Render a saved report in another format."""
+@click.option(
+    "--mlflow", "experiment", metavar="EXPERIMENT",
+    help="Log a run for each model, with the model itself, to MLflow: to the server that MLFLOW_TRACKING_URI names.",
+)  # fmt: skip
+@click.option(
+    "--tensorboard", "log_folder", metavar="DIR", type=click.Path(path_type=Path),
+    help="Add the numbers to TensorBoard's event files in DIR, a folder for each model.",
+)  # fmt: skip
+def report(
+    path: Path, format_name: str | None, output: Path | None, experiment: str | None, log_folder: Path | None
+) -> None:
+    """Render a saved report in another format, or hand it to a tracker of experiments."""
     from onnxtool.files import write_text
-    from onnxtool.reports.json import read
+    from onnxtool.reports import json, mlflow, tensorboard
     from onnxtool.reports.render import render
 
-    text = render(read(path), format_name)
-    if output is None:
-        click.echo(text, nl=False)
-    else:
-        write_text(output, text)
+    if format_name is None and experiment is None and log_folder is None:
+        raise UsageError(
+            "Say what to do with the report: --format NAME, --mlflow EXPERIMENT or --tensorboard DIR."
+        )
+    if output is not None and format_name is None:
+        raise UsageError("Say in which format to write it: --format NAME.")
+    saved = json.read(path)
+    if format_name is not None:
+        text = render(saved, format_name)
+        if output is None:
+            click.echo(text, nl=False)
+        else:
+            write_text(output, text)
+    if experiment is not None:
+        for run in mlflow.log(saved, experiment):
+            click.echo(f"MLflow run: {run}", err=True)
+    if log_folder is not None:
+        for folder in tensorboard.write(saved, log_folder):
+            click.echo(f"TensorBoard: {folder}", err=True)
 
 
 @cli.command()
