@@ -20,6 +20,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
+from onnxtool.converters.by_class import split_by_class
 from onnxtool.converters.framework import Conversion, ConvertOptions, Framework
 from onnxtool.converters.sklearn import BOOSTING, convert_registered
 from onnxtool.converters.sklearn.graph import Graph, is_double
@@ -128,7 +129,12 @@ def _convert_xgboost(scope: Any, operator: Any, container: Any) -> None:
         before = operator.inputs
         if zeros:
             operator.inputs = [_zeros_missing(scope, container, before[0])]
+        already = len(container.nodes)
         upstream.convert_xgboost(scope, operator, container)
+        together = int(learner["gradient_booster"]["gbtree_model_param"]["num_parallel_tree"])
+        if together > 1:
+            _give_classes_in_turn(container.nodes[already:], together)
+        _split_by_class(scope, container, already)
         operator.inputs = before
 
 
@@ -190,10 +196,31 @@ def _convert_lightgbm(scope: Any, operator: Any, container: Any) -> None:
     with _prepared(operator.raw_operator, places), _double_numbers(scope, operator, container):
         already = len(container.nodes)
         upstream.convert_lightgbm(scope, operator, container)
-    if places is not None:
-        for node in container.nodes[already:]:
-            if node.op_type.startswith("TreeEnsemble"):
-                _compare_doubles(node, places)
+    text = operator.raw_operator.booster_.model_to_string(num_iteration=1)
+    one_against_all = "\nobjective=multiclassova" in text
+    for node in container.nodes[already:]:
+        if not node.op_type.startswith("TreeEnsemble"):
+            continue
+        if places is not None:
+            _compare_doubles(node, places)
+        if one_against_all:  # upstream takes it for a softmax over all
+            next(entry for entry in node.attribute if entry.name == "post_transform").s = b"LOGISTIC"
+    _split_by_class(scope, container, already)
+
+
+def _give_classes_in_turn(nodes: Sequence[onnx.NodeProto], together: int) -> None:
+    """Let so many trees in a row speak for each class: upstream changes the class after each one."""
+    for node in nodes:
+        attributes = {attribute.name: attribute for attribute in node.attribute}
+        if node.op_type == "TreeEnsembleClassifier" and (labels := attributes["classlabels_int64s"].ints)[2:]:
+            trees = np.array(attributes["class_treeids"].ints)
+            attributes["class_ids"].ints[:] = (trees // together % len(labels)).tolist()
+
+
+def _split_by_class(scope: Any, container: Any, already: int) -> None:
+    for node in list(container.nodes[already:]):
+        if node.op_type == "TreeEnsembleClassifier":
+            split_by_class(Graph(scope, container), node)
 
 
 def _compare_doubles(node: onnx.NodeProto, thresholds: Sequence[float]) -> None:

@@ -1,0 +1,106 @@
+"""Boosted trees of several classes: an operator a class in place of one for all, which ONNX Runtime runs faster.
+
+A tree of XGBoost's or LightGBM's speaks for one class. For an ensemble of one target ONNX Runtime keeps the leaf's
+number in its node and a running sum in a register; for several it looks up the leaf's targets in a list. And the
+trees of one class fit into the processor's nearest cache, which all trees do not.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import AttributeProto, helper, numpy_helper
+
+from onnxtool.converters.sklearn.graph import ML, Graph
+
+FEWEST = 16
+"""Trees of a class below which one row pays more for the operators than it gains by them; see docs/trees.md."""
+
+_LINKS = {b"NONE": "Identity", b"SOFTMAX": "Softmax", b"LOGISTIC": "Sigmoid"}
+_SUFFIX = "_as_tensor"
+
+
+def split_by_class(graph: Graph, node: onnx.NodeProto) -> bool:
+    """Replace a classifier's ensemble, in skl2onnx's container, by one of a single target for each class.
+
+    Args:
+        graph: Where the node stands.
+        node: A TreeEnsembleClassifier.
+
+    Returns:
+        Whether it was: of two classes, of few trees or trees that speak for several classes, and behind other links
+        it stays as it is.
+    """
+    given = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
+    labels = given.get("classlabels_int64s") or given.get("classlabels_strings") or []
+    link = _LINKS.get(given.get("post_transform", b"NONE"))
+    classes, spoken_by = np.array(given["class_ids"]), np.array(given["class_treeids"])
+    speaks = dict(zip(spoken_by.tolist(), classes.tolist(), strict=True))
+    of_one = np.array_equal(classes, [speaks[tree] for tree in spoken_by.tolist()])
+    counts = np.bincount([*speaks.values()], minlength=len(labels))
+    if len(labels) < 3 or link is None or not of_one or not counts.all() or len(speaks) < FEWEST * len(labels):
+        return False
+    base = _numbers(given, "base_values")
+    trees = np.array(given["nodes_treeids"])
+    owner = np.array([speaks[tree] for tree in trees.tolist()])
+    sums = []
+    for place in range(len(labels)):
+        sums.append(graph.node("TreeEnsembleRegressor", node.input[0], domain=ML, n_targets=1))
+        made = graph.container.nodes[-1]
+        if base is not None and len(base):
+            _add(made, "base_values", base[place : place + 1])
+        for name, value in given.items():
+            kind, _, rest = name.partition("_")
+            if kind == "nodes" and name.removesuffix(_SUFFIX) != "nodes_hitrates":
+                _add(made, name, _part(value, owner == place))
+            elif kind == "class" and rest != "ids":
+                _add(made, f"target_{rest}", _part(value, classes == place))
+        _add(made, "target_ids", np.zeros(int((classes == place).sum()), dtype=np.int64))
+    scores = graph.node("Concat", sums, axis=1)
+    axis: dict[str, Any] = {"axis": 1} if link == "Softmax" else {}
+    names = np.array([label.decode() for label in labels] if isinstance(labels[0], bytes) else labels)
+    graph.labels(scores, names)
+    _rename_output(graph, node.output[0])
+    graph.node(link, scores, **axis)
+    _rename_output(graph, node.output[1])
+    graph.container.nodes.remove(node)
+    return True
+
+
+def _rename_output(graph: Graph, name: str) -> None:
+    """Give the last node an output's name that skl2onnx takes for given already."""
+    graph.container.nodes[-1].output[0] = name
+
+
+def _numbers(given: dict[str, Any], name: str) -> NDArray[Any] | None:
+    """An attribute's numbers, whichever of its two forms it has."""
+    if f"{name}{_SUFFIX}" in given:
+        return numpy_helper.to_array(given[f"{name}{_SUFFIX}"])
+    return np.array(given[name], dtype=np.float32) if name in given else None
+
+
+def _part(value: Any, chosen: NDArray[np.bool_]) -> NDArray[Any]:
+    if isinstance(value, onnx.TensorProto):
+        return numpy_helper.to_array(value)[chosen]
+    return np.array(value, dtype=np.float32 if isinstance(value[0], float) else None)[chosen]
+
+
+def _add(node: onnx.NodeProto, name: str, values: NDArray[Any]) -> None:
+    """Add an attribute; `onnx.helper` would look at each of many numbers."""
+    if values.dtype == np.float64 and name.removesuffix(_SUFFIX) in (
+        "nodes_values",
+        "target_weights",
+        "base_values",
+    ):
+        name = f"{name.removesuffix(_SUFFIX)}{_SUFFIX}"
+        tensor = numpy_helper.from_array(values, name)
+        node.attribute.add(name=name, type=AttributeProto.TENSOR).t.CopyFrom(tensor)
+    elif values.dtype.kind == "f":
+        node.attribute.add(name=name, type=AttributeProto.FLOATS).floats.extend(values.tolist())
+    elif values.dtype.kind == "S":
+        node.attribute.add(name=name, type=AttributeProto.STRINGS).strings.extend(values.tolist())
+    else:
+        node.attribute.add(name=name, type=AttributeProto.INTS).ints.extend(values.tolist())
