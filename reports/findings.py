@@ -171,7 +171,7 @@ def largest_loss(attempt: LoweringAttempt) -> str:
 
 def lowering_line(lowering: Lowering) -> str:
     """What became of the model, in one line."""
-    size = units.number(lowering.size_bytes / lowering.full_size_bytes)
+    size = units.number(lowering.size_bytes / max(lowering.full_size_bytes, 1))
     nodes = f"{len(lowering.kept)} of {units.plural(lowering.nodes, 'node')} stay in float32"
     return f"{lowering.precision}, {lowering.recipe}; {nodes}; {size} times the size"
 

@@ -30,7 +30,7 @@ BATCHES = (1, 64)
 EFFECT = 0.02
 """The smallest rise of the latency that matters."""
 
-BUDGET_S = 10.0
+BUDGET_S = 5.0
 """Longest time of sampling for a candidate at a batch; two graphs that are alike take a tenth of it."""
 
 

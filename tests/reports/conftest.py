@@ -23,6 +23,9 @@ from onnxtool.reports.model import (
     Gpu,
     LabelDrift,
     Latency,
+    Loss,
+    Lowering,
+    LoweringAttempt,
     Metric,
     ModelSummary,
     OutputParity,
@@ -216,6 +219,41 @@ def _network() -> Subject:
                 ),
                 Candidate(name="onnxslim", outcome="refused", reason="Same operators as: onnxsim."),
             ],
+            lowering=Lowering(
+                precision="int8",
+                recipe="MinMax, a scale a channel, weights of 8 bits, all operators",
+                data="images.npz",
+                rows=256,
+                kept=["conv_1"],
+                nodes=40,
+                harm={"conv_1": 0.31, "gemm": 0.004},
+                attempts=[
+                    LoweringAttempt(
+                        recipe="MinMax, a scale a channel, weights of 8 bits, all operators",
+                        kept=kept,
+                        error=error,
+                        losses=[
+                            Loss(
+                                measure="loss of accuracy",
+                                value=error / 10,
+                                high=error / 5,
+                                allowed=0.01,
+                                passed=kept > 0,
+                            )
+                        ],
+                        passed=kept > 0,
+                    )
+                    for kept, error in ((0, 0.32), (1, 0.02))
+                ],
+                losses=[
+                    Loss(measure="loss of accuracy", value=0.002, high=0.004, allowed=0.01, passed=True),
+                    Loss(measure="growth of log loss", value=0.03, high=0.06, passed=True),
+                ],
+                size_bytes=11_400_000,
+                full_size_bytes=44_700_000,
+                notes=["Calibrated on 256 rows."],
+                passed=True,
+            ),
         ),
         parity=Parity(
             rows=256,
@@ -346,7 +384,28 @@ def _hostile() -> Subject:
         ),
         source=SourceSummary(framework=at, framework_version=script, kind=image, path=cdata),
         conversion=ConversionRecord(
-            opset=1, target=image, optimize=script, convert_s=0, finish_s=0, choices=[script, unicode]
+            opset=1,
+            target=image,
+            optimize=script,
+            convert_s=0,
+            finish_s=0,
+            choices=[script, unicode],
+            candidates=[Candidate(name=script, outcome="kept", reason=entity)],
+            lowering=Lowering(
+                precision="fp16",
+                recipe=template,
+                data=image,
+                rows=0,
+                kept=[script, controls],
+                nodes=0,
+                harm={cdata: math.inf},
+                attempts=[LoweringAttempt(recipe=formula, kept=0, error=math.inf, losses=[], passed=False)],
+                losses=[Loss(measure=at, value=math.nan, allowed=0.01, passed=False)],
+                size_bytes=0,
+                full_size_bytes=0,
+                notes=[entity],
+                passed=False,
+            ),
         ),
         parity=Parity(
             rows=1,
