@@ -25,7 +25,7 @@ from onnxtool.bench.task import SourceTask, Task, read_answer, write_task
 from onnxtool.errors import DataError
 from onnxtool.models.artifact import OnnxModel
 from onnxtool.models.signature import Tensors, TensorSpec
-from onnxtool.reports.model import Bench, Cell, Scenario
+from onnxtool.reports.model import Bench, Cell, Environment, Scenario
 
 __all__ = ["SourceTask", "run_bench"]
 
@@ -65,6 +65,7 @@ def run_bench(
     timeout_s: float | None = None,
     earlier: Bench | None = None,
     execute: Execute | None = None,
+    machines: Sequence[Environment] = (),
     on_progress: Callable[[int, int, str], None] | None = None,
     on_cell: Callable[[Bench], None] | None = None,
 ) -> Bench:
@@ -89,6 +90,7 @@ def run_bench(
             building a TensorRT engine takes minutes.
         earlier: A part of the same sweep that is measured already.
         execute: Where cells are measured; by default here, one after the other.
+        machines: Of a sweep that is spread, the machines that its cells name.
         on_progress: Called with the number of cells done, the number of all cells, and a description of the
             cell that is measured next (at the end, of the last one).
         on_cell: Called with what there is after each cell.
@@ -111,7 +113,9 @@ def run_bench(
     check_rows(model.inputs, inputs)
     if timeout_s is None:
         timeout_s = 300 + 10 * duration_s
-    bench = Bench(data=data, seed=seed, duration_s=duration_s, rows_sha256=digest(inputs), cells=[])
+    bench = Bench(
+        data=data, seed=seed, duration_s=duration_s, rows_sha256=digest(inputs), machines=list(machines), cells=[]
+    )
     cells = {plan: cell for plan, cell in kept_cells(bench, earlier).items() if plan in plans}
     fixed = fixed_batch(model.inputs)
     cells |= {plan: _refused(plan, fixed) for plan in plans if fixed is not None and fixed != plan.batch}

@@ -73,6 +73,15 @@ class OnnxModel:
         return tuple(_spec(value) for value in self.proto.graph.output)
 
     @cached_property
+    def files(self) -> list[Path]:
+        """The file itself, then those of its external data that there are; none lies outside of its folder."""
+        folder = self.path.parent
+        names = {location for tensor in all_tensors(self.proto.graph) if (location := _location(tensor))}
+        found = [folder / name for name in sorted(names)]
+        inside = [file for file in found if file.resolve().is_relative_to(folder.resolve())]
+        return [self.path, *(file for file in inside if file.is_file())]
+
+    @cached_property
     def metadata(self) -> dict[str, str]:
         """The model's metadata properties."""
         return {entry.key: entry.value for entry in self.proto.metadata_props}
@@ -108,12 +117,10 @@ class OnnxModel:
     def summary(self) -> ModelSummary:
         """Describe the model, for `inspect` and for reports."""
         graph = self.proto.graph
-        external = {location for tensor in all_tensors(graph) if (location := _location(tensor))}
-        files = [self.path, *(self.path.parent / name for name in sorted(external))]
         return ModelSummary(
             path=str(self.path),
             sha256=sha256(self.path),
-            size_bytes=sum(file.stat().st_size for file in files if file.is_file()),
+            size_bytes=sum(file.stat().st_size for file in self.files),
             ir_version=self.proto.ir_version,
             opsets={entry.domain or "ai.onnx": entry.version for entry in self.proto.opset_import},
             producer=f"{self.proto.producer_name} {self.proto.producer_version}".strip(),

@@ -387,6 +387,19 @@ _SECONDS = click.FloatRange(0, min_open=True)
     strict={"is_flag": True, "help": "Fail when a provider is not usable, or something is not decided."},
 )
 @_section(
+    "Several machines",
+    executor={
+        "type": click.Choice(["local", "ray"]),
+        "default": "local",
+        "show_default": True,
+        "help": "Where cells are measured: here, one after the other, or on all machines of a Ray cluster.",
+    },
+    ray_address={
+        "metavar": "ADDRESS",
+        "help": "Of the cluster, as HOST:6379. [default: what RAY_ADDRESS names or runs here]",
+    },
+)
+@_section(
     "Interrupted sweeps",
     resume={
         "type": click.Path(path_type=Path),

@@ -387,6 +387,8 @@ def settings(cell: Cell) -> list[str]:
         parts.append(cell.scenario + (f" at {units.rate(cell.rate)}/s" if cell.rate else ""))
     if cell.io_binding:
         parts.append("bound")
+    if cell.machine is not None:
+        parts.append(f"machine {cell.machine + 1}")
     return parts + [f"{name}={value}" for name, value in cell.options.items()]
 
 
@@ -488,7 +490,7 @@ def bench_notes(bench: Bench, *, unmeasured: bool = True) -> list[str]:
         for key, text in texts.items():
             notes.setdefault(key, (text, []))[1].append(cell_name(cell))
     said = [f"{_enumerate(cells, 'cells')}: {text}" for text, cells in notes.values()]
-    return [*said, *_timer_note(bench), *_pareto_note(bench)]
+    return [*said, *_machine_notes(bench), *_timer_note(bench), *_pareto_note(bench)]
 
 
 def doubts(cell: Cell) -> list[str]:
@@ -510,6 +512,15 @@ def doubts(cell: Cell) -> list[str]:
     if cell.build_s is not None:
         found.append(f"its engine was built in {units.seconds(cell.build_s)}, apart from what is shown.")
     return found
+
+
+def _machine_notes(bench: Bench) -> list[str]:
+    """What the machines are that a sweep was spread over: cells of different ones compare the machines too."""
+    return [
+        f"Machine {number}: {machine.cpu.name}, {units.plural(machine.cpu.usable_cores, 'core')}, "
+        f"{', '.join([*(gpu.name for gpu in machine.gpus), machine.os])}."
+        for number, machine in enumerate(bench.machines, 1)
+    ]
 
 
 def _timer_note(bench: Bench) -> list[str]:

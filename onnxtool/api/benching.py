@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Unpack
+from typing import Literal, Unpack
 
 from onnxtool.api.arguments import LoadArguments, PathLike, Progress, load_options, silent
 from onnxtool.api.records import report_of, source_summary
@@ -15,6 +16,7 @@ from onnxtool.bench.against import run_against
 from onnxtool.bench.baseline import compare_with_baseline
 from onnxtool.bench.plan import check_effect
 from onnxtool.bench.providers import full_name
+from onnxtool.bench.ray_executor import ray_cluster
 from onnxtool.bench.resume import check_same_place, earlier_bench
 from onnxtool.bench.runner import SourceTask, run_bench
 from onnxtool.converters.framework import open_source
@@ -65,6 +67,8 @@ def bench(
     budget: float = 60.0,
     strict: bool = False,
     resume: PathLike | None = None,
+    executor: Literal["local", "ray"] = "local",
+    ray_address: str | None = None,
     seed: int = 0,
     on_progress: Progress | None = None,
     on_report: Callable[[Report], None] | None = None,
@@ -94,6 +98,8 @@ def bench(
         budget: Longest time in seconds of sampling for each comparison with `against`.
         strict: Whether a provider that is not usable, or what is not decided, fails the run.
         resume: The saved JSON report of a sweep that was interrupted: what it measured is not measured again.
+        executor: Where cells are measured: one after the other here, or on all machines of a Ray cluster.
+        ray_address: Of the cluster; by default the one that runs on this machine, or this machine alone.
         seed: Seed of made-up rows, of arrivals, and of the order of the runs with `against`.
         on_progress: See `Progress`.
         on_report: Called after each cell with the report of what there is, which fails as unfinished.
@@ -117,6 +123,10 @@ def bench(
         or max(concurrency) > 1
     ):
         raise UsageError("Two models are compared one query at a time: leave out what is asked of a sweep.")
+    if ray_address is not None and executor != "ray":
+        raise UsageError("An address of a Ray cluster is given, but the executor is not Ray.")
+    if executor == "ray" and (against is not None or baseline is not None or resume is not None):
+        raise UsageError("What is compared or resumed is measured on one machine: leave out the executor.")
     required = {full_name(name): share for name, share in require_coverage.items()}
     if strange := required.keys() - {full_name(name) for name in providers}:
         raise UsageError(f"Coverage of {sorted(strange)[0]} is required, which is not among the providers.")
@@ -135,82 +145,85 @@ def bench(
     task = SourceTask(source=str(source), options=opening) if source is not None else None
     measured_source = source_summary(opened) if opened else None
     subjects: list[Subject] = []
-    for model in opened_models:
-        rows = rows_of(model, opened, raw, origin, largest=max(batches), seed=seed)
-        on_cell = partial(tell_cell, tell, model.path.name)
-        if other is not None:
-            comparisons = run_against(
+    with ray_cluster(ray_address) if executor == "ray" else nullcontext() as cluster:
+        for model in opened_models:
+            rows = rows_of(model, opened, raw, origin, largest=max(batches), seed=seed)
+            on_cell = partial(tell_cell, tell, model.path.name)
+            if other is not None:
+                comparisons = run_against(
+                    model,
+                    other,
+                    inputs=rows.tensors,
+                    providers=providers,
+                    batches=batches,
+                    threads=threads,
+                    effect=effect,
+                    budget_s=budget,
+                    seed=seed,
+                    io_binding=io_binding,
+                    options=options,
+                    on_progress=on_cell,
+                )
+                subjects.append(
+                    Subject(
+                        name=model.path.name,
+                        model=model.summary(),
+                        comparisons=comparisons,
+                        checks=comparison_gates(comparisons, strict),
+                    )
+                )
+                continue
+            summary = model.summary()
+
+            def subject_of(result: Bench, summary: ModelSummary = summary) -> Subject:
+                result.latency_bound_s = latency_bound
+                comparisons = []
+                if saved is not None and not result.unfinished:
+                    name = Path(str(baseline)).name
+                    comparisons = compare_with_baseline(
+                        Path(summary.path).name, result, saved, here, against=name, effect=effect
+                    )
+                return Subject(
+                    name=Path(summary.path).name,
+                    model=summary,
+                    source=measured_source,
+                    bench=result,
+                    comparisons=comparisons,
+                    checks=[
+                        *finished_gates(result),
+                        *bench_gates(result.cells, strict),
+                        *coverage_gates(result.cells, required),
+                        *latency_gates(result, strict),
+                        *comparison_gates(comparisons, strict),
+                    ],
+                )
+
+            def tell_report(result: Bench, of: Callable[[Bench], Subject] = subject_of) -> None:
+                if on_report:
+                    on_report(report_of("bench", [*subjects, of(result)], here))
+
+            result = run_bench(
                 model,
-                other,
                 inputs=rows.tensors,
                 providers=providers,
                 batches=batches,
                 threads=threads,
-                effect=effect,
-                budget_s=budget,
-                seed=seed,
+                duration_s=duration,
+                data=rows.origin,
+                seed=seed if scenario == "server" else rows.seed,
+                concurrency=concurrency,
+                scenario=scenario,
+                rate=rate,
                 io_binding=io_binding,
                 options=options,
+                source=task,
+                earlier=earlier_bench(earlier, summary, measured_source) if earlier is not None else None,
                 on_progress=on_cell,
+                on_cell=tell_report,
+                execute=cluster.execute if cluster else None,
+                machines=cluster.machines if cluster else (),
             )
-            subjects.append(
-                Subject(
-                    name=model.path.name,
-                    model=model.summary(),
-                    comparisons=comparisons,
-                    checks=comparison_gates(comparisons, strict),
-                )
-            )
-            continue
-        summary = model.summary()
-
-        def subject_of(result: Bench, summary: ModelSummary = summary) -> Subject:
-            result.latency_bound_s = latency_bound
-            comparisons = []
-            if saved is not None and not result.unfinished:
-                name = Path(str(baseline)).name
-                comparisons = compare_with_baseline(
-                    Path(summary.path).name, result, saved, here, against=name, effect=effect
-                )
-            return Subject(
-                name=Path(summary.path).name,
-                model=summary,
-                source=measured_source,
-                bench=result,
-                comparisons=comparisons,
-                checks=[
-                    *finished_gates(result),
-                    *bench_gates(result.cells, strict),
-                    *coverage_gates(result.cells, required),
-                    *latency_gates(result, strict),
-                    *comparison_gates(comparisons, strict),
-                ],
-            )
-
-        def tell_report(result: Bench, of: Callable[[Bench], Subject] = subject_of) -> None:
-            if on_report:
-                on_report(report_of("bench", [*subjects, of(result)], here))
-
-        result = run_bench(
-            model,
-            inputs=rows.tensors,
-            providers=providers,
-            batches=batches,
-            threads=threads,
-            duration_s=duration,
-            data=rows.origin,
-            seed=seed if scenario == "server" else rows.seed,
-            concurrency=concurrency,
-            scenario=scenario,
-            rate=rate,
-            io_binding=io_binding,
-            options=options,
-            source=task,
-            earlier=earlier_bench(earlier, summary, measured_source) if earlier is not None else None,
-            on_progress=on_cell,
-            on_cell=tell_report,
-        )
-        subjects.append(subject_of(result))
+            subjects.append(subject_of(result))
     return report_of("bench", subjects, here)
 
 
