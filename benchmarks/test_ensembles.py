@@ -14,6 +14,7 @@ LOSES = {("xgboost", 10_000)}
 
 
 def _ensembles():
+    from catboost import CatBoostClassifier
     from lightgbm import LGBMClassifier
     from sklearn import ensemble
     from xgboost import XGBClassifier
@@ -25,6 +26,7 @@ def _ensembles():
         "histogram gradient boosting": ensemble.HistGradientBoostingClassifier(max_iter=30),
         "xgboost": XGBClassifier(n_estimators=30),
         "lightgbm": LGBMClassifier(n_estimators=30, verbose=-1),
+        "catboost": CatBoostClassifier(iterations=30, verbose=0, allow_writing_files=False),
     }
 
 

@@ -20,8 +20,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from onnxtool.converters.by_class import split_by_class
+from onnxtool.converters.by_class import LINKS, split_by_class, text_of
 from onnxtool.converters.framework import Conversion, ConvertOptions, Framework
+from onnxtool.converters.oblivious import tables_of, write_sums
 from onnxtool.converters.sklearn import BOOSTING, convert_registered
 from onnxtool.converters.sklearn.graph import Graph, is_double
 from onnxtool.converters.sklearn.hist_gradient_boosting import float32_at_most
@@ -334,21 +335,41 @@ def _convert_catboost(scope: Any, operator: Any, container: Any) -> None:
     if len(operator.outputs) == 1 and trees.op_type != "TreeEnsembleRegressor":
         raise ConversionError("CatBoost with several targets has no conversion to ONNX. Fit one model a target.")
     attrs = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in trees.attribute}
+    if str(model.get_all_params().get("loss_function", "")).startswith("MultiClassOneVsAll"):
+        attrs["post_transform"] = b"LOGISTIC"  # the exporter takes it for a softmax over all
     exponent = len(operator.outputs) == 1 and model._get_default_prediction_type() == "Exponent"  # as predict does
     with _single_rows(scope, operator, container):
         outputs = [value.full_name for value in operator.outputs]
         last = scope.get_unique_variable_name("raw") if exponent else outputs[-1]
-        container.add_node(
-            trees.op_type,
-            [operator.inputs[0].full_name],
-            [*outputs[:-1], last],
-            op_domain="ai.onnx.ml",
-            op_version=1,
-            name=scope.get_unique_operator_name(trees.op_type),
-            **attrs,
-        )
+        if not _write_tables(Graph(scope, container), operator.inputs[0].full_name, attrs, [*outputs[:-1], last]):
+            container.add_node(
+                trees.op_type,
+                [operator.inputs[0].full_name],
+                [*outputs[:-1], last],
+                op_domain="ai.onnx.ml",
+                op_version=1,
+                name=scope.get_unique_operator_name(trees.op_type),
+                **attrs,
+            )
         if exponent:
             container.add_node("Exp", [last], outputs[-1:], name=scope.get_unique_operator_name("Exp"))
+
+
+def _write_tables(graph: Graph, rows: str, attributes: dict[str, Any], outputs: Sequence[str]) -> bool:
+    """Write an ensemble as tables, where its trees are such; see `oblivious`."""
+    labels = attributes.get("classlabels_int64s") or attributes.get("classlabels_strings") or []
+    targets = len(labels) or attributes["n_targets"]
+    link = LINKS.get(attributes.get("post_transform", b"NONE"))
+    tables = tables_of(attributes, targets) if link else None
+    if tables is None:
+        return False
+    base = np.array(attributes.get("base_values") or np.zeros(targets), dtype=np.float32)
+    sums = write_sums(graph, rows, tables, base)
+    if labels:
+        graph.labels(sums, text_of(labels), outputs[0])
+    axis: dict[str, Any] = {"axis": 1} if link == "Softmax" else {}
+    graph.node(str(link), sums, outputs[-1], **axis)
+    return True
 
 
 def _exported(model: Any) -> onnx.ModelProto:

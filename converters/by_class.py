@@ -7,6 +7,7 @@ trees of one class fit into the processor's nearest cache, which all trees do no
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,9 @@ from onnxtool.converters.sklearn.graph import ML, Graph
 FEWEST = 16
 """Trees of a class below which one row pays more for the operators than it gains by them; see docs/trees.md."""
 
-_LINKS = {b"NONE": "Identity", b"SOFTMAX": "Softmax", b"LOGISTIC": "Sigmoid"}
+LINKS = {b"NONE": "Identity", b"SOFTMAX": "Softmax", b"LOGISTIC": "Sigmoid"}
+"""What an ensemble may do with its sums, and the operator that does the same."""
+
 _SUFFIX = "_as_tensor"
 
 
@@ -36,7 +39,7 @@ def split_by_class(graph: Graph, node: onnx.NodeProto) -> bool:
     """
     given = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
     labels = given.get("classlabels_int64s") or given.get("classlabels_strings") or []
-    link = _LINKS.get(given.get("post_transform", b"NONE"))
+    link = LINKS.get(given.get("post_transform", b"NONE"))
     classes, spoken_by = np.array(given["class_ids"]), np.array(given["class_treeids"])
     speaks = dict(zip(spoken_by.tolist(), classes.tolist(), strict=True))
     of_one = np.array_equal(classes, [speaks[tree] for tree in spoken_by.tolist()])
@@ -61,13 +64,17 @@ def split_by_class(graph: Graph, node: onnx.NodeProto) -> bool:
         _add(made, "target_ids", np.zeros(int((classes == place).sum()), dtype=np.int64))
     scores = graph.node("Concat", sums, axis=1)
     axis: dict[str, Any] = {"axis": 1} if link == "Softmax" else {}
-    names = np.array([label.decode() for label in labels] if isinstance(labels[0], bytes) else labels)
-    graph.labels(scores, names)
+    graph.labels(scores, text_of(labels))
     _rename_output(graph, node.output[0])
     graph.node(link, scores, **axis)
     _rename_output(graph, node.output[1])
     graph.container.nodes.remove(node)
     return True
+
+
+def text_of(labels: Sequence[int | bytes]) -> NDArray[Any]:
+    """Labels as an ensemble's attribute has them, text decoded."""
+    return np.array([label.decode() if isinstance(label, bytes) else label for label in labels])
 
 
 def _rename_output(graph: Graph, name: str) -> None:

@@ -38,7 +38,7 @@ def prepared(model: onnx.ModelProto, precision: str, operators: Collection[str])
         if node.op_type == "Constant"
         and any(entry.name == "value" and entry.t.data_type == TensorProto.FLOAT for entry in node.attribute)
     }
-    if not any(node.op_type in operators and weights & {*node.input} for node in copy.graph.node):
+    if not any(node.op_type in operators and weights.intersection(node.input[1:2]) for node in copy.graph.node):
         kinds = Counter(node.op_type for node in copy.graph.node).most_common(5)
         raise ConversionError(
             f"--precision {precision}: there is nothing to make less precise, no {', '.join(sorted(operators))} with "

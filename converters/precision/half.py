@@ -15,7 +15,7 @@ from onnxtool.models.artifact import first_line
 from onnxtool.models.signature import Tensors
 from onnxtool.validators.graph import evaluate, exposing, open_session
 
-OPERATORS = (*PRODUCTS, "Einsum", "GRU", "Gather", "LSTM", "RNN")
+OPERATORS = (*PRODUCTS, "Einsum", "GRU", "LSTM", "RNN")
 """Operators whose weights take half the room."""
 
 LARGEST = float(np.finfo(np.float16).max)
