@@ -252,7 +252,8 @@ class Quality:
             return [], []
         held = self._sample.arrays
         # A probability of 0 in float64 may be 1e-9 in float32, which the logarithm would blow up.
-        source, onnx = held["source"].astype(np.float32), held["onnx"].astype(np.float32)
+        # And a sum of leaves may be rounded to 1.0000004, which is none.
+        source, onnx = (held[side].astype(np.float32).clip(0, 1) for side in ("source", "onnx"))
         if self._label is None:
             classes = [str(place) for place in range(source.shape[1])]
         if len(classes) != source.shape[1]:

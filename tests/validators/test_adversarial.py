@@ -1,7 +1,12 @@
 """The hunt finds what a sample misses, and nothing where there is nothing."""
 
+import subprocess
+import sys
+
+import joblib
 import numpy as np
 import onnx
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +23,7 @@ from onnxtool.errors import UsageError
 from onnxtool.models.artifact import OnnxModel
 from onnxtool.models.signature import TensorSpec
 from onnxtool.models.source import SourceModel
+from onnxtool.reports.json import read
 from onnxtool.validators.adversarial import Budget, hunt
 from onnxtool.validators.judge import Judge
 from onnxtool.validators.parity import Pair
@@ -240,3 +246,28 @@ def test_a_budget_is_rows_or_seconds(number):
 def test_what_is_no_budget_is_an_error(text):
     with pytest.raises(UsageError, match="--budget"):
         Budget.parse(text)
+
+
+def test_worst_rows_of_text_and_numbers_are_replayed(tmp_path):
+    frame = pd.DataFrame({"plan": RNG.choice(["basic", "gold", "プロ"], 300), "age": RNG.normal(40, 9, 300)})
+    columns = make_column_transformer(
+        (OneHotEncoder(handle_unknown="ignore"), ["plan"]), (StandardScaler(), ["age"])
+    )
+    model = make_pipeline(columns, LogisticRegression()).fit(frame, frame["age"] > 40)
+    other = make_pipeline(columns, LogisticRegression()).fit(frame, frame["plan"] == "gold")
+    joblib.dump(other, tmp_path / "other.joblib")
+    assert onnxtool.convert(model, tmp_path / "m.onnx", data=frame)
+    command = [sys.executable, "-m", "onnxtool", "verify", "m.onnx", "other.joblib"]
+    hunted = subprocess.run(
+        [*command, "--adversarial", "--budget", "200", "--save-worst", "worst.npz", "--json", "hunt.json"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert hunted.returncode == 1, hunted.stderr
+    replayed = subprocess.run(
+        [*command, "--data", "worst.npz", "--json", "replay.json"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert replayed.returncode == 1, replayed.stderr
+    parity = read(tmp_path / "replay.json").subjects[0].parity
+    assert parity.rows == 16
+    assert max(output.label_flips or 0 for output in parity.outputs) == 16

@@ -229,3 +229,12 @@ def test_what_cannot_be_scored_is_said():
     drift = label_drift(truth[seen], "y", source=part, onnx=part, roles=ROLES)
     assert [metric.name for metric in drift.metrics] == ["accuracy", "F1 (macro)"]
     assert "not every class" in drift.notes[0]
+
+
+def test_probabilities_rounded_past_1_are_scored():
+    truth = np.array([0, 1, 0, 1])
+    source = {"p": np.array([[1.0, 0.0], [0.1, 0.9], [0.8, 0.2], [0.4, 0.6]])}
+    rounded = {"p": source["p"].astype(np.float32) + np.array([[4e-7, 0]], np.float32)}
+    drift = label_drift(truth, "y", source=source, onnx=rounded, roles={"p": "probabilities"})
+    assert "log loss" in {metric.name for metric in drift.metrics}
+    assert drift.passed
