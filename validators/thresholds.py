@@ -36,10 +36,14 @@ def graph_thresholds(proto: onnx.ModelProto) -> dict[str, Marks]:
     }
     found: dict[str, Marks] = {}
     for node in proto.graph.node:
+        graph = _Graph(makers, constants, inputs, found)
+        rows, features, thresholds = "", np.empty(0, dtype=np.int64), np.empty(0)
         if node.op_type in TREES:
-            features, thresholds = tree_splits(node)
-            marks = {int(f): np.unique(thresholds[features == f]) for f in np.unique(features)}
-            _follow(node.input[0], marks, _Graph(makers, constants, inputs, found))
+            rows, (features, thresholds) = node.input[0], tree_splits(node)
+        elif node.op_type == "Greater" and node.input[1] in constants:
+            rows, features, thresholds = _table_splits(node, graph)
+        marks = {int(f): np.unique(thresholds[features == f]) for f in np.unique(features)}
+        _follow(rows, marks, graph)
     return found
 
 
@@ -67,6 +71,16 @@ class _Graph:
         found: dict[str, Marks],
     ) -> None:
         self.makers, self.constants, self.inputs, self.found = makers, constants, inputs, found
+
+
+def _table_splits(node: onnx.NodeProto, graph: _Graph) -> tuple[str, NDArray[np.int64], NDArray[np.float64]]:
+    """Rows, features and thresholds of trees that are written as tables, see `converters.oblivious`; else nothing."""
+    gather = graph.makers.get(node.input[0])
+    matrix = graph.makers.get(gather.input[0]) if gather is not None and gather.op_type == "Gather" else None
+    if gather is None or matrix is None or matrix.op_type != "Transpose" or gather.input[1] not in graph.constants:
+        return "", np.empty(0, dtype=np.int64), np.empty(0)
+    features, thresholds = (graph.constants[name].ravel() for name in (gather.input[1], node.input[1]))
+    return matrix.input[0], features.astype(np.int64), thresholds.astype(np.float64)
 
 
 def _follow(name: str, marks: Marks, graph: _Graph) -> None:

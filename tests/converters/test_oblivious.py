@@ -13,6 +13,7 @@ from onnxtool.converters import boosting
 from onnxtool.converters.framework import ConvertOptions, frameworks, open_source
 from onnxtool.converters.oblivious import GROUP, tables_of
 from onnxtool.models.source import LoadOptions
+from onnxtool.validators.thresholds import graph_thresholds
 
 RNG = np.random.default_rng(0)
 ROWS = RNG.normal(size=(300, 5)).astype(np.float32)
@@ -91,6 +92,16 @@ def test_the_same_leaves_at_every_threshold(name, monkeypatch):
         np.testing.assert_allclose(run(tables, ROWS)[1], model.predict_proba(ROWS), atol=1e-5)
     else:
         np.testing.assert_allclose(run(tables, ROWS)[0].ravel(), model.predict(ROWS), rtol=1e-5, atol=1e-5)
+
+
+def test_thresholds_are_found_in_the_graph(monkeypatch):
+    model = regressor()
+    tables = graph_thresholds(converted(model))["X"]
+    monkeypatch.setattr(boosting, "_write_tables", lambda *arguments: False)
+    ensemble = graph_thresholds(converted(model))["X"]
+    assert tables.keys() == ensemble.keys()
+    for column, marks in ensemble.items():
+        np.testing.assert_array_equal(tables[column], marks)
 
 
 def attributes_of(model):
