@@ -14,21 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from onnxtool.errors import DataError, SourceError, UntrustedError, UsageError, require
+from onnxtool.errors import DataError, SourceError, UsageError, require
 from onnxtool.models.artifact import first_line
+from onnxtool.models.saved_model import check
 from onnxtool.models.signature import BATCH, DTYPES, Dim, Tensors, TensorSpec
 from onnxtool.models.source import LoadOptions, SourceModel
 
 GRAPH_FILE = "saved_model.pb"
 DEFAULT_SIGNATURE = "serving_default"
-
-SYSTEM_OPS = frozenset({
-    "EagerPyFunc", "PyFunc", "PyFuncStateless",
-    "MatchingFiles", "ReadFile", "WriteFile", "WholeFileReader", "WholeFileReaderV2",
-    "TextLineDataset", "TFRecordDataset", "FixedLengthRecordDataset", "FixedLengthRecordDatasetV2",
-    "CreateSummaryFileWriter", "DebugIdentity", "DebugIdentityV2",
-})  # fmt: skip
-"""Operators that read or write files of their own choosing, or call back into Python."""
 
 
 class TensorFlowModel(SourceModel):
@@ -89,7 +82,7 @@ def load_saved_model(folder: Path) -> Any:
 
     Raises:
         SourceError: it is damaged.
-        UntrustedError: its graph holds one of `SYSTEM_OPS`; nothing of it has run.
+        UntrustedError: its graph reaches beyond its folder (`saved_model`); nothing of it has run.
     """
     tf = import_tensorflow()
     from google.protobuf.message import DecodeError
@@ -102,12 +95,7 @@ def load_saved_model(folder: Path) -> Any:
         content.Clear()
     if not content.meta_graphs:
         raise SourceError(f"{folder} is no SavedModel, or is cut short: its {GRAPH_FILE} cannot be parsed.")
-    for node in _nodes(content):
-        if node.op in SYSTEM_OPS:
-            raise UntrustedError(
-                f"{folder} holds the operator {node.op} ({node.name}), which reaches files or Python code. "
-                "It was not loaded; save the model without it."
-            )
+    check(content, folder)
     try:
         with quiet():
             return tf.saved_model.load(str(folder))
@@ -288,13 +276,6 @@ def _shape(tensor: Any, name: str, options: LoadOptions) -> tuple[int | None, ..
     raise SourceError(
         f"Input {name!r} has no known number of dimensions. Pass --input {name}:{tensor.dtype.name}[DIMS]."
     )
-
-
-def _nodes(content: Any) -> Iterator[Any]:
-    for meta_graph in content.meta_graphs:
-        yield from meta_graph.graph_def.node
-        for function in meta_graph.graph_def.library.function:
-            yield from function.node_def
 
 
 def _list(specs: Sequence[TensorSpec]) -> str:

@@ -134,6 +134,73 @@ def test_operators_that_reach_the_system_are_refused_and_do_not_run(tf, tmp_path
     assert not written.exists()
 
 
+def test_weights_are_not_written_or_read_by_what_runs(tf, tmp_path):
+    """Every SavedModel holds SaveV2 and RestoreV2, in functions that nobody calls; not so these."""
+    functions = {
+        "SaveV2": lambda x: (tf.raw_ops.SaveV2(
+            prefix=str(tmp_path / "written"), tensor_names=["x"], shape_and_slices=[""], tensors=[x]), {"y": x})[1],
+        "RestoreV2": lambda x: {"y": tf.raw_ops.RestoreV2(
+            prefix="/etc/secret", tensor_names=["x"], shape_and_slices=[""], dtypes=[tf.float32])[0]},
+    }  # fmt: skip
+    for operator, function in functions.items():
+        path = save(tf, module_of(tf, function, tf.TensorSpec([None], tf.float32, "x")), tmp_path / operator)
+        with pytest.raises(UntrustedError, match=f"holds the operator {operator} .*reads or writes weights"):
+            load(path)
+    assert not list(tmp_path.glob("written*"))
+
+
+def _with_table(tf, tmp_path):
+    vocabulary = tmp_path / "words.txt"
+    vocabulary.write_text("a\nb\n")
+    lookup = tf.lookup
+    module = tf.Module()
+    module.table = lookup.StaticHashTable(
+        lookup.TextFileInitializer(
+            str(vocabulary), tf.string, lookup.TextFileIndex.WHOLE_LINE, tf.int64, lookup.TextFileIndex.LINE_NUMBER
+        ),
+        -1,
+    )
+    module.find = tf.function(
+        lambda x: {"y": module.table.lookup(x)}, input_signature=[tf.TensorSpec([None], tf.string, "x")]
+    )
+    return save(tf, module, tmp_path / "table", serving_default=module.find)
+
+
+def _edit(path, change):
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+    content = SavedModel()
+    content.ParseFromString((path / "saved_model.pb").read_bytes())
+    change(content.meta_graphs[0])
+    (path / "saved_model.pb").write_bytes(content.SerializeToString())
+
+
+def test_a_table_is_filled_from_an_asset_alone(tf, tmp_path):
+    path = _with_table(tf, tmp_path)
+    assert load(path).predict({"x": np.array(["b", "?"], object)})["y"].tolist() == [1, -1]
+
+    def captured_constant(graph):
+        """The initializer's captured asset becomes a constant that names another file."""
+        for name, function in graph.object_graph_def.concrete_functions.items():
+            if "initializer" in name:
+                for place in function.bound_inputs:
+                    node = graph.object_graph_def.nodes[place]
+                    if node.WhichOneof("kind") == "asset":
+                        node.constant.operation = "Const"
+
+    _edit(path, captured_constant)
+    with pytest.raises(UntrustedError, match="reads a file that is none of the model's assets"):
+        load(path)
+
+
+@pytest.mark.parametrize("name", ["../../../../etc/passwd", "/etc/passwd"])
+def test_assets_lie_inside(tf, tmp_path, name):
+    path = _with_table(tf, tmp_path)
+    _edit(path, lambda graph: setattr(graph.asset_file_def[0], "filename", name))
+    with pytest.raises(SourceError, match="lies outside of it"):
+        load(path)
+
+
 def test_live_functions_and_modules_are_models(tf, rows):
     module = reference.captioned()
     for model in (module.classify, module.classify.get_concrete_function()):
