@@ -24,6 +24,9 @@ from onnxtool.models.signature import Tensors
 Method: TypeAlias = Literal["MinMax", "Percentile", "Entropy"]
 METHODS: Sequence[Method] = ("MinMax", "Percentile", "Entropy")
 
+QUANTIZED = (*PRODUCTS, "LSTM")
+"""Operators whose weights can be int8; of LSTM only with ranges that are found in each run."""
+
 OLDEST_OPSET = 13
 """From it on, QuantizeLinear has a scale a channel."""
 

@@ -18,7 +18,7 @@ from onnxtool.api.records import report_of, source_summary
 from onnxtool.converters.finish import default_opset, finish, write
 from onnxtool.converters.framework import ConvertOptions, Framework, Target, frameworks, open_source
 from onnxtool.converters.mlnet import Columns, adapt
-from onnxtool.converters.optimizers import Optimize
+from onnxtool.converters.optimizers import Optimize, foreign_operators
 from onnxtool.errors import UsageError
 from onnxtool.files import check_writable, staged_path
 from onnxtool.models.artifact import OnnxModel
@@ -155,7 +155,7 @@ def convert(
             optimize=optimize,
             convert_s=converted - began,
             finish_s=finished - converted,
-            choices=[*conversion.choices, *adapted],
+            choices=[*conversion.choices, *adapted, *_foreign(proven.proto if proven else proto)],
             candidates=proven.candidates if proven else [],
             lowering=proven.lowering if proven else None,
         ),
@@ -169,6 +169,12 @@ def convert(
 def _gates(proven: Proven) -> list[Check]:
     gates = [parity_gate(proven.parity)]
     return gates if proven.lowering is None else [*gates, precision_gate(proven.lowering)]
+
+
+def _foreign(proto: onnx.ModelProto) -> list[str]:
+    """What to know of operators that are not ONNX's own."""
+    foreign = foreign_operators(proto)
+    return [f"Only ONNX Runtime runs it: it has {', '.join(foreign)}."] if foreign else []
 
 
 def _check_opset(opset: int | None, framework: Framework, release: Release | None) -> None:

@@ -15,8 +15,14 @@ from onnxtool.api.optimizing import Measures, compare
 from onnxtool.converters.finish import write
 from onnxtool.converters.optimizers import restore
 from onnxtool.converters.precision import half
-from onnxtool.converters.precision.graph import PRODUCTS, float_tensors, prepared
-from onnxtool.converters.precision.quantize import Calibrated, Recipe, dynamically_quantized, quantizable
+from onnxtool.converters.precision.graph import float_tensors, prepared
+from onnxtool.converters.precision.quantize import (
+    QUANTIZED,
+    Calibrated,
+    Recipe,
+    dynamically_quantized,
+    quantizable,
+)
 from onnxtool.converters.precision.search import repair
 from onnxtool.models.artifact import OnnxModel
 from onnxtool.reports import units
@@ -93,10 +99,11 @@ def lower(
         ConversionError: there is nothing to make less precise, or it cannot be done.
     """
     proto = onnx.load(plain.path)
-    ready = prepared(proto, precision, half.OPERATORS if precision == "fp16" else PRODUCTS)
+    ready = prepared(proto, precision, half.OPERATORS if precision == "fp16" else QUANTIZED)
     plan = _half(ready, trial) if precision == "fp16" else _int8(ready, trial)
     attempts: list[LoweringAttempt] = []
-    weighty = {node.name for node in ready.graph.node if node.op_type in half.OPERATORS}
+    kinds = {node.name: node.op_type for node in ready.graph.node}
+    weighty = {name for name in plan.nodes if kinds[name] in half.OPERATORS}
 
     def measure(way: _Way, kept: Kept) -> Outcome:
         found = trial.judge(way.measured(kept), way.recipe, len(kept))
@@ -131,6 +138,8 @@ def lower(
         comparisons = compare(lowered, plain, measures)
     if any(found.outcome == "fail" for found in comparisons):
         notes.append("It is slower here than in float32.")
+    if model.ByteSize() >= proto.ByteSize():
+        notes.append("It is no smaller than in float32.")
     lowering = Lowering(
         precision=precision,
         recipe=way.recipe,
@@ -171,14 +180,19 @@ def _half(model: onnx.ModelProto, trial: Trial) -> _Plan:
 
 def _int8(model: onnx.ModelProto, trial: Trial) -> _Plan:
     nothing: Kept = frozenset()
+    kinds = {node.op_type for node in model.graph.node}
+    notes = []
     if trial.rows.seed is not None:
+        notes = ["Not calibrated, for want of --data: ranges are found in each run. It is judged on made-up rows."]
+    elif "LSTM" in kinds and "Conv" not in kinds:
+        notes = ["Not calibrated: with ranges that are found in each run, its LSTM is quantized too."]
+    if notes:
 
         def dynamic(kept: Kept) -> onnx.ModelProto:
             return dynamically_quantized(model, kept)
 
         way = _Way("ranges found in each run", dynamic, dynamic)
-        nodes = [node.name for node in model.graph.node if node.op_type in half.OPERATORS]
-        notes = ["Not calibrated, for want of --data: ranges are found in each run. It is judged on made-up rows."]
+        nodes = [node.name for node in model.graph.node if node.op_type in QUANTIZED]
         return _Plan(nodes, nothing, lambda measure: (way, measure(way, nothing)), notes)
     calibrated = Calibrated(model, list(trial.batches(CALIBRATED)))
 

@@ -153,6 +153,20 @@ def test_only_standard_operators_for_mlnet(networks, converted, tmp_path):
     assert {node.domain for node in onnx.load(tmp_path / "net.onnx").graph.node} <= {"", "ai.onnx.ml"}
 
 
+def test_operators_of_onnx_runtimes_own_are_named(converted, tmp_path, monkeypatch):
+    """Of a model that is faster with them than without, as recorded: what is measured may differ here."""
+    path, rows = converted("cnn")
+    monkeypatch.setattr(optimizing, "choose", lambda first, rest: [first, *rest[:-1], _kept(rest[-1])])
+    report = onnxtool.convert(str(path), tmp_path / "fast.onnx", data=rows, optimize="full")
+    assert report
+    (sentence,) = report.subjects[0].conversion.choices
+    assert sentence == "Only ONNX Runtime runs it: it has com.microsoft.FusedConv."
+
+
+def _kept(candidate):
+    return candidate.model_copy(update={"outcome": "kept", "reason": "Faster."})
+
+
 def test_an_onnx_file_is_optimised_and_keeps_where_it_came_from(converted, tmp_path):
     path, rows = converted("cnn")
     report = onnxtool.convert(str(path), tmp_path / "fast.onnx", data=rows, optimize="basic")

@@ -229,6 +229,24 @@ def test_without_data_ranges_are_found_in_each_run(networks, converted, tmp_path
     assert (found.argmax(axis=1) != truth.argmax(axis=1)).mean() <= 0.02
 
 
+def test_an_lstm_is_quantized_too(graph, tmp_path):
+    rng = np.random.default_rng(0)
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["steps"], perm=[1, 0, 2]),
+        helper.make_node("LSTM", ["steps", "w", "r"], ["", "last"], hidden_size=16),
+        helper.make_node("Squeeze", ["last", "first"], ["state"]),
+        helper.make_node("MatMul", ["state", "v"], ["y"]),
+    ]
+    shapes = {"w": (1, 64, 4), "r": (1, 64, 16), "v": (16, 3)}
+    weights = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    path = graph(nodes, ("batch", 6, 4), ("batch", 3), first=np.array([0]), **weights)
+    rows = rng.normal(size=(200, 6, 4)).astype(np.float32)
+    report = onnxtool.convert(str(path), tmp_path / "low.onnx", data=rows, precision="int8")
+    assert report, report.subjects[0].checks
+    assert "LSTM" in report.subjects[0].conversion.lowering.notes[0]
+    assert "DynamicQuantizeLSTM" in {node.op_type for node in onnx.load(tmp_path / "low.onnx").graph.node}
+
+
 def test_mlnets_rules_are_kept(networks, converted, tmp_path):
     _, rows = converted("sklearn")
     report = onnxtool.convert(
