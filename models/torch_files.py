@@ -31,8 +31,13 @@ _PADDING = b"FB"
 # torch.save before 1.6: a pickle of the magic number 0x1950A86A20F9469CFC6C.
 _LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
+# Operators of PyTorch that compute. Those of other libraries are known to their users alone.
 _FUNCTIONS = re.compile(
-    r"torch\.ops\.(?!load_library\b|import_module\b|loaded_libraries\b)[A-Za-z]\w*\.\w+(\.\w+)?"
+    r"torch\.ops\.aten\.(?!(from_file|save|_print|warn|set_data|record_stream)\b)\w+(\.\w+)?"
+    r"|torch\.ops\.(prims|quantized|quantized_decomposed|_quantized|torchvision|onnx)\.\w+(\.\w+)?"
+    r"|torch\.ops\.higher_order\.(cond|while_loop|scan|map_impl|associative_scan|out_dtype|flex_attention"
+    r"|wrap_with_set_grad_enabled|wrap_with_autocast|tag_activation_checkpoint|wrap_activation_checkpoint"
+    r"|auto_functionalized|auto_functionalized_v2|invoke_subgraph)"
     r"|torch\.(sym_|_sym_)\w+"
     r"|math\.\w+"
     r"|_operator\.(?!call\b|attrgetter\b|itemgetter\b|methodcaller\b)\w+"
@@ -225,12 +230,14 @@ def _admit_graph(path: Path, content: Any, trust: Collection[str]) -> None:
         if not isinstance(item, dict):
             continue
         pending.extend(item.values())
-        # A node. Parameters and buffers have targets too, but no inputs.
-        if "target" in item and "inputs" in item:
-            function = str(item["target"])
+        # A node, or an operator given to another. Parameters and buffers have targets too, but no inputs.
+        for function in (
+            *([str(item["target"])] if "target" in item and "inputs" in item else ()),
+            *([str(item["as_operator"])] if "as_operator" in item else ()),
+        ):
             if not _FUNCTIONS.fullmatch(function) and function not in trust:
                 raise UntrustedError(
-                    f"{path} calls {function[:80]}, which is no operator of PyTorch. "
+                    f"{path} calls {function[:80]}, which is no operator of PyTorch that only computes. "
                     f"If you know where the file comes from: --trust {function[:80]}"
                 )
         if "expr_str" in item and not _is_plain(item["expr_str"]):
