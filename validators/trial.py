@@ -21,8 +21,13 @@ from onnxtool.validators.parity import Pair, Rows, chunks, padded_slice, rows_on
 SEARCHED = 2048
 """Rows on which versions are compared, drawn at random of more; the one that is kept is judged on all."""
 
+NUMBERS = 2**24
+"""Numbers that so many rows may have, and no less than `BATCH` of them: of images, versions are compared on fewer."""
+
 BATCH = 32
-"""Rows of which all tensors of a graph are held at a time."""
+"""Rows of which all tensors of a graph are held at a time, where they have no more than `HELD` numbers."""
+
+HELD = 2**20
 
 
 class Outcome(NamedTuple):
@@ -43,11 +48,12 @@ class Outcome(NamedTuple):
 
 
 class _Chunk(NamedTuple):
-    """Rows that run at once: as the ONNX model is fed, what the source says, columns aside, how many count."""
+    """Rows that run at once: what the ONNX model is fed, what the source says, columns aside, how many run and count."""
 
     feeds: Tensors
     truth: Tensors
     aside: Tensors
+    size: int
     wanted: int
 
 
@@ -72,13 +78,24 @@ class Trial:
         """How many rows there are."""
         return count_rows(self.rows.tensors, self.pair.source.inputs)
 
-    def batches(self, most: int) -> Iterator[Tensors]:
-        """The first of the sampled rows, as the model takes them, a few at a time."""
+    @cached_property
+    def searched(self) -> int:
+        """On how many of them versions are compared."""
+        return min(self.total, SEARCHED, max(BATCH, NUMBERS // self._each))
+
+    @cached_property
+    def _each(self) -> int:
+        """Numbers of a row."""
+        return max(1, sum(tensor.size for tensor in self.rows.tensors.values()) // max(self.total, 1))
+
+    def batches(self, most: int = SEARCHED) -> Iterator[Tensors]:
+        """Sampled rows, spread over all where they are more than asked for, as the model takes them."""
         fixed = next((s.shape[0] for s in self.pair.model.inputs if s.shape and isinstance(s.shape[0], int)), None)
-        size = fixed or BATCH
+        size = fixed or max(1, min(BATCH, HELD // self._each))
         tensors = self._drawn(most)
-        for start in range(0, count_rows(tensors, self.pair.source.inputs), size):
-            stop = start + size if fixed else min(start + size, count_rows(tensors, self.pair.source.inputs))
+        count = count_rows(tensors, self.pair.source.inputs)
+        for start in range(0, count, size):
+            stop = start + size if fixed else min(start + size, count)
             batch = {name: padded_slice(tensor, start, stop, stop - start) for name, tensor in tensors.items()}
             yield self.pair.feeds(self.pair.feeds.rounded(batch))
 
@@ -89,7 +106,7 @@ class Trial:
             model: The version.
             recipe: For the report.
             kept: How many nodes stay in float32, for the report.
-            on_all: Whether all rows are run, and not `SEARCHED` of them.
+            on_all: Whether all rows are run, and not `searched` of them.
 
         Raises:
             ModelError: ONNX Runtime refuses it or fails.
@@ -98,11 +115,12 @@ class Trial:
         quality = Quality(self.labels, self._roles) if self.labels is not None else None
         fidelity = Fidelity(self._roles, self.allowed, quality)
         for chunk in (
-            self._sample if not on_all or self.total <= SEARCHED else self._run(self.rows.tensors, self.rows.aside)
+            self._sample
+            if not on_all or self.total == self.searched
+            else self._run(self.rows.tensors, self.rows.aside)
         ):
-            size = len(next(iter(chunk.feeds.values())))
             found = self.pair.renamed(chunk.truth, evaluate(session, chunk.feeds))
-            cut = {name: rows_only(output, size, chunk.wanted) for name, output in found.items()}
+            cut = {name: rows_only(output, chunk.size, chunk.wanted) for name, output in found.items()}
             fidelity.update(chunk.truth, cut, chunk.aside)
         drift = fidelity.drift()
         losses = fidelity.losses(drift)
@@ -123,20 +141,20 @@ class Trial:
             wide = [
                 name for name, output in self._sample[0].truth.items() if output.ndim == 2 and output.shape[1] > 1
             ]
-            roles |= dict.fromkeys(wide[:1], "probabilities")
+            roles |= dict.fromkeys(wide if len(wide) == 1 else (), "probabilities")
         return roles
 
     @cached_property
     def _sample(self) -> list[_Chunk]:
         places = self._places
         aside = {name: column[places] for name, column in self.rows.aside.items()}
-        return list(self._run(self._drawn(SEARCHED), aside))
+        return list(self._run(self._drawn(self.searched), aside))
 
     @cached_property
     def _places(self) -> np.typing.NDArray[np.intp]:
-        if self.total <= SEARCHED:
+        if self.total == self.searched:
             return np.arange(self.total)
-        return np.sort(np.random.default_rng(0).choice(self.total, SEARCHED, replace=False))
+        return np.sort(np.random.default_rng(0).choice(self.total, self.searched, replace=False))
 
     def _drawn(self, most: int) -> Tensors:
         """Sampled rows, and of more than `most` of them some that are spread over all."""
@@ -157,4 +175,4 @@ class Trial:
             truth = self.pair.run_source(batch)
             cut = {name: rows_only(np.asarray(output), size, stop - start) for name, output in truth.items()}
             beside = {name: column[start:stop] for name, column in aside.items()}
-            yield _Chunk(self.pair.feeds(batch), cut, beside, stop - start)
+            yield _Chunk(self.pair.feeds(batch), cut, beside, size, stop - start)

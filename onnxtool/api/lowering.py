@@ -27,7 +27,7 @@ from onnxtool.converters.precision.search import repair
 from onnxtool.models.artifact import OnnxModel
 from onnxtool.reports import units
 from onnxtool.reports.model import LabelDrift, Lowering, LoweringAttempt
-from onnxtool.validators.trial import SEARCHED, Outcome, Trial
+from onnxtool.validators.trial import Outcome, Trial
 
 Precision: TypeAlias = Literal["fp16", "int8"]
 
@@ -165,7 +165,7 @@ def _half(model: onnx.ModelProto, trial: Trial) -> _Plan:
         node.name for node in model.graph.node if node.op_type not in without and floats.intersection(node.output)
     ]
     peaks: dict[str, float] = {}
-    for feeds in trial.batches(SEARCHED):
+    for feeds in trial.batches():
         for name, peak in half.overflowing(model, feeds).items():
             peaks[name] = max(peak, peaks.get(name, 0.0))
     notes = [
@@ -216,7 +216,9 @@ def _int8(model: onnx.ModelProto, trial: Trial) -> _Plan:
 
     known = set(quantizable())
     nodes = [node.name for node in model.graph.node if node.op_type in known]
-    return _Plan(nodes, nothing, choose, [f"Calibrated on {units.plural(min(CALIBRATED, trial.total), 'row')}."])
+    return _Plan(
+        nodes, nothing, choose, [f"Calibrated on {units.plural(min(CALIBRATED, trial.searched), 'row')}."]
+    )
 
 
 def _static(calibrated: Calibrated, recipe: Recipe) -> _Way:
