@@ -48,7 +48,7 @@ class Outcome(NamedTuple):
 
 
 class _Chunk(NamedTuple):
-    """Rows that run at once: what the ONNX model is fed, what the source says, columns aside, how many run and count."""
+    """Rows that run at once: the inputs, what the source says, columns aside, how many run and how many count."""
 
     feeds: Tensors
     truth: Tensors
