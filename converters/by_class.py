@@ -23,8 +23,6 @@ FEWEST = 16
 LINKS = {b"NONE": "Identity", b"SOFTMAX": "Softmax", b"LOGISTIC": "Sigmoid"}
 """What an ensemble may do with its sums, and the operator that does the same."""
 
-_SUFFIX = "_as_tensor"
-
 
 def split_by_class(graph: Graph, node: onnx.NodeProto) -> bool:
     """Replace a classifier's ensemble, in skl2onnx's container, by one of a single target for each class.
@@ -46,22 +44,22 @@ def split_by_class(graph: Graph, node: onnx.NodeProto) -> bool:
     counts = np.bincount([*speaks.values()], minlength=len(labels))
     if len(labels) < 3 or link is None or not of_one or not counts.all() or len(speaks) < FEWEST * len(labels):
         return False
-    base = _numbers(given, "base_values")
-    trees = np.array(given["nodes_treeids"])
-    owner = np.array([speaks[tree] for tree in trees.tolist()])
+    fields = {
+        name: _array(value) for name, value in given.items() if name.startswith(("nodes_", "class_", "base_"))
+    }
+    owner = np.array([speaks[tree] for tree in fields["nodes_treeids"].tolist()])
     sums = []
     for place in range(len(labels)):
         sums.append(graph.node("TreeEnsembleRegressor", node.input[0], domain=ML, n_targets=1))
-        made = graph.container.nodes[-1]
-        if base is not None and len(base):
-            _add(made, "base_values", base[place : place + 1])
-        for name, value in given.items():
-            kind, _, rest = name.partition("_")
-            if kind == "nodes" and name.removesuffix(_SUFFIX) != "nodes_hitrates":
-                _add(made, name, _part(value, owner == place))
-            elif kind == "class" and rest != "ids":
-                _add(made, f"target_{rest}", _part(value, classes == place))
-        _add(made, "target_ids", np.zeros(int((classes == place).sum()), dtype=np.int64))
+        made, nodes, leaves = graph.container.nodes[-1], owner == place, classes == place
+        for name, values in fields.items():
+            if name.startswith("base_"):
+                _add(made, name, values[place : place + 1])
+            elif name.startswith("nodes_") and not name.startswith("nodes_hitrates"):
+                _add(made, name, values[nodes])
+            elif name.startswith("class_") and name != "class_ids":
+                _add(made, name.replace("class", "target", 1), values[leaves])
+        _add(made, "target_ids", np.zeros(int(leaves.sum()), dtype=np.int64))
     scores = graph.node("Concat", sums, axis=1)
     axis: dict[str, Any] = {"axis": 1} if link == "Softmax" else {}
     graph.labels(scores, text_of(labels))
@@ -82,28 +80,19 @@ def _rename_output(graph: Graph, name: str) -> None:
     graph.container.nodes[-1].output[0] = name
 
 
-def _numbers(given: dict[str, Any], name: str) -> NDArray[Any] | None:
-    """An attribute's numbers, whichever of its two forms it has."""
-    if f"{name}{_SUFFIX}" in given:
-        return numpy_helper.to_array(given[f"{name}{_SUFFIX}"])
-    return np.array(given[name], dtype=np.float32) if name in given else None
-
-
-def _part(value: Any, chosen: NDArray[np.bool_]) -> NDArray[Any]:
+def _array(value: Any) -> NDArray[Any]:
+    """An attribute's values, of which those in double precision come as a tensor."""
     if isinstance(value, onnx.TensorProto):
-        return numpy_helper.to_array(value)[chosen]
-    return np.array(value, dtype=np.float32 if isinstance(value[0], float) else None)[chosen]
+        return numpy_helper.to_array(value)
+    return np.array(value, dtype=np.float32 if value and isinstance(value[0], float) else None)
 
 
 def _add(node: onnx.NodeProto, name: str, values: NDArray[Any]) -> None:
     """Add an attribute; `onnx.helper` would look at each of many numbers."""
-    if values.dtype == np.float64 and name.removesuffix(_SUFFIX) in (
-        "nodes_values",
-        "target_weights",
-        "base_values",
-    ):
-        name = f"{name.removesuffix(_SUFFIX)}{_SUFFIX}"
-        tensor = numpy_helper.from_array(values, name)
+    if not values.size:
+        return
+    if name.endswith("_as_tensor"):
+        tensor = numpy_helper.from_array(np.ascontiguousarray(values), name)
         node.attribute.add(name=name, type=AttributeProto.TENSOR).t.CopyFrom(tensor)
     elif values.dtype.kind == "f":
         node.attribute.add(name=name, type=AttributeProto.FLOATS).floats.extend(values.tolist())
