@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from onnxtool.reports import findings, units
+from onnxtool.reports import findings, refinement, units
 from onnxtool.reports.model import (
     Bench,
     Candidate,
@@ -196,7 +196,7 @@ CANDIDATES: Sequence[Column[Candidate]] = (
     Column("Max abs", lambda candidate: units.number(candidate.max_absolute, 2)),
     Column("Rows off", lambda candidate: units.count(candidate.rows_off)),
     Column("Flips", lambda candidate: units.count(candidate.label_flips)),
-    Column("Latency ratio", lambda candidate: findings.ratios(candidate.comparisons), numeric=False),
+    Column("Latency ratio", lambda candidate: refinement.ratios(candidate.comparisons), numeric=False),
 )
 
 ATTEMPTS: Sequence[Column[LoweringAttempt]] = (
@@ -204,5 +204,5 @@ ATTEMPTS: Sequence[Column[LoweringAttempt]] = (
     Column("Precision", lambda attempt: attempt.recipe, numeric=False),
     Column("In float32", lambda attempt: units.count(attempt.kept)),
     Column("Error", lambda attempt: units.number(attempt.error, 2)),
-    Column("Largest loss", findings.largest_loss, numeric=False),
+    Column("Largest loss", refinement.largest_loss, numeric=False),
 )

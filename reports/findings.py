@@ -13,7 +13,6 @@ from typing import Literal, TypeVar
 from onnxtool.reports import units
 from onnxtool.reports.model import (
     Bench,
-    Candidate,
     Cell,
     Check,
     Comparison,
@@ -25,9 +24,6 @@ from onnxtool.reports.model import (
     LabelDrift,
     Lint,
     LintRule,
-    Loss,
-    Lowering,
-    LoweringAttempt,
     Metric,
     OutputParity,
     Parity,
@@ -138,60 +134,6 @@ def rows_off(parity: Parity) -> int:
 def label_flips(parity: Parity) -> int | None:
     """Labels that flip in the output where most do; None where no output is a label or a probability."""
     return max((output.label_flips for output in parity.outputs if output.label_flips is not None), default=None)
-
-
-def ratios(comparisons: Sequence[Comparison]) -> str:
-    """The ratio of the latencies at each batch size, with its interval."""
-    return "; ".join(
-        f"batch {found.batch}: {units.number(found.ratio)} ({units.interval(found.low, found.high)})"
-        for found in comparisons
-    )
-
-
-def candidate_notes(candidates: Sequence[Candidate]) -> list[str]:
-    """Why each graph was kept or not."""
-    return [f"{candidate.name}: {candidate.outcome}. {candidate.reason}" for candidate in candidates]
-
-
-def loss_line(loss: Loss) -> str:
-    """What is lost by one measure, and what may be."""
-    high = "" if loss.high is None else f", up to {units.number(loss.high)} at 95 %"
-    allowed = "not judged" if loss.allowed is None else f"allowed {units.number(loss.allowed)}"
-    return f"{loss.measure} {units.number(loss.value)}{high} ({allowed})"
-
-
-def largest_loss(attempt: LoweringAttempt) -> str:
-    """The loss that is the largest in units of what is allowed."""
-    judged = [loss for loss in attempt.losses if loss.allowed is not None]
-    if not judged:
-        return units.NONE
-    worst = max(judged, key=lambda loss: (not loss.passed, (loss.high or loss.value) - (loss.allowed or 0)))
-    return loss_line(worst)
-
-
-def lowering_line(lowering: Lowering) -> str:
-    """What became of the model, in one line."""
-    size = units.number(lowering.size_bytes / max(lowering.full_size_bytes, 1))
-    nodes = f"{len(lowering.kept)} of {units.plural(lowering.nodes, 'node')} stay in float32"
-    return f"{lowering.precision}, {lowering.recipe}; {nodes}; {size} times the size"
-
-
-def lowering_notes(lowering: Lowering) -> list[str]:
-    """What goes with the table of attempts."""
-    notes = [f"{loss_line(loss)}." for loss in lowering.losses]
-    notes += [
-        f"Latency at batch {found.batch}: {units.number(found.ratio)} times that of float32 "
-        f"({units.interval(found.low, found.high)})."
-        for found in lowering.comparisons
-        if found.ratio is not None
-    ]
-    if lowering.kept:
-        notes.append(f"In float32: {', '.join(lowering.kept)}.")
-    if lowering.harm:
-        worst = sorted(lowering.harm, key=lambda name: -lowering.harm[name])[:5]
-        each = ", ".join(f"{name} {units.number(lowering.harm[name], 2)}" for name in worst)
-        notes.append(f"Relative error of a node alone, the worst first: {each}.")
-    return notes + lowering.notes
 
 
 def failed(record: OutputParity | Metric | GroupQuality) -> bool:

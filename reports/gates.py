@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from onnxtool.reports import findings, units
+from onnxtool.reports import findings, refinement, units
 from onnxtool.reports.findings import cell_name, comparison_line, coverage, percentile, ran_on
 from onnxtool.reports.model import Bench, Cell, Check, Comparison, Hunt, LabelDrift, Lowering, Metric, Parity
 
@@ -31,7 +31,7 @@ def parity_gate(parity: Parity) -> Check:
 def precision_gate(lowering: Lowering) -> Check:
     """What a lower precision costs is within the allowance, by every measure."""
     off = [loss for loss in lowering.losses if not loss.passed]
-    message = "; ".join(findings.loss_line(loss) for loss in off or lowering.losses)
+    message = "; ".join(refinement.loss_line(loss) for loss in off or lowering.losses)
     return Check(id="precision", passed=lowering.passed, message=f"{lowering.precision}: {message}.")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from onnxtool.reports import charts, columns, findings, units
+from onnxtool.reports import charts, columns, findings, refinement, units
 from onnxtool.reports.model import Bench, Cell, Comparison, Latency, OutputParity, Percentile, Report
 from onnxtool.reports.sanitize import sanitized
 
@@ -26,6 +26,7 @@ def render(report: Report) -> str:
     )
     environment.globals.update(
         findings=findings,
+        refinement=refinement,
         columns=columns,
         units=units,
         swatch=charts.swatch,

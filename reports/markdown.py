@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
-from onnxtool.reports import columns, findings, units
+from onnxtool.reports import columns, findings, refinement, units
 from onnxtool.reports.columns import Column
 from onnxtool.reports.model import Bench, ConversionRecord, Explanation, Parity, Report, Subject
 from onnxtool.reports.sanitize import sanitized
@@ -92,12 +92,12 @@ def _refined(conversion: ConversionRecord) -> Iterator[str]:
         yield "**Optimisation**"
         yield ""
         yield from _table(columns.CANDIDATES, candidates)
-        yield from _list(findings.candidate_notes(candidates))
+        yield from _list(refinement.candidate_notes(candidates))
     if lowering := conversion.lowering:
-        yield f"**Precision** {escape(findings.lowering_line(lowering))}"
+        yield f"**Precision** {escape(refinement.lowering_line(lowering))}"
         yield ""
         yield from _table(columns.ATTEMPTS, lowering.attempts)
-        yield from _list(findings.lowering_notes(lowering))
+        yield from _list(refinement.lowering_notes(lowering))
 
 
 def _parity(parity: Parity) -> Iterator[str]:

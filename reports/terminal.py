@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from onnxtool.reports import columns, findings, units
+from onnxtool.reports import columns, findings, refinement, units
 from onnxtool.reports.columns import Column
 from onnxtool.reports.findings import Verdict
 from onnxtool.reports.model import (
@@ -107,13 +107,13 @@ def _candidates(candidates: Sequence[Candidate]) -> Iterator[RenderableType]:
         yield _title("Optimisation", f"of {units.plural(len(candidates), 'graph')} one is kept")
         styles = {"kept": "green", "refused": "dim"}
         yield _table(columns.CANDIDATES, candidates, lambda candidate: styles.get(candidate.outcome))
-        yield from _notes(findings.candidate_notes(candidates))
+        yield from _notes(refinement.candidate_notes(candidates))
 
 
 def _lowering(lowering: Lowering) -> Iterator[RenderableType]:
-    yield _title("Precision", findings.lowering_line(lowering))
+    yield _title("Precision", refinement.lowering_line(lowering))
     yield _table(columns.ATTEMPTS, lowering.attempts, lambda attempt: None if attempt.passed else "dim")
-    yield from _notes(findings.lowering_notes(lowering))
+    yield from _notes(refinement.lowering_notes(lowering))
 
 
 def _lint(lint: Lint) -> Iterator[RenderableType]:

@@ -11,8 +11,8 @@ import pytest
 import onnxtool
 
 EXTRAS = (
-    "catboost", "joblib", "keras", "lightgbm", "onnxmltools", "onnxruntime", "onnxsim", "onnxslim", "pandas", "pyarrow",
-    "safetensors", "skl2onnx", "sklearn", "skops", "tensorflow", "tf2onnx", "torch", "xgboost",
+    "catboost", "joblib", "keras", "lightgbm", "onnxmltools", "onnxruntime", "onnxsim", "onnxslim", "pandas",
+    "pyarrow", "safetensors", "skl2onnx", "sklearn", "skops", "tensorflow", "tf2onnx", "torch", "xgboost",
 )  # fmt: skip
 HEAVY = (*EXTRAS, "jinja2", "numpy", "onnx", "pydantic", "rich", "scipy")
 
