@@ -25,7 +25,7 @@ def choose(plain: Candidate, others: Sequence[Candidate]) -> list[Candidate]:
     Returns:
         All of them, the plain one first, exactly one of them kept.
     """
-    judged = [plain, *(_judged(candidate) for candidate in others)]
+    judged = [plain.model_copy(update={"reason": "The one that is kept is better."}), *map(_judged, others)]
     means = {place: _mean(candidate) for place, candidate in enumerate(judged) if candidate.outcome != "refused"}
     fastest = min(means, key=lambda place: means[place][0])
     equal = [place for place, (_, low, _) in means.items() if low <= means[fastest][2]]

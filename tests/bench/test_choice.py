@@ -67,6 +67,7 @@ def test_the_fastest_is_kept():
     assert judged["onnxsim"].outcome == "kept"
     assert judged["onnxsim"].reason == "Faster, with 90 nodes for 98."
     assert judged["onnxslim"].outcome == judged["converted graph"].outcome == "accepted"
+    assert judged["converted graph"].reason == "The one that is kept is better."
 
 
 def test_of_those_that_are_equally_fast_the_smallest_is_kept():
