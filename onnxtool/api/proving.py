@@ -91,6 +91,8 @@ def prove(written: OnnxModel, source: SourceModel, rows: Rows, wanted: Wanted, t
         proven.proto, proven.parity, proven.candidates = optimize_model(
             written, proven.parity, wanted.optimize, measures, tell
         )
+        (kept,) = (candidate for candidate in proven.candidates if candidate.outcome == "kept")
+        _remember(proven.proto, "onnxtool.graph", kept.name)
         write(proven.proto, written.path)
     if wanted.precision and proven.parity.passed:
         full = OnnxModel(written.path, proven.proto)
@@ -99,6 +101,13 @@ def prove(written: OnnxModel, source: SourceModel, rows: Rows, wanted: Wanted, t
         proven.proto, proven.lowering, proven.drift = lower(
             full, wanted.precision, trial, measures, mend=mended, tell=tell
         )
+        _remember(proven.proto, "onnxtool.precision", wanted.precision)
         write(proven.proto, written.path)
         proven.parity.notes.append(f"That is the model before it was made {wanted.precision}.")
     return proven
+
+
+def _remember(model: onnx.ModelProto, key: str, value: str) -> None:
+    """Put an entry into the model's metadata, in place."""
+    known = {entry.key: entry.value for entry in model.metadata_props}
+    onnx.helper.set_model_props(model, known | {key: value})

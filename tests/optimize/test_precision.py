@@ -56,7 +56,9 @@ def test_networks_are_made_less_precise(converted, kind, precision, tmp_path):
     assert [value.SerializeToString() for value in (*low.graph.input, *low.graph.output)] == [
         value.SerializeToString() for value in (*full.graph.input, *full.graph.output)
     ]
-    assert {entry.key for entry in low.metadata_props} == {entry.key for entry in full.metadata_props}
+    properties = {entry.key: entry.value for entry in low.metadata_props}
+    assert properties.pop("onnxtool.precision") == precision
+    assert properties.keys() == {entry.key for entry in full.metadata_props}
     wanted = {TensorProto.FLOAT16} if precision == "fp16" else {TensorProto.INT8, TensorProto.INT32}
     assert wanted & dtypes(low)
     truth, found = (run(model, rows)[-1] for model in (path, tmp_path / "low.onnx"))
