@@ -57,6 +57,8 @@ class OnnxModel:
             raise ModelError(f"{path} is no ONNX model, or is cut short: it cannot be parsed.") from error
         if not proto.HasField("graph") or not proto.opset_import or not proto.graph.output:
             raise ModelError(f"{path} is no ONNX model, or is cut short: it has no graph with outputs.")
+        if any(isinstance(text, bytes) for text in _texts(proto)):  # what protobuf makes of what is no UTF-8
+            raise ModelError(f"{path} is damaged: a name in it is no text.")
         return cls(path, proto)
 
     @cached_property
@@ -132,6 +134,21 @@ class OnnxModel:
         )
 
 
+def _texts(proto: onnx.ModelProto) -> Iterator[str | bytes]:
+    """Every name in a model, as protobuf gives it."""
+    yield proto.producer_name
+    yield proto.producer_version
+    for entry in proto.metadata_props:
+        yield from (entry.key, entry.value)
+    yield from (entry.domain for entry in proto.opset_import)
+    for value in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info):
+        yield value.name
+        yield from (dim.dim_param for dim in value.type.tensor_type.shape.dim)
+    yield from (tensor.name for tensor in all_tensors(proto.graph))
+    for node in all_nodes(proto.graph):
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+
+
 def fits_inline(proto: onnx.ModelProto) -> bool:
     """Whether a model fits one protobuf message; beyond it, its weights must live in files beside it."""
     try:
@@ -167,6 +184,9 @@ def first_line(error: BaseException) -> str:
     return (lines[0] if lines else type(error).__name__)[:500]
 
 
+_DTYPES = {number: name for name, number in onnx.TensorProto.DataType.items()}
+
+
 def _location(tensor: onnx.TensorProto) -> str | None:
     if tensor.data_location != onnx.TensorProto.EXTERNAL:
         return None
@@ -194,7 +214,7 @@ def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
     if kind != "tensor_type":
         return TensorSpec(value.name, (kind or "unknown").removesuffix("_type"), ())
     tensor = value.type.tensor_type
-    dtype = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
+    dtype = _DTYPES.get(tensor.elem_type, f"dtype {tensor.elem_type}").lower()
     dims: list[Dim] = []
     for position, dim in enumerate(tensor.shape.dim):
         if dim.WhichOneof("value") == "dim_value" and dim.dim_value > 0:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnxtool.errors import DataError, require
+from onnxtool.models.archives import DAMAGE
 from onnxtool.models.signature import Tensors, TensorSpec, dtype_name, numpy_dtype
 
 Data: TypeAlias = str | os.PathLike[str] | Mapping[str, Any] | NDArray[Any] | Any
@@ -96,7 +97,13 @@ def reading(path: Path) -> Iterator[None]:
     """Turn what is raised while a data file is read into a `DataError` that names it."""
     try:
         yield
-    except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
+    except (
+        *DAMAGE,
+        TokenError,
+        SyntaxError,
+        OverflowError,
+        RecursionError,
+    ) as error:  # NumPy's headers are Python
         raise DataError(
             f"{path} cannot be read: {str(error).splitlines()[0] if str(error) else error!r} {_FORMATS}"
         ) from error

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from onnxtool.errors import SourceError, UntrustedError, UsageError, require
+from onnxtool.models.archives import DAMAGE, members
 from onnxtool.models.artifact import first_line
 from onnxtool.models.domain import Domain
 from onnxtool.models.signature import BATCH, Tensors, TensorSpec, dtype_name
@@ -169,9 +170,8 @@ def is_keras_file(path: Path) -> bool:
     """Whether a file is an HDF5 file, or a zip archive that Keras wrote, perhaps cut short."""
     if not path.is_file():
         return False
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            return set(MEMBERS) <= set(archive.namelist())
+    if found := members(path):
+        return set(MEMBERS) <= found
     with path.open("rb") as file:
         head = file.read(64)
     # The directory is at an archive's end: of one cut short, only the first member's name is left.
@@ -347,7 +347,7 @@ def _archive_config(path: Path) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(path) as archive:
             text = archive.read("config.json")
-    except (zipfile.BadZipFile, KeyError, EOFError) as error:
+    except DAMAGE as error:
         raise SourceError(f"{path} is a damaged .keras file, or is cut short. Save the model again.") from error
     return _parse(path, text)
 
@@ -357,7 +357,7 @@ def _hdf5_config(path: Path) -> dict[str, Any]:
     try:
         with h5py.File(path, "r") as file:
             text = file.attrs.get("model_config")
-    except OSError as error:
+    except (OSError, KeyError, RuntimeError, ValueError) as error:
         raise SourceError(f"{path} is a damaged HDF5 file, or is cut short. Save the model again.") from error
     if text is None:
         raise SourceError(

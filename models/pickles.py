@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 
 from onnxtool.errors import OnnxtoolError, SourceError, UntrustedError, require
 from onnxtool.models.admission import PARTIAL, Admitted, admit, set_dtype_state
+from onnxtool.models.archives import members
 
 EXPANDED_LIMIT = 8 * 2**30
 """Most bytes that a compressed file may expand to."""
@@ -69,11 +70,7 @@ def is_pickle(path: Path) -> bool:
 
 def is_skops(path: Path) -> bool:
     """Whether a file is a skops archive: a zip with a `schema.json` that names a skops protocol."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return "schema.json" in archive.namelist()
-    except (OSError, zipfile.BadZipFile):
-        return False
+    return "schema.json" in members(path)
 
 
 def load(path: Path, trust: Sequence[str] = ()) -> object:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from onnxtool.errors import SourceError, UntrustedError, require
+from onnxtool.models.archives import DAMAGE
 from onnxtool.models.artifact import first_line
 
 Kind: TypeAlias = Literal["export", "torchscript", "weights", "damaged"]
@@ -68,7 +69,7 @@ def kind_of(path: Path) -> Kind | None:
             whole = any(record.header_offset == 0 for record in archive.infolist())
             # Everything lies in one folder, named for the file; archives of torch 2.7 and before have none.
             names = {part for name in archive.namelist() for part in (name, name.partition("/")[2])}
-    except (zipfile.BadZipFile, OSError):
+    except DAMAGE:
         whole, names = False, set()
     if not whole:
         return "damaged" if _is_padded(path) else None
