@@ -63,6 +63,10 @@ class Machine:
             (folder / name).write_bytes(content)
         self._paths[path] = str(folder / Path(path).name)
 
+    def close(self) -> None:
+        """Remove what was kept."""
+        self._folder.cleanup()
+
     def measure(self, task: Task, timeout_s: float) -> str:
         """Measure one cell, and return it as JSON."""
         model = task.model
@@ -181,6 +185,7 @@ def ray_cluster(address: str | None = None) -> Iterator[Cluster]:
             )
         yield Cluster([_described(ray, actor) for actor in actors], ray, actors)
     finally:
+        ray.wait([actor.close.remote() for actor in actors], num_returns=len(actors), timeout=CONNECT_S)
         for actor in actors:
             ray.kill(actor)
         if ours:

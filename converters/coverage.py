@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
 import tempfile
@@ -26,6 +27,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
+from onnxtool.bench.worker import die_with
 from onnxtool.converters.coverage_cases import (
     DICTIONARIES,
     KINDS,
@@ -166,7 +168,7 @@ def _lane(cases: list[tuple[str, str]], limit_s: float) -> list[Result]:
 
 
 def _worker() -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+    return ProcessPoolExecutor(1, get_context("spawn"), die_with, (os.getpid(),))
 
 
 # -- The table ------------------------------------------------------------------------------------------------

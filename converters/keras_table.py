@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
 import tempfile
@@ -23,6 +24,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TypeAlias
 
+from onnxtool.bench.worker import die_with
 from onnxtool.converters.keras_cases import (
     NO_MODEL,
     application_model,
@@ -110,7 +112,7 @@ def run(names: Iterable[str], record: Path, workers: int = 2, limit_s: float = L
 
 
 def _worker() -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+    return ProcessPoolExecutor(1, get_context("spawn"), die_with, (os.getpid(),))
 
 
 def versions() -> dict[str, str]:

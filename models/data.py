@@ -27,6 +27,10 @@ _NO_TEXT = np.zeros(0, dtype=object)
 _FORMATS = "Known are .npz, .npy, .parquet, .json (records, or name to nested lists) and .csv with a header."
 
 
+_HEADERS = (TokenError, SyntaxError, TypeError, OverflowError)
+"""What NumPy raises of a damaged header, which is Python."""
+
+
 def to_arrays(data: Data) -> tuple[Tensors, str]:
     """Take data in any of its forms, and say in a few words where it came from.
 
@@ -97,13 +101,7 @@ def reading(path: Path) -> Iterator[None]:
     """Turn what is raised while a data file is read into a `DataError` that names it."""
     try:
         yield
-    except (
-        *DAMAGE,
-        TokenError,
-        SyntaxError,
-        OverflowError,
-        RecursionError,
-    ) as error:  # NumPy's headers are Python
+    except (*DAMAGE, *_HEADERS, AttributeError, RecursionError) as error:
         raise DataError(
             f"{path} cannot be read: {str(error).splitlines()[0] if str(error) else error!r} {_FORMATS}"
         ) from error

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from onnxtool import janitor
 from onnxtool._version import __version__
 from onnxtool.errors import OnnxtoolError, UsageError
 from onnxtool.files import check_writable
@@ -33,6 +34,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 def main() -> None:
     """Run the command line and exit: 0 passed, 1 a gate failed, 2 bad usage or bad input."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a stopped run cleans up as Ctrl-C does
+    janitor.start()
     try:
         code = cli.main(standalone_mode=False)
     except click.ClickException as error:

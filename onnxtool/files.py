@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from onnxtool import janitor
 from onnxtool.errors import OutputError
 
 
@@ -31,16 +33,30 @@ def staged_path(target: Path) -> Iterator[Path]:
         OutputError: the folder does not exist or cannot be written.
     """
     check_writable(target)
-    with writing(target):
-        # Beside the target, since a move is atomic only within a file system.
-        folder = tempfile.TemporaryDirectory(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
-    with folder:
-        staged = Path(folder.name) / target.name
+    with scratch_beside(target) as folder:
+        staged = folder / target.name
         yield staged
         with writing(target):
-            for file in sorted(Path(folder.name).iterdir(), key=lambda file: file == staged):
+            for file in sorted(folder.iterdir(), key=lambda file: file == staged):
                 file.chmod(staged.stat().st_mode)  # onnx writes weights for their owner's eyes alone
                 file.replace(target.parent / file.name)
+
+
+@contextmanager
+def scratch_beside(target: Path) -> Iterator[Path]:
+    """A temporary folder beside `target`, since a move is atomic only within a file system.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    folder = target.parent / f".{target.name}.{secrets.token_hex(6)}.tmp"
+    janitor.watch(folder)  # before there is anything to clear up
+    with writing(target):
+        folder.mkdir(mode=0o700)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_text(target: Path, text: str) -> None:

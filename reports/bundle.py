@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from packaging.version import Version
 from onnxtool._version import __version__
 from onnxtool.converters.repairs import slot_names
 from onnxtool.errors import ModelError, OutputError, UsageError
-from onnxtool.files import check_writable, writing
+from onnxtool.files import check_writable, scratch_beside, writing
 from onnxtool.models.artifact import OnnxModel
 from onnxtool.models.signature import TensorSpec
 from onnxtool.models.source import SourceModel, sha256
@@ -118,11 +117,8 @@ def write_bundle(
         OutputError: the folder cannot be written.
     """
     name = csharp.class_name(model.path.stem)
-    with (
-        writing(folder),
-        tempfile.TemporaryDirectory(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent) as scratch,
-    ):
-        staged = Path(scratch) / "new"  # the temporary folder itself is its owner's alone
+    with writing(folder), scratch_beside(folder) as scratch:
+        staged = scratch / "new"  # the temporary folder itself is its owner's alone
         staged.mkdir()
         shutil.copyfile(model.path, staged / "model.onnx")
         (staged / "golden.json").write_text(golden.model_dump_json() + "\n", encoding="utf-8")

@@ -98,6 +98,8 @@ def _shown(value: onnx.ValueInfoProto) -> str:
 
 
 def _dtype(elem_type: int) -> str:
+    if elem_type not in TensorProto.DataType.values():
+        return f"dtype {elem_type}"
     name = str(TensorProto.DataType.Name(elem_type)).lower()
     return {"float": "float32", "double": "float64"}.get(name, name)
 

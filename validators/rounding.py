@@ -146,7 +146,9 @@ def rounding_noise(
     dtypes = {dtype_name(array) for array in known.values()} & set(UNIT_ROUNDOFF)
     coarsest = max(dtypes, key=lambda name: UNIT_ROUNDOFF[name], default="float32")
     return {
-        name: Noise(clean[name], worst[name], float(np.mean(means[name])), noisy.longest, coarsest, noisy.quantized)
+        name: Noise(
+            clean[name], worst[name], float(np.mean(means[name])), noisy.longest, coarsest, noisy.quantized
+        )
         for name in clean
         if name not in broken
     }

@@ -1,0 +1,61 @@
+"""A process that clears up after this one, however it ends: SIGKILL leaves no time to do so oneself.
+
+It is forked before anything heavy is imported, and waits for the end of a pipe that only this process holds open.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import secrets
+import shutil
+import tempfile
+from pathlib import Path
+
+_pipe: int | None = None
+
+
+def start() -> None:
+    """Have a janitor, and temporary files of this process and its children where it finds them.
+
+    To be called once, while there is one thread. Where processes cannot be forked there is none.
+    """
+    global _pipe  # noqa: PLW0603 - of the process, as the janitor is
+    if _pipe is not None or not hasattr(os, "fork"):
+        return
+    read_end, write_end = os.pipe()
+    if os.fork() == 0:
+        try:
+            _wait(read_end, write_end)
+        finally:
+            os._exit(0)
+    os.close(read_end)
+    _pipe = write_end
+    folder = Path(tempfile.gettempdir(), f"onnxtool-{secrets.token_hex(6)}")
+    watch(folder)  # before there is anything to clear up
+    folder.mkdir(mode=0o700)
+    tempfile.tempdir = os.environ["TMPDIR"] = str(folder)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+
+
+def watch(path: Path) -> None:
+    """Have a file or folder removed when this process has ended, if it is still there then."""
+    if _pipe is not None:
+        os.write(_pipe, os.fsencode(path.absolute()) + b"\0")
+
+
+def _wait(read_end: int, write_end: int) -> None:
+    os.close(write_end)
+    os.setsid()  # Ctrl-C, and a signal to the whole group, are not for it
+    null = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):  # or whoever reads our output would wait for it
+        os.dup2(null, stream)
+    told = b""
+    while chunk := os.read(read_end, 4096):
+        told += chunk
+    for name in reversed(told.split(b"\0")[:-1]):
+        path = Path(os.fsdecode(name))
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
