@@ -5,7 +5,7 @@ VENV := .venv
 PIP := $(VENV)/bin/pip --disable-pip-version-check
 TORCH := $(shell sed -n 's/^torch==\([0-9.]*\).*/\1/p' constraints.txt)
 
-.PHONY: demo test lint types mcs bench schema lock clean
+.PHONY: demo test lint types mcs bench reliability schema lock clean
 
 demo: $(VENV)/.demo
 	$(VENV)/bin/onnxtool demo --out demo
@@ -29,6 +29,10 @@ mcs:
 # Ratios measured in one run: the overhead of measuring, of converting, of starting.
 bench: $(VENV)/.test
 	$(VENV)/bin/pytest benchmarks --benchmark-only
+
+# Damaged files, SIGKILL at every stage, a sweep of 500 cells: half an hour. What comes of it is in reports/reliability/.
+reliability: $(VENV)/.test
+	$(VENV)/bin/python -m benchmarks.reliability
 
 # Files that are generated from the code, and checked by the tests.
 schema: $(VENV)/.test

@@ -208,7 +208,21 @@ def application_model(name: str) -> Any:
     keras.utils.set_random_seed(0)
     size = 96 if name.startswith(("Inception", "Xception", "NASNet")) else 64
     build = getattr(keras.applications, name)
-    return randomised(build(weights=None, input_shape=(size, size, 3), classes=7, classifier_activation=None))
+    model = randomised(build(weights=None, input_shape=(size, size, 3), classes=7, classifier_activation=None))
+    if name in (
+        "EfficientNetV2M",
+        "EfficientNetV2L",
+    ):  # so deep that values, and their rounding, grow without bound
+        _normalise(model)
+    return model
+
+
+def _normalise(model: Any) -> None:
+    """Give batch norms the statistics of the images that come, as training does."""
+    for layer in model.layers:
+        if hasattr(layer, "moving_variance"):
+            layer.momentum = 0.0
+    model(next(iter(application_rows(model).values())), training=True)
 
 
 def application_rows(model: Any) -> dict[str, Any]:
