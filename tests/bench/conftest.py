@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+
+from onnxtool.converters.framework import frameworks
 
 MISBEHAVING = '''
 """A framework from another distribution, registered as any outsider registers one."""
@@ -99,13 +102,16 @@ def misbehaving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: misbehaving\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[onnxtool.frameworks]\nmisbehaving = misbehaving:FRAMEWORK\n")
     monkeypatch.syspath_prepend(site)
+    frameworks.cache_clear()  # another test may have asked for the frameworks before this one was there
 
     def make(action: str) -> str:
         path = tmp_path / "model.misbehaving"
         path.write_text(action)
         return str(path)
 
-    return make
+    yield make
+    frameworks.cache_clear()
+    sys.modules.pop("misbehaving", None)
 
 
 def dense(batch: int | str = "batch", width: int = 4, unused: bool = False) -> onnx.ModelProto:
