@@ -175,8 +175,8 @@ def _unrecognised(source: str) -> str:
     path = Path(source)
     known = (
         "Known are scikit-learn pickles (.skops, .joblib, .pkl), PyTorch .pt2 files and package.module:callable, "
-        "Keras .keras and .h5, TensorFlow SavedModel folders, XGBoost, LightGBM and CatBoost model files, MLflow "
-        "model folders, and ONNX."
+        "Keras .keras and .h5, TensorFlow SavedModel folders and .tflite files, XGBoost, LightGBM and CatBoost model "
+        "files, MLflow model folders, and ONNX."
     )
     if not path.exists():
         return f"{source}: no such file or folder. {known}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,15 +26,17 @@ from onnxtool.models.tensorflow import (
     is_saved_model,
     load_saved_model,
     quiet,
+    quiet_native,
     reason,
 )
+from onnxtool.models.tflite import TFLiteFile, TFLiteModel, is_tflite, load_tflite
 
 MAX_OPSET = 18
 """The highest that tf2onnx 1.17 writes; every core layer of Keras was found to convert alike at 17 and 18."""
 
 
 class TensorFlow(Framework):
-    """SavedModel folders, and live functions, modules and loaded SavedModels."""
+    """SavedModel folders, `.tflite` files, and live functions, modules and loaded SavedModels."""
 
     name = "tensorflow"
     extra = "tensorflow"
@@ -41,11 +44,13 @@ class TensorFlow(Framework):
     default_opset = MAX_OPSET
 
     def recognises(self, source: str) -> bool:
-        """Whether a path is a folder that holds a SavedModel's graph."""
-        return is_saved_model(Path(source))
+        """Whether a path is a folder that holds a SavedModel's graph, or a TensorFlow Lite file."""
+        return is_saved_model(Path(source)) or is_tflite(Path(source))
 
     def owns(self, model: object) -> bool:
         """Whether it is a function or a module of TensorFlow, or a loaded SavedModel."""
+        if isinstance(model, TFLiteFile):
+            return True
         tf = sys.modules.get("tensorflow")
         keras = sys.modules.get("keras")
         if tf is None or (keras is not None and isinstance(model, keras.Model)):
@@ -56,15 +61,21 @@ class TensorFlow(Framework):
         return isinstance(model, tf.__internal__.tracking.AutoTrackable) and hasattr(model, "signatures")
 
     def load(self, source: str, options: LoadOptions) -> object:
-        """Load a SavedModel; see `models.tensorflow`."""
+        """Load a SavedModel or a TensorFlow Lite file; see `models.tensorflow` and `models.tflite`."""
+        if is_tflite(Path(source)):
+            return load_tflite(Path(source))
         return load_saved_model(Path(source))
 
     def wrap(self, model: object, options: LoadOptions) -> SourceModel:
-        """See a function, or one signature of a SavedModel, as a source model."""
+        """See a function, or one signature of a SavedModel or of a TensorFlow Lite file, as a source model."""
+        if isinstance(model, TFLiteFile):
+            return TFLiteModel(model, options)
         return TensorFlowModel(model, options)
 
     def convert(self, source: SourceModel, example: Tensors, options: ConvertOptions) -> Conversion:
-        """Convert; see `convert_function`."""
+        """Convert; see `convert_function` and `convert_tflite`."""
+        if isinstance(source, TFLiteModel):
+            return convert_tflite(source, options.opset or self.default_opset)
         assert isinstance(source, TensorFlowModel)  # noqa: S101 -- what `wrap` returned
         return convert_function(source.call, source.inputs, source.outputs, options.opset or self.default_opset)
 
@@ -131,6 +142,40 @@ def convert_function(
     shapes = [tuple(tensor.shape) if tensor.shape.rank is not None else None for tensor in function.outputs]
     _set_signature(model, inputs, shapes, outputs)
     return Conversion(model, [f"tf2onnx wrote opset {opset} from the traced graph; layouts are the model's own."])
+
+
+def convert_tflite(source: TFLiteModel, opset: int) -> Conversion:
+    """Convert a TensorFlow Lite model; quantized ones become float arithmetic between (de)quantizing operators.
+
+    Raises:
+        ConversionError: ONNX has no form for an operator.
+    """
+    require("tf2onnx", "tensorflow")
+    from tf2onnx import optimizer
+    from tf2onnx.tfonnx import process_tf_graph
+
+    names = [name for side in source.tensors for name in side]
+    ours = [*(spec.name for spec in source.inputs), *source.outputs]
+    # tf2onnx opens the file itself, and must find in it what was checked.
+    with _contained() as records, quiet_native(), tempfile.TemporaryDirectory() as folder:
+        warnings.filterwarnings("ignore", category=UserWarning, module="tensorflow.lite")
+        path = Path(folder) / "model.tflite"
+        path.write_bytes(source.file.content)
+        try:
+            converted = process_tf_graph(
+                None,
+                opset=opset,
+                tflite_path=str(path),
+                input_names=source.tensors[0],
+                output_names=source.tensors[1],
+                tensors_to_rename=dict(zip(names, ours, strict=True)),
+            )
+            model = optimizer.optimize_graph(converted).make_model("onnxtool")
+        except Exception as error:  # tf2onnx raises what comes up
+            raise ConversionError(f"tf2onnx cannot convert the model: {reason(error)}") from error
+    _check(model, records, opset)
+    _set_signature(model, source.inputs, source.shapes, source.outputs)
+    return Conversion(model, [f"tf2onnx wrote opset {opset} from the TensorFlow Lite file."])
 
 
 @contextmanager

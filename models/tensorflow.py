@@ -112,7 +112,7 @@ def import_tensorflow() -> Any:
     if "tensorflow" in sys.modules:
         return sys.modules["tensorflow"]
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with _no_native_stderr():
+    with quiet_native():
         return require("tensorflow", "tensorflow")
 
 
@@ -283,7 +283,7 @@ def _list(specs: Sequence[TensorSpec]) -> str:
 
 
 @contextmanager
-def _no_native_stderr() -> Iterator[None]:
+def quiet_native() -> Iterator[None]:
     """Drop what native code prints while TensorFlow starts; no log level reaches it that early."""
     sys.stderr.flush()
     kept = os.dup(2)

@@ -154,6 +154,45 @@ def _keras(folder: Path) -> None:
     model.save(folder / "model.h5")
 
 
+def _tflite(folder: Path) -> None:
+    """One network in float, in int8, and in int8 whose input and output are int8 too."""
+    from onnxtool.models.tensorflow import import_tensorflow, quiet, quiet_native
+
+    tf = import_tensorflow()
+    rng = np.random.default_rng(0)
+    kernel, dense = (rng.normal(size=shape, scale=0.1).astype("f") for shape in ((3, 3, 3, 4), (256, 3)))
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 8, 8, 3], tf.float32, "image")])  # type: ignore[untyped-decorator]
+    def network(image: Any) -> Any:
+        features = tf.nn.relu(tf.nn.conv2d(image, kernel, 1, "SAME"))
+        return tf.nn.softmax(tf.matmul(tf.reshape(features, [-1, 256]), dense))
+
+    images = rng.random((20, 1, 8, 8, 3), np.float32)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([network.get_concrete_function()], network)
+    with quiet(), quiet_native(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        (folder / "float.tflite").write_bytes(converter.convert())
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = lambda: ([image] for image in images)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        (folder / "int8.tflite").write_bytes(converter.convert())
+        converter.inference_input_type = converter.inference_output_type = tf.int8
+        (folder / "whole.tflite").write_bytes(converter.convert())
+
+
+def _read_tflite(path: Path) -> None:
+    """As `load_tflite`, but the interpreter runs in this process: what would crash it is to be seen."""
+    from onnxtool.errors import SourceError
+    from onnxtool.models.tflite import check, interpreter
+
+    content = path.read_bytes()
+    check(content, path)
+    try:
+        interpreter(content).invoke()
+    except (RuntimeError, ValueError) as error:
+        raise SourceError(str(error)) from error
+
+
 def _torch(folder: Path) -> None:
     import torch
 
@@ -181,6 +220,7 @@ TARGETS: dict[str, tuple[Use, Use, float]] = {
     "mlflow": (_mlflow, _read_mlflow, 0.05),
     "keras": (_keras, _open, 0.025),
     "torch": (_torch, _open, 0.025),
+    "tflite": (_tflite, _read_tflite, 0.05),
 }
 """Name to what writes real files, what reads one, and its share of the inputs."""
 
