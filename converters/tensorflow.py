@@ -35,6 +35,10 @@ MAX_OPSET = 18
 """The highest that tf2onnx 1.17 writes; every core layer of Keras was found to convert alike at 17 and 18."""
 
 
+HASHING = frozenset({"StringToHashBucketFast", "StringToHashBucketStrong", "SparseCross", "SparseCrossHashed"})
+"""Operators that hash text: no operator of ONNX sees a string's bytes, so that no graph of them can."""
+
+
 class TensorFlow(Framework):
     """SavedModel folders, `.tflite` files, and live functions, modules and loaded SavedModels."""
 
@@ -292,6 +296,12 @@ def _check(model: onnx.ModelProto, records: list[logging.LogRecord], opset: int)
     """
     versions = {entry.domain: entry.version for entry in model.opset_import}
     for node in all_nodes(model.graph):
+        if node.op_type in HASHING:
+            raise ConversionError(
+                f"The operator {node.op_type} of {node.name} hashes text, and no ONNX operator sees a string's bytes. "
+                "Use a vocabulary with one index for unknown values (StringLookup or IntegerLookup), or hash before "
+                "the model."
+            )
         if not onnx.defs.has(node.op_type, versions.get(node.domain, 1), node.domain):
             raise ConversionError(
                 f"The operator {node.op_type} of {node.name} has no ONNX form in tf2onnx at opset {opset}. "

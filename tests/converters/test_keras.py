@@ -5,6 +5,7 @@ import pytest
 
 from onnxtool.converters.framework import ConvertOptions
 from onnxtool.converters.keras import FRAMEWORK
+from onnxtool.converters.keras_cases import layer_model
 from onnxtool.errors import ConversionError
 from onnxtool.models.inputs import make_inputs
 from onnxtool.models.keras import import_keras
@@ -237,3 +238,9 @@ def test_a_saved_model_that_keras_exports_belongs_to_tensorflow(saved, tmp_path)
     model = TENSORFLOW.convert(exported, {}, ConvertOptions()).model
     session = onnxruntime.InferenceSession(model.SerializeToString())
     np.testing.assert_allclose(session.run(["output_0"], rows)[0], want, rtol=1e-4, atol=1e-5)
+
+
+def test_hashing_text_is_refused_with_the_reason(keras):
+    source = FRAMEWORK.wrap(layer_model("StringLookup/unknown"), LoadOptions())
+    with pytest.raises(ConversionError, match=r"hashes text, and no ONNX operator sees.*Use a vocabulary"):
+        FRAMEWORK.convert(source, {}, ConvertOptions())
