@@ -298,9 +298,9 @@ def _check(model: onnx.ModelProto, records: list[logging.LogRecord], opset: int)
     for node in all_nodes(model.graph):
         if node.op_type in HASHING:
             raise ConversionError(
-                f"The operator {node.op_type} of {node.name} hashes text, and no ONNX operator sees a string's bytes. "
-                "Use a vocabulary with one index for unknown values (StringLookup or IntegerLookup), or hash before "
-                "the model."
+                f"The operator {node.op_type} of {node.name} hashes text, and no ONNX operator sees a string's "
+                "bytes. Use a vocabulary with one index for unknown values (StringLookup or IntegerLookup), or hash "
+                "before the model."
             )
         if not onnx.defs.has(node.op_type, versions.get(node.domain, 1), node.domain):
             raise ConversionError(

@@ -11,7 +11,7 @@ import pytest
 
 from onnxtool.converters.framework import ConvertOptions
 from onnxtool.converters.tensorflow import FRAMEWORK
-from onnxtool.errors import ConversionError
+from onnxtool.errors import ConversionError, UsageError
 from onnxtool.models.domain import Domain
 from onnxtool.models.inputs import make_inputs
 from onnxtool.models.reference import tensorflow as reference
@@ -207,3 +207,20 @@ def test_neither_tensorflow_nor_tf2onnx_chatters(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert (done.returncode, done.stderr) == (0, "")
     assert "devices.cc" not in done.stdout
+
+
+def test_each_of_several_signatures_converts_by_its_name(tf, tmp_path):
+    spec = [tf.TensorSpec([None, 3], tf.float32, "x")]
+    module = tf.Module()
+    module.double = tf.function(lambda x: {"twice": 2.0 * x}, input_signature=spec)
+    module.total = tf.function(lambda x: {"sum": tf.reduce_sum(x, axis=1)}, input_signature=spec)
+    tf.saved_model.save(module, tmp_path, signatures={"double": module.double, "total": module.total})
+    loaded = FRAMEWORK.load(str(tmp_path), LoadOptions())
+    with pytest.raises(
+        UsageError, match=r"no signature 'serving_default'.*--signature with one of: double, total"
+    ):
+        wrap(loaded)
+    for name, output in (("double", "twice"), ("total", "sum")):
+        source = wrap(loaded, signature=name)
+        assert source.outputs == (output,)
+        agree(source, convert(source))
