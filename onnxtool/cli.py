@@ -97,7 +97,11 @@ _loading = _options(
         "--weights", type=click.Path(path_type=Path),
         help="Weights (safetensors, or a state dict) for a package.module:callable.",
     ),
-    click.option("--signature", metavar="NAME", help="Signature of a SavedModel. [default: serving_default]"),
+    click.option(
+        "--signature",
+        metavar="NAME",
+        help="Signature of a SavedModel or .tflite file. [default: serving_default]",
+    ),
 )  # fmt: skip
 
 _rows = _options(
@@ -201,8 +205,8 @@ def convert(json_path: str | None, html_path: Path | None, no_verify: bool, **ar
     """Convert SOURCE to ONNX, and prove that it says the same.
 
     SOURCE is a scikit-learn, XGBoost, LightGBM or CatBoost file, a PyTorch .pt2 file or package.module:callable, a
-    Keras .keras or .h5 file, a TensorFlow SavedModel folder, or an ONNX file to be optimised. It is recognised by its
-    content.
+    Keras .keras or .h5 file, a TensorFlow SavedModel folder or .tflite file, or an ONNX file to be optimised. It is
+    recognised by its content.
     """
     from onnxtool import api
 
