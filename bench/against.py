@@ -9,12 +9,12 @@ from types import MappingProxyType
 import numpy as np
 
 from onnxtool.bench import gate, paired
-from onnxtool.bench.channel import send
 from onnxtool.bench.paired import PairAnswer, PairTask
 from onnxtool.bench.plan import CellPlan, check_duration, check_effect, plan_cells
 from onnxtool.bench.process import run_worker
 from onnxtool.bench.providers import full_name
 from onnxtool.bench.runner import batch_of, check_rows, end_of, fixed_batch, worker_environment
+from onnxtool.channel import send
 from onnxtool.errors import ModelError
 from onnxtool.models.artifact import OnnxModel
 from onnxtool.models.signature import Tensors
@@ -97,7 +97,7 @@ def _run(task: PairTask, inputs: Tensors) -> tuple[PairAnswer, np.typing.NDArray
         try:
             send(task_file, paired.TASK.dump_python(task, mode="json"), inputs)
             task_file.seek(0)
-            outcome = run_worker(WORKER, task_file, answer_file, worker_environment(), timeout_s)
+            outcome = run_worker([WORKER], task_file, answer_file, worker_environment(), timeout_s)
         except OSError as error:
             return PairAnswer(problem=f"Its worker could not be started: {error.strerror or error}."), np.empty(0)
         answer_file.seek(0)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, BinaryIO
@@ -30,14 +30,14 @@ class Outcome:
 
 
 def run_worker(
-    module: str, task: BinaryIO, answer: BinaryIO, environment: Mapping[str, str], timeout_s: float
+    module: Sequence[str], task: BinaryIO, answer: BinaryIO, environment: Mapping[str, str], timeout_s: float
 ) -> Outcome:
     """Run a module of ours in a process of its own.
 
     However it returns or raises, the worker and its children have ended.
 
     Args:
-        module: Given the answer's file descriptor and the id of this process as arguments.
+        module: What follows `python -m`; the answer's file descriptor and the id of this process are added.
         task: A real file, its standard input.
         answer: A real file that it writes to.
         environment: Its environment, apart from the import path, which is this process's.
@@ -55,12 +55,12 @@ def run_worker(
 
 @contextmanager
 def _worker(
-    module: str, task: BinaryIO, answer: BinaryIO, log_end: IO[bytes], environment: Mapping[str, str]
+    module: Sequence[str], task: BinaryIO, answer: BinaryIO, log_end: IO[bytes], environment: Mapping[str, str]
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A process in a group of its own, so that it can be ended with its children and Ctrl-C is ours to handle."""
     process = subprocess.Popen(
         # -P: the current folder is on its import path only where it is on ours
-        [sys.executable, "-P", "-m", module, str(answer.fileno()), str(os.getpid())],
+        [sys.executable, "-P", "-m", *module, str(answer.fileno()), str(os.getpid())],
         stdin=task,
         stdout=log_end,
         stderr=log_end,

@@ -8,6 +8,7 @@ import os
 import signal
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeAlias
@@ -26,10 +27,14 @@ from onnxtool.errors import DataError
 from onnxtool.models.artifact import OnnxModel
 from onnxtool.models.signature import Tensors, TensorSpec
 from onnxtool.reports.model import Bench, Cell, Environment, Scenario
+from onnxtool.sandbox import launch
 
 __all__ = ["SourceTask", "run_bench"]
 
 WORKER = "onnxtool.bench.worker"
+
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
+"""Where the locks of joblib's threads lie; without them a forest would run, and be measured, in one."""
 
 Execute: TypeAlias = Callable[
     [Sequence[CellPlan], Callable[[CellPlan], Task], float, Callable[[CellPlan], None]],
@@ -170,11 +175,16 @@ def digest(tensors: Tensors) -> str:
 def run_task(task: Task, timeout_s: float) -> Cell:
     """Have a worker measure one cell."""
     # Files without a name: nothing is left of them, however this process ends.
-    with tempfile.TemporaryFile() as task_file, tempfile.TemporaryFile() as answer_file:
+    with (
+        tempfile.TemporaryFile() as task_file,
+        tempfile.TemporaryFile() as answer_file,
+        _confined(task) as confined,
+    ):
+        module, variables = confined
         try:
             write_task(task_file, task)
             task_file.seek(0)
-            outcome = run_worker(WORKER, task_file, answer_file, worker_environment(task), timeout_s)
+            outcome = run_worker([*module, WORKER], task_file, answer_file, variables, timeout_s)
         except OSError as error:
             return task.plan.cell("failed", f"Its worker could not be started: {error.strerror or error}.")
         answer_file.seek(0)
@@ -183,6 +193,22 @@ def run_task(task: Task, timeout_s: float) -> Cell:
         except ValueError:
             return task.plan.cell("failed", f"Its worker {end_of(outcome, timeout_s)}")
     return complete(cell, samples, outcome, timeout_s)
+
+
+@contextmanager
+def _confined(task: Task) -> Iterator[tuple[list[str], Mapping[str, str]]]:
+    """What goes before the worker's module, and its environment: those of a sandbox for a source that has limits."""
+    if (
+        not isinstance(task.model, SourceTask)
+        or (limits := task.model.options.limits) is None
+        or not Path(task.model.source).exists()  # a package.module:callable is the user's own
+    ):
+        yield [], worker_environment(task)
+        return
+    with tempfile.TemporaryDirectory(prefix="onnxtool-source-") as name:
+        readable = launch.files_of(task.model.source, task.model.options)
+        module = launch.confinement(limits, [Path(name), SHARED_MEMORY], readable)
+        yield module, worker_environment(task, launch.environment(Path(name)))
 
 
 def _refused(plan: CellPlan, fixed: int) -> Cell:
@@ -242,10 +268,10 @@ def check_rows(specs: Sequence[TensorSpec], inputs: Tensors) -> None:
             raise DataError(f"There are no rows for the input {spec}: give at least one.")
 
 
-def worker_environment(task: Task | None = None) -> Mapping[str, str]:
+def worker_environment(task: Task | None = None, variables: Mapping[str, str] = os.environ) -> Mapping[str, str]:
     """The environment of a worker, with the threads that a source's framework reads there."""
     # Its uploader would be a thread beside the measured ones, and a stranger's model is nobody's business.
-    environment = {"ORT_DISABLE_TELEMETRY": "1", **os.environ}
+    environment = {"ORT_DISABLE_TELEMETRY": "1", **variables}
     if task is not None and task.plan.threads is not None and isinstance(task.model, SourceTask):
         environment |= dict.fromkeys(_THREAD_VARIABLES, str(task.plan.threads))
     return environment

@@ -10,6 +10,7 @@ import os
 import sys
 import tempfile
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Literal
@@ -24,8 +25,10 @@ from onnxtool.bench.providers import UnavailableError
 from onnxtool.bench.session import open_session, profiled_placement_of, runs_of, with_engine
 from onnxtool.bench.task import SourceTask, Task, read_task, write_answer
 from onnxtool.errors import MissingExtraError, OnnxtoolError, require
+from onnxtool.janitor import die_with
 from onnxtool.models.signature import Tensors
 from onnxtool.reports.model import Cell
+from onnxtool.sandbox import confine
 
 GRACE_S = 5
 
@@ -130,7 +133,11 @@ def _prove_placement(model: str, plan: CellPlan, inputs: Tensors, cell: Cell) ->
 def _source_run(source_task: SourceTask, threads: int | None) -> timing.Run:
     from onnxtool.converters.framework import open_source
 
-    source = open_source(source_task.source, source_task.options)
+    if confine.confined and find_spec("joblib"):  # which would start processes, and nothing can be run in here
+        from joblib import parallel
+
+        parallel.register_parallel_backend("threading", parallel.BACKENDS["threading"], make_default=True)
+    source = open_source(source_task.source, replace(source_task.options, limits=None))  # this process has them
     torch = sys.modules.get("torch")
     if torch is not None and threads is not None:
         torch.set_num_threads(threads)  # it takes OMP_NUM_THREADS only up to the number of cores
@@ -139,19 +146,6 @@ def _source_run(source_task: SourceTask, threads: int | None) -> timing.Run:
 
 def _seconds_since(start_ns: int) -> float:
     return (perf_counter_ns() - start_ns) / 1e9
-
-
-def die_with(parent: int) -> None:
-    """Have the kernel end this process with the one that started it, however that one ends (Linux)."""
-    if sys.platform != "linux":
-        return
-    import ctypes
-    import signal
-
-    set_parent_death_signal = 1  # PR_SET_PDEATHSIG of <linux/prctl.h>
-    ctypes.CDLL(None).prctl(set_parent_death_signal, int(signal.SIGKILL))
-    if os.getppid() != parent:  # it ended before the call
-        os.kill(os.getpid(), signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,6 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from onnxtool.bench.worker import die_with
 from onnxtool.converters.coverage_cases import (
     DICTIONARIES,
     KINDS,
@@ -40,6 +39,7 @@ from onnxtool.converters.coverage_cases import (
 )
 from onnxtool.errors import ConversionError, OnnxtoolError, SourceError, require
 from onnxtool.files import write_text
+from onnxtool.janitor import die_with
 from onnxtool.models.artifact import first_line
 
 Outcome: TypeAlias = Literal["agrees", "drifts", "refused", "fails", "no rows"]

@@ -24,6 +24,7 @@ from onnxtool.errors import ConversionError, SourceError
 from onnxtool.models.mlflow_folder import is_mlflow, model_in
 from onnxtool.models.signature import Tensors
 from onnxtool.models.source import LoadOptions, SourceModel
+from onnxtool.sandbox.source import SandboxedSource
 
 Target: TypeAlias = Literal["ort", "mlnet"]
 GROUP = "onnxtool.frameworks"
@@ -65,12 +66,14 @@ class Framework(ABC):
         extra: The extra of onnxtool (or the distribution) that installs what it needs.
         max_opset: Highest default opset that its converter writes.
         default_opset: The opset used when none is asked for.
+        confined: Whether its files are opened in a process of their own when limits are given.
     """
 
     name: str
     extra: str
     max_opset: int
     default_opset: int
+    confined: bool = True
 
     @abstractmethod
     def recognises(self, source: str) -> bool:
@@ -143,7 +146,7 @@ def open_source(source: object, options: LoadOptions) -> SourceModel:
         options: How to open it.
 
     Raises:
-        SourceError: nothing recognises it, or it cannot be opened.
+        SourceError: nothing recognises it, it cannot be opened, or it takes more than its limits.
     """
     if isinstance(source, SourceModel):
         return source
@@ -151,12 +154,22 @@ def open_source(source: object, options: LoadOptions) -> SourceModel:
     model = source
     if isinstance(source, str | Path):
         text = str(model_in(Path(source)) if is_mlflow(Path(source)) else source)
-        model = _by(lambda f: f.recognises(text), _unrecognised(text)).load(text, options)
+        framework = _by(lambda f: f.recognises(text), _unrecognised(text))
         path = Path(text) if Path(text).exists() else None
+        if options.limits and framework.confined and path:
+            return SandboxedSource(str(source), options, options.limits)
+        model = framework.load(text, options)
     owner = _by(lambda f: f.owns(model), f"No framework knows what to do with a {_class_name(model)}.")
     wrapped = owner.wrap(model, options)
     wrapped.path = path
     return wrapped
+
+
+def convert_source(source: SourceModel, example: Tensors, options: ConvertOptions) -> Conversion:
+    """Convert a model that `open_source` opened, where it was opened; see `Framework.convert`."""
+    if isinstance(source, SandboxedSource):
+        return Conversion(*source.convert(example, options))
+    return frameworks()[source.framework].convert(source, example, options)
 
 
 def _by(test: Callable[[Framework], bool], otherwise: str) -> Framework:

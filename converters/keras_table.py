@@ -24,7 +24,6 @@ from pathlib import Path
 from threading import Lock
 from typing import TypeAlias
 
-from onnxtool.bench.worker import die_with
 from onnxtool.converters.keras_cases import (
     NO_MODEL,
     application_model,
@@ -35,6 +34,7 @@ from onnxtool.converters.keras_cases import (
 )
 from onnxtool.errors import ConversionError, OnnxtoolError, SourceError, require
 from onnxtool.files import write_text
+from onnxtool.janitor import die_with
 from onnxtool.models.artifact import first_line
 
 Result: TypeAlias = dict[str, str]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import onnx
 from onnx import TensorProto, helper
@@ -160,14 +160,11 @@ def _remember(model: onnx.ModelProto, name: str, columns: Sequence[str]) -> None
 
 
 def _name_classes(model: onnx.ModelProto, source: SourceModel) -> list[str]:
-    """Name the elements of probabilities by scikit-learn's convention, `classes_`."""
-    classes: Any = getattr(source.model, "classes_", None)
-    if classes is None:
-        return []
+    """Name the elements of probabilities as the source names its classes."""
     outputs = [value for value in model.graph.output if source.roles.get(value.name) == "probabilities"]
     done = []
-    for value, names in zip(outputs, classes if isinstance(classes, list) else [classes], strict=False):
+    for value, names in zip(outputs, source.classes, strict=False):
         fits = value.type.tensor_type.shape.dim[-1].dim_value in (0, len(names))
-        if fits and repairs.name_slots(model, value.name, [str(name) for name in names]):
+        if fits and repairs.name_slots(model, value.name, list(names)):
             done.append(f"{value.name}: ML.NET reads the class names as its slot names.")
     return done

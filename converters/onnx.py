@@ -24,6 +24,7 @@ class OnnxFramework(Framework):
     name = "onnx"
     extra = "cpu"
     max_opset = default_opset = onnx.defs.onnx_opset_version()
+    confined = False  # ONNX Runtime, which is to run the result, is in this process as it is
 
     def recognises(self, source: str) -> bool:
         """Whether a file parses as an ONNX model."""

@@ -7,12 +7,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from numpy.typing import NDArray
+from pydantic import ConfigDict
 
 from onnxtool.models.domain import Domain
 from onnxtool.models.signature import Role, Tensors, TensorSpec
+from onnxtool.sandbox.limits import Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,10 @@ class LoadOptions:
         signature: Name of a SavedModel's signature.
         data: Rows of the user's, from which a missing signature is read (name to array, first axis rows).
         provider: Execution provider of a source that is an ONNX model.
+        limits: What the process of a source file may use; None opens the file in this one.
     """
+
+    __pydantic_config__: ClassVar = ConfigDict(arbitrary_types_allowed=True)
 
     trust: tuple[str, ...] = ()
     inputs: tuple[TensorSpec, ...] = ()
@@ -34,6 +39,7 @@ class LoadOptions:
     signature: str | None = None
     data: Tensors = field(default_factory=dict)
     provider: str = "cpu"
+    limits: Limits | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +83,15 @@ class SourceModel(ABC):
         """What the model is, for people: its class, unless that says nothing to its owner."""
         kind = type(self.model)
         return f"{kind.__module__}.{kind.__qualname__}"
+
+    @property
+    def classes(self) -> tuple[tuple[str, ...], ...]:
+        """Names of the classes of each target, by scikit-learn's convention `classes_`; empty where it has none."""
+        found = getattr(self.model, "classes_", None)
+        if found is None:
+            return ()
+        targets = found if isinstance(found, list) else [found]
+        return tuple(tuple(str(name) for name in names) for names in targets)
 
     @abstractmethod
     def predict(self, tensors: Tensors) -> Tensors:

@@ -17,6 +17,7 @@ from onnxtool.errors import DataError, SourceError, UntrustedError, UsageError
 from onnxtool.models.signature import Tensors, TensorSpec
 from onnxtool.models.source import LoadOptions, SourceModel
 from onnxtool.models.tensorflow import import_tensorflow, override, quiet_native, reason, tensor_spec, unique
+from onnxtool.sandbox import confine
 
 IDENTIFIER = b"TFL3"
 CUSTOM = 32
@@ -137,6 +138,13 @@ def load_tflite(path: Path) -> TFLiteFile:
     """
     content = path.read_bytes()
     signatures = check(content, path)
+    if not confine.confined:  # or there is a process of its own already
+        _try_out(content, path)
+    return TFLiteFile(content, signatures)
+
+
+def _try_out(content: bytes, path: Path) -> None:
+    """See in another process that the interpreter survives a file."""
     import_tensorflow()
     try:
         tried = subprocess.run(
@@ -150,7 +158,6 @@ def load_tflite(path: Path) -> TFLiteFile:
         said = tried.stderr.decode(errors="replace").strip().splitlines()
         why = said[-1].partition(": ")[2] if said else "it says nothing"
         raise SourceError(f"{path} cannot be run by TensorFlow Lite: {why}")
-    return TFLiteFile(content, signatures)
 
 
 def interpreter(content: bytes) -> Any:

@@ -23,11 +23,12 @@ if TYPE_CHECKING:
     from onnxtool.api import convert as convert
     from onnxtool.api import lint as lint
     from onnxtool.api import verify as verify
+    from onnxtool.sandbox.limits import Limits as Limits
 
 # A conversion tool reports to its user and to nobody else. ONNX Runtime reads this when it is imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-__all__ = ["OnnxtoolError", "__version__", "bench", "bundle", "convert", "lint", "verify"]
+__all__ = ["Limits", "OnnxtoolError", "__version__", "bench", "bundle", "convert", "lint", "verify"]
 
 
 def __getattr__(name: str) -> Any:
@@ -39,4 +40,8 @@ def __getattr__(name: str) -> Any:
         from onnxtool import api
 
         return getattr(api, name)
+    if name == "Limits":
+        from onnxtool.sandbox.limits import Limits
+
+        return Limits
     raise AttributeError(f"module 'onnxtool' has no attribute {name!r}")

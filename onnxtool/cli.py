@@ -20,7 +20,9 @@ from onnxtool import janitor
 from onnxtool._version import __version__
 from onnxtool.errors import OnnxtoolError, UsageError
 from onnxtool.files import check_writable
+from onnxtool.interrupts import held_back
 from onnxtool.reports.render import FORMATS
+from onnxtool.sandbox.limits import Limits, default_memory, parse_size
 
 if TYPE_CHECKING:
     from onnxtool.api import Progress
@@ -102,7 +104,32 @@ _loading = _options(
         metavar="NAME",
         help="Signature of a SavedModel or .tflite file. [default: serving_default]",
     ),
+    click.option(
+        "--sandbox/--no-sandbox", default=True, show_default=True,
+        help="Open the source file in a process of its own: no network, none of your other files, no programs.",
+    ),
+    click.option(
+        "--sandbox-memory", metavar="SIZE", callback=lambda context, parameter, value: value and parse_size(value),
+        help="What that process may allocate, as in 8GiB. [default: half of the memory, at least 8GiB]",
+    ),
+    click.option(
+        "--sandbox-timeout", type=float, default=600.0, show_default=True, metavar="SECONDS",
+        help="What it may take to open the file, to convert it, or to run one batch of rows.",
+    ),
+    click.option(
+        "--sandbox-files", type=int, default=256, show_default=True, metavar="N",
+        help="Files that it may have open at a time.",
+    ),
 )  # fmt: skip
+
+
+def _loading_arguments(
+    sandbox: bool, sandbox_memory: int | None, sandbox_timeout: float, sandbox_files: int, **arguments: Any
+) -> dict[str, Any]:
+    """A command's arguments as the API has them."""
+    limits = Limits(sandbox_memory or default_memory(), sandbox_timeout, sandbox_files)
+    return {**arguments, "sandbox": limits if sandbox else None}
+
 
 _rows = _options(
     click.option(
@@ -208,10 +235,11 @@ def convert(json_path: str | None, html_path: Path | None, no_verify: bool, **ar
     Keras .keras or .h5 file, a TensorFlow SavedModel folder or .tflite file, or an ONNX file to be optimised. It is
     recognised by its content.
     """
-    from onnxtool import api
+    with held_back():
+        from onnxtool import api
 
     with _progress() as on_progress:
-        report = api.convert(**arguments, verify=not no_verify, on_progress=on_progress)
+        report = api.convert(**_loading_arguments(**arguments), verify=not no_verify, on_progress=on_progress)
     return _deliver(report, json_path, html_path)
 
 
@@ -248,10 +276,11 @@ def verify(json_path: str | None, html_path: Path | None, **arguments: Any) -> i
     SOURCE is what convert takes, or another ONNX model: an earlier conversion, another precision, or the same file on
     another provider.
     """
-    from onnxtool import api
+    with held_back():
+        from onnxtool import api
 
     with _progress() as on_progress:
-        report = api.verify(**arguments, on_progress=on_progress)
+        report = api.verify(**_loading_arguments(**arguments), on_progress=on_progress)
     return _deliver(report, json_path, html_path)
 
 
@@ -431,8 +460,9 @@ def bench(
 
     With --json FILE, the report is written after each cell, so that an interrupted run can go on with --resume FILE.
     """
-    from onnxtool import api
-    from onnxtool.reports import json
+    with held_back():
+        from onnxtool import api
+        from onnxtool.reports import json
 
     saved: list[Path] = []
 
@@ -444,7 +474,7 @@ def bench(
     try:
         with _progress() as on_progress:
             report = api.bench(
-                **arguments,
+                **_loading_arguments(**arguments),
                 providers=",".join(providers).split(","),
                 batches=_numbers("--batch", batch),
                 effect=_share("--effect", effect),
@@ -493,11 +523,12 @@ def bundle(
     MODEL must say what SOURCE says and keep ML.NET's rules: convert it with --target mlnet. A bundle that is there
     already is replaced.
     """
-    from onnxtool import api
+    with held_back():
+        from onnxtool import api
 
     with _progress() as on_progress:
         report = api.bundle(
-            **arguments,
+            **_loading_arguments(**arguments),
             providers=",".join(providers).split(","),
             threads=_numbers("--threads", threads) if threads else (None,),
             on_progress=on_progress,
@@ -529,8 +560,9 @@ def bundle(
 )  # fmt: skip
 def lint(format_name: str | None, **arguments: Any) -> int:
     """Hold the ONNX MODEL against the rules of the runtime that will load it."""
-    from onnxtool import api
-    from onnxtool.reports.render import render
+    with held_back():
+        from onnxtool import api
+        from onnxtool.reports.render import render
 
     report = api.lint(**arguments)
     if format_name is None:
@@ -585,8 +617,9 @@ def report(
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def inspect(model: Path, as_json: bool) -> None:
     """Describe an ONNX MODEL: inputs, outputs, opsets, operators, parameters, size."""
-    from onnxtool.models.artifact import OnnxModel
-    from onnxtool.reports.summary import print_model
+    with held_back():
+        from onnxtool.models.artifact import OnnxModel
+        from onnxtool.reports.summary import print_model
 
     summary = OnnxModel.read(model).summary()
     if as_json:
@@ -599,8 +632,9 @@ def inspect(model: Path, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor(as_json: bool) -> int:
     """Say what is installed, which providers really work, and how to get the rest."""
-    from onnxtool.doctor import examine
-    from onnxtool.reports.summary import print_diagnosis
+    with held_back():
+        from onnxtool.doctor import examine
+        from onnxtool.reports.summary import print_diagnosis
 
     diagnosis = examine()
     if as_json:
@@ -621,7 +655,8 @@ def doctor(as_json: bool) -> int:
 @_json
 def demo(out: Path, json_path: str | None) -> int:
     """Convert, verify and measure a reference model of each framework, and write a report."""
-    from onnxtool.demo import run_demo
+    with held_back():
+        from onnxtool.demo import run_demo
 
     with _progress() as on_progress:
         report = run_demo(out, on_progress)

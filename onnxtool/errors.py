@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
+from onnxtool.interrupts import held_back
+
 
 class OnnxtoolError(Exception):
     """Root of all errors that a user can mend."""
@@ -53,7 +55,8 @@ def require(module: str, extra: str) -> ModuleType:
         MissingExtraError: it is not installed; the message names the extra that brings it.
     """
     try:
-        return importlib.import_module(module)
+        with held_back():
+            return importlib.import_module(module)
     except ModuleNotFoundError as error:
         # A module missing *inside* an installed library is that library's fault, not a missing extra.
         if error.name and error.name.partition(".")[0] != module.partition(".")[0]:

@@ -9,6 +9,7 @@ import atexit
 import os
 import secrets
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -42,6 +43,19 @@ def watch(path: Path) -> None:
     """Have a file or folder removed when this process has ended, if it is still there then."""
     if _pipe is not None:
         os.write(_pipe, os.fsencode(path.absolute()) + b"\0")
+
+
+def die_with(parent: int) -> None:
+    """Have the kernel end this process with the one that started it, however that one ends (Linux)."""
+    if sys.platform != "linux":
+        return
+    import ctypes
+    import signal
+
+    set_parent_death_signal = 1  # PR_SET_PDEATHSIG of <linux/prctl.h>
+    ctypes.CDLL(None).prctl(set_parent_death_signal, int(signal.SIGKILL))
+    if os.getppid() != parent:  # it ended before the call
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _wait(read_end: int, write_end: int) -> None:

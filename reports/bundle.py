@@ -153,11 +153,9 @@ def write_bundle(
 def class_labels(model: OnnxModel, source: SourceModel) -> dict[str, list[str]]:
     """The class of each element of an output: ML.NET's slot names, else what the source was fitted on."""
     labels = slot_names(model.proto.graph)
-    classes = getattr(source.model, "classes_", ())
-    targets = classes if isinstance(classes, list) else [classes]  # scikit-learn's convention for several targets
     outputs = [spec for spec in model.outputs if source.roles.get(spec.name) == "probabilities"]
-    for spec, names in zip(outputs, targets, strict=False):
-        labels.setdefault(spec.name, [str(name) for name in names])
+    for spec, names in zip(outputs, source.classes, strict=False):
+        labels.setdefault(spec.name, list(names))
     return labels
 
 

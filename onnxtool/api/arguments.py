@@ -14,6 +14,7 @@ from onnxtool.models.artifact import OnnxModel
 from onnxtool.models.data import fit_data
 from onnxtool.models.signature import Tensors, TensorSpec
 from onnxtool.models.source import LoadOptions, SourceModel
+from onnxtool.sandbox.limits import Limits
 from onnxtool.validators.parity import Rows
 
 PathLike: TypeAlias = str | os.PathLike[str]
@@ -30,12 +31,15 @@ class LoadArguments(TypedDict, total=False):
         trust: Full names, `package.Class`, that a pickle may use besides those known to be safe.
         weights: Weights (safetensors, or a state dict) for a module built by a callable.
         signature: Name of a SavedModel's signature.
+        sandbox: What the process of a source file may use; None opens the file in this one. A live object, a
+            `package.module:callable` and an ONNX file are always opened in this process.
     """
 
     inputs: Sequence[str | TensorSpec]
     trust: Sequence[str]
     weights: PathLike | None
     signature: str | None
+    sandbox: Limits | None
 
 
 def silent(stage: str, done: int, total: int) -> None:
@@ -52,6 +56,7 @@ def load_options(raw: Tensors, load: LoadArguments, provider: str = "cpu") -> Lo
         signature=load.get("signature"),
         data=raw,
         provider=provider,
+        limits=load.get("sandbox"),
     )
 
 

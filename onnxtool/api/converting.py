@@ -16,7 +16,14 @@ from onnxtool.api.lowering import Precision
 from onnxtool.api.proving import Proven, Wanted, prove
 from onnxtool.api.records import report_of, source_summary
 from onnxtool.converters.finish import default_opset, finish, write
-from onnxtool.converters.framework import ConvertOptions, Framework, Target, frameworks, open_source
+from onnxtool.converters.framework import (
+    ConvertOptions,
+    Framework,
+    Target,
+    convert_source,
+    frameworks,
+    open_source,
+)
 from onnxtool.converters.mlnet import Columns, adapt
 from onnxtool.converters.optimizers import Optimize, foreign_operators
 from onnxtool.errors import UsageError
@@ -130,7 +137,7 @@ def convert(
     tell(f"Converting from {framework.name}", 0, 0)
     began = time.perf_counter()
     asked = ConvertOptions(opset=opset, target=target, rows=rows.tensors if rows else {})
-    conversion = framework.convert(model, _example(model, rows, seed), asked)
+    conversion = convert_source(model, _example(model, rows, seed), asked)
     converted = time.perf_counter()
     proto = conversion.model
     adapted = adapt(proto, model, columns, release) if target == "mlnet" else []

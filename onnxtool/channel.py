@@ -1,4 +1,4 @@
-"""How arrays travel between a run and its worker: a line of JSON, then each array in NumPy's own format.
+"""How arrays travel between a run and its workers: a line of JSON, then each array in NumPy's own format.
 
 No pickle: what a worker says is data, never code.
 """
@@ -10,11 +10,14 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.lib import format as npy
+from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from onnxtool.models.signature import Tensors, dtype_name, numpy_dtype
 
 _HEADER = TypeAdapter(tuple[Any, list[tuple[str, str, list[int]]]])
+_TEXTS = TypeAdapter(list[str | float | None])
+"""A missing text is None or NaN."""
 
 
 def send(file: BinaryIO, content: object, tensors: Tensors) -> None:
@@ -29,7 +32,7 @@ def send(file: BinaryIO, content: object, tensors: Tensors) -> None:
     file.write(json.dumps([content, arrays]).encode() + b"\n")
     for array in tensors.values():
         if dtype_name(array) == "string":
-            text = json.dumps([str(value) for value in array.ravel()]).encode()
+            text = json.dumps([_plain(value) for value in array.ravel()]).encode()
             array = np.frombuffer(text, dtype=np.uint8)  # noqa: PLW2901
         npy.write_array(file, np.asarray(array), allow_pickle=False)
 
@@ -41,12 +44,22 @@ def receive(file: BinaryIO) -> tuple[Any, Tensors]:
         ValueError: it is cut short or no message of `send`.
     """
     content, arrays = _HEADER.validate_json(file.readline())
-    tensors: Tensors = {}
-    for name, dtype, shape in arrays:
-        array = npy.read_array(file, allow_pickle=False)
-        if dtype == "string":
-            array = np.array(json.loads(array.tobytes()), dtype=object)
-        elif array.dtype.kind == "V":  # NumPy's format has no name for bfloat16
-            array = array.view(numpy_dtype(dtype))
-        tensors[name] = array.reshape(shape)
-    return content, tensors
+    try:
+        return content, {name: _array(file, dtype, shape) for name, dtype, shape in arrays}
+    except (ArithmeticError, LookupError, MemoryError, RecursionError, SyntaxError, TypeError) as error:
+        raise ValueError(f"no array: {error}") from error
+
+
+def _array(file: BinaryIO, dtype: str, shape: list[int]) -> NDArray[Any]:
+    array = npy.read_array(file, allow_pickle=False)
+    if dtype == "string":
+        texts = _TEXTS.validate_json(array.tobytes())
+        array = np.empty(len(texts), dtype=object)
+        array[:] = texts
+    elif array.dtype.kind == "V":  # NumPy's format has no name for bfloat16
+        array = array.view(numpy_dtype(dtype))
+    return array.reshape(shape)
+
+
+def _plain(value: Any) -> str | float | None:
+    return value if value is None or isinstance(value, str | float) else str(value)

@@ -1,0 +1,50 @@
+"""Starting a module of ours confined: how, and with how little of our environment."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+from onnxtool.models.source import LoadOptions
+from onnxtool.sandbox.limits import Limits
+
+_PASSED = {"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT"}
+_PASSED_FAMILIES = (
+    *("LC_", "PYTHON", "OMP_", "KMP_", "GOMP_", "MKL_", "OPENBLAS_"),
+    *("TF_", "XLA_", "KERAS_", "TORCH_", "PYTORCH_", "CUDA_", "NVIDIA_", "ORT_"),
+)
+"""How libraries are told to compute. The rest of an environment in CI is credentials, as likely as not."""
+
+
+def confinement(limits: Limits, writable: Iterable[Path], readable: Iterable[Path]) -> list[str]:
+    """What goes between `python -m` and a module to have it confined.
+
+    Args:
+        limits: Memory and files; time is for whoever waits.
+        writable: The folders in which it may write.
+        readable: What it may read besides the system's files and Python's.
+    """
+    bounds = {
+        "limits": asdict(limits),
+        "writable": [str(path) for path in writable],
+        "readable": [str(path.absolute()) for path in readable],
+    }
+    return ["onnxtool.sandbox", json.dumps(bounds)]
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Its environment, whose temporary files and caches go to its folder."""
+    passed = {
+        name: value for name, value in os.environ.items() if name in _PASSED or name.startswith(_PASSED_FAMILIES)
+    }
+    own = dict.fromkeys(("TMPDIR", "TEMP", "TMP", "XDG_CACHE_HOME", "MPLCONFIGDIR"), str(folder))
+    return {**passed, **own, "PYTHONPATH": os.pathsep.join(sys.path), "ORT_DISABLE_TELEMETRY": "1"}
+
+
+def files_of(source: str, options: LoadOptions) -> list[Path]:
+    """What is to be read to open a source."""
+    return [Path(source), *([options.weights] if options.weights else [])]

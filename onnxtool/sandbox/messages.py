@@ -1,0 +1,133 @@
+"""What is asked of a confined source model and what it answers: a length in 8 bytes, then a message of `channel`."""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Mapping
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel
+
+from onnxtool import errors
+from onnxtool.channel import receive, send
+from onnxtool.models.domain import Domain
+from onnxtool.models.signature import Role, Tensors, TensorSpec
+
+Ask = Literal["open", "predict", "in_double", "steps", "domains", "convert"]
+
+_LENGTH = struct.Struct(">Q")
+
+
+class Description(BaseModel):
+    """The attributes of a `SourceModel`, and what could not be given up."""
+
+    framework: str
+    framework_version: str
+    kind: str
+    inputs: tuple[TensorSpec, ...]
+    roles: dict[str, Role]
+    classes: tuple[tuple[str, ...], ...]
+    path: str | None
+    notes: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+class PlainDomain(BaseModel):
+    """A `Domain` without arrays."""
+
+    choices: tuple[str | bool | int | float | None, ...]
+    center: float | list[float]
+    spread: float | list[float]
+    landmarks: list[list[float]]
+    low: int
+    high: int
+    words: int
+    missing: float
+    columns: tuple[PlainDomain, ...]
+
+    @classmethod
+    def of(cls, domain: Domain) -> PlainDomain:
+        """From a domain."""
+        return cls(
+            choices=tuple(
+                choice.item() if isinstance(choice, np.generic) else choice for choice in domain.choices
+            ),
+            center=np.asarray(domain.center).tolist(),
+            spread=np.asarray(domain.spread).tolist(),
+            landmarks=[np.asarray(marks).tolist() for marks in domain.landmarks],
+            low=domain.low,
+            high=domain.high,
+            words=domain.words,
+            missing=domain.missing,
+            columns=tuple(cls.of(column) for column in domain.columns),
+        )
+
+    def domain(self) -> Domain:
+        """The domain again."""
+        return Domain(
+            choices=self.choices,
+            center=_numbers(self.center),
+            spread=_numbers(self.spread),
+            landmarks=tuple(np.asarray(marks, dtype=np.float64) for marks in self.landmarks),
+            low=self.low,
+            high=self.high,
+            words=self.words,
+            missing=self.missing,
+            columns=tuple(column.domain() for column in self.columns),
+        )
+
+
+def write_message(file: BinaryIO, content: object, tensors: Tensors) -> None:
+    """Write one message to a pipe."""
+    message = io.BytesIO()
+    send(message, content, tensors)
+    file.write(_LENGTH.pack(message.tell()))
+    file.write(message.getbuffer())
+    file.flush()
+
+
+def read_message(file: BinaryIO, most: int) -> tuple[Any, Tensors]:
+    """Read one message from a pipe.
+
+    Args:
+        file: The pipe.
+        most: Bytes that it may have.
+
+    Raises:
+        EOFError: the other side has closed it.
+        ValueError: it is no message, or too long.
+    """
+    head = file.read(_LENGTH.size)
+    if len(head) < _LENGTH.size:
+        raise EOFError
+    (length,) = _LENGTH.unpack(head)
+    if length > most:
+        raise ValueError("too long")
+    content = file.read(length)
+    if len(content) < length:
+        raise EOFError
+    return receive(io.BytesIO(content))
+
+
+def error_class(name: str) -> type[errors.OnnxtoolError] | None:
+    """The error of ours that has a name."""
+    found = getattr(errors, name, None)
+    return found if isinstance(found, type) and issubclass(found, errors.OnnxtoolError) else None
+
+
+def joined(**groups: Tensors) -> Tensors:
+    """Several groups of arrays as one."""
+    return {f"{group}/{name}": array for group, tensors in groups.items() for name, array in tensors.items()}
+
+
+def group_of(tensors: Mapping[str, NDArray[Any]], group: str) -> Tensors:
+    """One of the groups that `joined` joined."""
+    start = f"{group}/"
+    return {name.removeprefix(start): array for name, array in tensors.items() if name.startswith(start)}
+
+
+def _numbers(value: float | list[float]) -> float | NDArray[np.float64]:
+    return np.asarray(value, dtype=np.float64) if isinstance(value, list) else value

@@ -1,0 +1,229 @@
+"""A source model that is opened, run and converted in a confined process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
+
+import onnx
+from pydantic import TypeAdapter, ValidationError
+
+from onnxtool.errors import SourceError
+from onnxtool.models.artifact import OnnxModel
+from onnxtool.models.domain import Domain
+from onnxtool.models.signature import Tensors
+from onnxtool.models.source import LoadOptions, SourceModel, Step
+from onnxtool.sandbox.launch import confinement, environment, files_of
+from onnxtool.sandbox.limits import Limits, show_size
+from onnxtool.sandbox.messages import (
+    Ask,
+    Description,
+    PlainDomain,
+    error_class,
+    joined,
+    read_message,
+    write_message,
+)
+
+if TYPE_CHECKING:
+    from onnxtool.converters.framework import ConvertOptions
+
+T = TypeVar("T")
+
+_OPTIONS = TypeAdapter(LoadOptions)
+_DOMAINS = TypeAdapter(dict[str, PlainDomain])
+_NAMES = TypeAdapter(list[tuple[str, str]])
+_TEXTS = TypeAdapter(list[str])
+
+_DOING: dict[Ask, str] = {"open": "open it", "convert": "convert it"}
+"""What was asked, for messages; anything else is running it."""
+
+
+class SandboxedSource(SourceModel):
+    """A source model of which arrays and ONNX come back, and no code.
+
+    It ends, and its files go, when this object does.
+
+    Attributes:
+        limits: What its process may use.
+    """
+
+    model = None
+
+    def __init__(self, source: str, options: LoadOptions, limits: Limits) -> None:
+        self.limits = limits
+        self._source = source
+        self._lock = threading.Lock()
+        self._folder = Path(tempfile.mkdtemp(prefix="onnxtool-source-"))
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the process
+        # The kernel ends a process with the thread that started it, and another thread may end before we do.
+        parent = os.getpid() if threading.current_thread() is threading.main_thread() else 0
+        confined = confinement(limits, [self._folder], files_of(source, options))
+        self._process = subprocess.Popen(
+            # -P: the current folder is on its import path only where it is on ours
+            [sys.executable, "-P", "-m", *confined, "onnxtool.sandbox.worker", str(parent), str(self._folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env={**environment(self._folder), "JOBLIB_MULTIPROCESSING": "0"},  # no processes in there
+            process_group=0 if os.name == "posix" else None,
+        )
+        self._requests, self._answers = (
+            cast(BinaryIO, pipe) for pipe in (self._process.stdin, self._process.stdout)
+        )
+        weakref.finalize(self, _end, self._process, self._log, self._folder)
+        sent = _OPTIONS.dump_python(replace(options, data={}, limits=None), mode="json")
+        content, _ = self._ask("open", {"source": source, "options": sent}, options.data)
+        found = self._checked(Description.model_validate, content)
+        self.framework, self.framework_version = found.framework, found.framework_version
+        self.inputs, self.roles = found.inputs, found.roles
+        self.path = Path(found.path) if found.path else None
+        self.notes = [*found.notes, *(f"The source was not wholly confined: {lack}." for lack in found.missing)]
+        self._kind, self._classes = found.kind, found.classes
+
+    @property
+    def kind(self) -> str:
+        """What the model is, for people."""
+        return self._kind
+
+    @property
+    def classes(self) -> tuple[tuple[str, ...], ...]:
+        """Names of the classes; see `SourceModel`."""
+        return self._classes
+
+    def predict(self, tensors: Tensors) -> Tensors:
+        """Run it; see `SourceModel`."""
+        return self._ask("predict", {}, tensors)[1]
+
+    def in_double(self, tensors: Tensors) -> Tensors | None:
+        """Run it in float64; see `SourceModel`."""
+        can, found = self._ask("in_double", {}, tensors)
+        return found if can else None
+
+    def steps(self, tensors: Tensors) -> Iterator[Step]:
+        """The outputs of its parts; see `SourceModel`."""
+        names, arrays = self._ask("steps", {}, tensors)
+        for (name, kind), value in zip(self._checked(_NAMES.validate_python, names), arrays.values(), strict=True):
+            yield Step(name, kind, value)
+
+    def domains(self) -> Mapping[str, Domain]:
+        """What values each input takes; see `SourceModel`."""
+        return self._domains
+
+    @cached_property
+    def _domains(self) -> Mapping[str, Domain]:
+        found = self._checked(_DOMAINS.validate_python, self._ask("domains", {}, {})[0])
+        return {name: plain.domain() for name, plain in found.items()}
+
+    def convert(self, example: Tensors, options: ConvertOptions) -> tuple[onnx.ModelProto, list[str]]:
+        """Convert it; see `Framework.convert`.
+
+        Returns:
+            The model, and what was chosen on the way.
+        """
+        asked = {"opset": options.opset, "target": options.target}
+        choices, _ = self._ask("convert", asked, joined(example=example, rows=options.rows))
+        from onnxtool.sandbox.worker import CONVERTED
+
+        written = OnnxModel.read(self._folder / CONVERTED)
+        model = onnx.load(written.path)  # its external data too; onnx follows neither links nor `..` there
+        for file in written.files:
+            file.unlink()
+        return model, self._checked(_TEXTS.validate_python, choices)
+
+    def _ask(self, ask: Ask, content: Mapping[str, object], tensors: Tensors) -> tuple[Any, Tensors]:
+        late = threading.Event()
+        timer = threading.Timer(self.limits.timeout, _stop, (self._process, late))
+        timer.daemon = True
+        with self._lock:
+            timer.start()
+            try:
+                write_message(self._requests, {"ask": ask, **content}, tensors)
+                answer, arrays = read_message(self._answers, self.limits.memory)
+            except (EOFError, BrokenPipeError):
+                raise SourceError(self._end_of(ask, late.is_set())) from None
+            except ValueError as error:
+                raise self._garbled() from error
+            finally:
+                timer.cancel()
+        if not isinstance(answer, dict):
+            raise self._garbled()
+        if (name := answer.get("error")) is None:
+            return answer.get("value"), arrays
+        message = str(answer.get("message"))
+        if name == "MemoryError":
+            raise SourceError(
+                f"{self._source} needs more than {show_size(self.limits.memory)} of memory to "
+                f"{_DOING.get(ask, 'run')}. If it may have more, say so with --sandbox-memory."
+            )
+        if kind := error_class(str(name)):
+            raise kind(message)
+        raise RuntimeError(f"in the process of {self._source}:\n{message}")
+
+    def _end_of(self, ask: Ask, late: bool) -> str:
+        """Why there is no answer."""
+        doing = _DOING.get(ask, "run it")
+        code = self._process.wait()
+        if late:
+            return (
+                f"{self._source}: it took more than {self.limits.timeout:g} s to {doing}. "
+                "If it may take longer, say so with --sandbox-timeout."
+            )
+        how = f"ended with exit code {code}"
+        if code < 0:
+            with contextlib.suppress(ValueError):
+                how = f"was ended by {signal.Signals(-code).name}"
+        self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - 4096))
+        words = self._log.read().decode(errors="replace").strip().splitlines()
+        said = f" Its last words: {words[-1].strip()[:300]}" if words else ""
+        return (
+            f"{self._source}: the process that was to {doing} {how}. The file is damaged, or needs more than "
+            f"{show_size(self.limits.memory)} of memory (--sandbox-memory).{said}"
+        )
+
+    def _checked(self, validate: Callable[[Any], T], content: object) -> T:
+        try:
+            return validate(content)
+        except ValidationError as error:
+            raise self._garbled() from error
+
+    def _garbled(self) -> SourceError:
+        return SourceError(
+            f"{self._source}: its process gave an answer that makes no sense. Do not trust the file."
+        )
+
+
+def _stop(process: subprocess.Popen[bytes], late: threading.Event) -> None:
+    late.set()
+    _kill(process)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End it, and what it forked."""
+    if os.name != "posix":
+        process.kill()
+        return
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _end(process: subprocess.Popen[bytes], log: IO[bytes], folder: Path) -> None:
+    _kill(process)
+    process.wait()
+    for stream in (process.stdin, process.stdout, log):
+        if stream is not None:
+            with contextlib.suppress(OSError):  # a broken pipe, with half a request in the buffer
+                stream.close()
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,115 @@
+"""The confined process of a source model: `python -m onnxtool.sandbox BOUNDS onnxtool.sandbox.worker PARENT FOLDER`.
+
+Requests come on standard input, answers go to what was standard output; what a library prints goes to standard error.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from pydantic import TypeAdapter
+
+from onnxtool.converters.finish import write
+from onnxtool.converters.framework import ConvertOptions, frameworks, open_source
+from onnxtool.errors import OnnxtoolError
+from onnxtool.janitor import die_with
+from onnxtool.models.signature import Tensors
+from onnxtool.models.source import LoadOptions, SourceModel
+from onnxtool.sandbox import confine
+from onnxtool.sandbox.messages import Ask, Description, PlainDomain, group_of, joined, read_message, write_message
+
+CONVERTED = "model.onnx"
+"""Name of the file, in the process's folder, to which it converts."""
+
+_OPTIONS = TypeAdapter(LoadOptions)
+
+
+def main() -> None:
+    """Answer until there are no more requests."""
+    parent, folder = int(sys.argv[1]), Path(sys.argv[2])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
+    if parent:
+        die_with(parent)
+    requests, answers = _take_over_streams()
+    opened: list[SourceModel] = []
+    while True:
+        try:
+            content, tensors = read_message(requests, sys.maxsize)
+        except EOFError:
+            return
+        try:
+            if content["ask"] == "open":
+                opened[:] = [_open(content["source"], content["options"], tensors)]
+                answer: tuple[object, Tensors] = {"value": describe(opened[0]).model_dump(mode="json")}, {}
+            else:
+                value, made = _answer(content["ask"], content, tensors, opened[0], folder)
+                answer = {"value": value}, made
+        except OnnxtoolError as error:
+            answer = {"error": type(error).__name__, "message": str(error)}, {}
+        except MemoryError:
+            answer = {"error": "MemoryError", "message": ""}, {}
+        except Exception:
+            answer = {"error": "", "message": traceback.format_exc()}, {}
+        write_message(answers, *answer)
+
+
+def _take_over_streams() -> tuple[BinaryIO, BinaryIO]:
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    os.dup2(2, 1)
+    return requests, answers
+
+
+def _open(source: str, options: object, data: Tensors) -> SourceModel:
+    return open_source(source, replace(_OPTIONS.validate_python(options), data=data))
+
+
+def describe(source: SourceModel) -> Description:
+    """What is known of a source without running it."""
+    return Description(
+        framework=source.framework,
+        framework_version=source.framework_version,
+        kind=source.kind,
+        inputs=source.inputs,
+        roles=dict(source.roles),
+        classes=source.classes,
+        path=str(source.path) if source.path else None,
+        notes=tuple(source.notes),
+        missing=tuple(confine.missing),
+    )
+
+
+def _answer(
+    ask: Ask, content: dict[str, Any], tensors: Tensors, source: SourceModel, folder: Path
+) -> tuple[object, Tensors]:
+    match ask:
+        case "predict":
+            return None, source.predict(tensors)
+        case "in_double":
+            found = source.in_double(tensors)
+            return found is not None, found or {}
+        case "steps":
+            steps = list(source.steps(tensors))
+            arrays = joined(**{str(place): {"": step.value} for place, step in enumerate(steps)})
+            return [[step.name, step.kind] for step in steps], arrays
+        case "domains":
+            return {name: PlainDomain.of(domain).model_dump() for name, domain in source.domains().items()}, {}
+        case "convert":
+            asked = ConvertOptions(content["opset"], content["target"], group_of(tensors, "rows"))
+            conversion = frameworks()[source.framework].convert(source, group_of(tensors, "example"), asked)
+            write(conversion.model, folder / CONVERTED)
+            return conversion.choices, {}
+        case _:
+            raise AssertionError(ask)
+
+
+if __name__ == "__main__":
+    main()
