@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from onnxtool.errors import OnnxtoolError, SourceError, UntrustedError, require
 from onnxtool.models.admission import PARTIAL, Admitted, admit, set_dtype_state
 from onnxtool.models.archives import members
+from onnxtool.sandbox import confine
 
 EXPANDED_LIMIT = 8 * 2**30
 """Most bytes that a compressed file may expand to."""
@@ -467,6 +468,8 @@ def _damage(path: Path) -> Iterator[None]:
     except OnnxtoolError:
         raise
     except MemoryError as error:
+        if confine.confined:  # whoever set the limit knows what to say
+            raise
         raise SourceError(f"{path} needs more memory than there is.") from error
     except Exception as error:  # a hostile stack machine can make any of its operations fail in any way
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

@@ -1,0 +1,160 @@
+"""What a confined process can still do: each attempt is made in a real one."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import textwrap
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from onnxtool.sandbox import landlock
+from onnxtool.sandbox.launch import confinement, environment
+from onnxtool.sandbox.limits import Limits
+
+ATTEMPTS = """
+import ctypes, errno, json, os, resource, socket, subprocess, sys, threading
+from pathlib import Path
+import onnxtool.sandbox.confine as confine
+
+def tried(attempt):
+    try:
+        return f"done: {attempt()}"
+    except BaseException as error:
+        return f"{type(error).__name__}: {error}"
+
+def raw_socket_call():
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.socket(2, 1, 0) < 0:
+        raise OSError(ctypes.get_errno(), "socket")
+
+def in_a_thread():
+    said = []
+    thread = threading.Thread(target=lambda: said.append(tried(lambda: Path(secret).read_text())))
+    thread.start()
+    thread.join()
+    return said[0]
+
+def in_a_fork():
+    read_end, write_end = os.pipe()
+    if os.fork() == 0:
+        os.write(write_end, tried(lambda: Path(secret).read_text()).encode())
+        os._exit(0)
+    os.wait()
+    return os.read(read_end, 1000).decode()
+
+secret, outside, own, given, parent = sys.argv[1:]
+print(json.dumps({
+    "missing": confine.missing,
+    "internet": tried(lambda: socket.socket(socket.AF_INET)),
+    "internet 6": tried(lambda: socket.socket(socket.AF_INET6)),
+    "unix": tried(lambda: socket.socket(socket.AF_UNIX)),
+    "raw call": tried(raw_socket_call),
+    "pair": tried(lambda: len(socket.socketpair())),
+    "read": tried(lambda: Path(secret).read_text()),
+    "list": tried(lambda: os.listdir(Path(secret).parent)),
+    "link": tried(lambda: (Path(own, "link").symlink_to(secret), Path(own, "link").read_text())),
+    "hard link": tried(lambda: (Path(own, "hard").hardlink_to(secret), Path(own, "hard").read_text())),
+    "thread": in_a_thread(),
+    "fork": in_a_fork(),
+    "given": tried(lambda: Path(given).read_text()),
+    "change given": tried(lambda: Path(given).write_text("x")),
+    "write": tried(lambda: Path(outside, "new").write_text("x")),
+    "remove": tried(lambda: Path(outside, "old").unlink()),
+    "rename": tried(lambda: Path(outside, "old").rename(Path(own, "old"))),
+    "own": tried(lambda: Path(own, "new").write_text("x")),
+    "run": tried(lambda: subprocess.run(["/bin/true"], check=True)),
+    "run python": tried(lambda: subprocess.run([sys.executable, "-c", ""], check=True)),
+    "signal": tried(lambda: os.kill(int(parent), 0)),
+    "environment of the parent": tried(lambda: Path(f"/proc/{parent}/environ").read_bytes()),
+    "memory of the parent": tried(lambda: open(f"/proc/{parent}/mem", "rb")),
+    "secret in the environment": tried(lambda: os.environ["AWS_SECRET_ACCESS_KEY"]),
+    "memory": tried(lambda: len(bytearray(2 << 30))),
+    "files": tried(lambda: [open("/dev/null") for _ in range(200)]),
+    "more memory": tried(lambda: resource.setrlimit(resource.RLIMIT_DATA, (-1, -1))),
+    "core": resource.getrlimit(resource.RLIMIT_CORE),
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory):
+    """What came of each attempt."""
+    folder = tmp_path_factory.mktemp("confined")
+    for name in ("home", "outside", "own", "code"):
+        (folder / name).mkdir()
+    (folder / "home" / "secret").write_text("token")
+    (folder / "outside" / "old").write_text("old")
+    (folder / "given").write_text("model")
+    (folder / "code" / "attempts.py").write_text(textwrap.dedent(ATTEMPTS))
+    confined = confinement(Limits(memory=1 << 30, files=64), [folder / "own"], [folder / "given"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "token")
+        variables = environment(folder / "own")
+    variables["PYTHONPATH"] += os.pathsep + str(folder / "code")
+    places = [folder / "home" / "secret", folder / "outside", folder / "own", folder / "given", os.getpid()]
+    command = [sys.executable, "-P", "-m", *confined, "attempts", *map(str, places)]
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+# A kernel without Landlock, or another system, says so in `missing`, and the reports do; see the last test.
+HELD = {
+    "network": ["internet", "internet 6", "unix", "raw call"],
+    "files": ["read", "list", "link", "hard link", "thread", "fork", "change given", "write", "remove", "rename"],
+    "programs": ["run", "run python"],
+    "parent": ["environment of the parent", "memory of the parent"],
+}
+
+
+def held_here():
+    here = sys.platform == "linux"
+    return {
+        "network": here and platform.machine() in ("x86_64", "aarch64"),
+        "files": here and landlock.version() > 0,
+        "programs": here and landlock.version() > 0,
+        "parent": here and landlock.version() > 0,
+    }
+
+
+@pytest.mark.parametrize("kind", HELD)
+def test_what_is_given_up_is_refused(said, kind):
+    for attempt in HELD[kind]:
+        refused = any(word in said[attempt] for word in ("PermissionError", "[Errno 13]", "[Errno 18]"))
+        assert refused == held_here()[kind], (attempt, said[attempt])
+
+
+def test_what_is_missing_is_said(said):
+    held = held_here()
+    lacks = {
+        "network": "network" in " ".join(said["missing"]),
+        "files": "other files" in " ".join(said["missing"]),
+    }
+    assert lacks == {"network": not held["network"], "files": not held["files"]}
+
+
+def test_its_own_folder_its_file_and_pairs_of_sockets_work(said):
+    assert said["own"] == "done: 1"
+    assert said["given"] == "done: model"
+    assert said["pair"] == "done: 2"
+
+
+def test_memory_and_files_are_limited_for_good(said):
+    assert said["memory"].startswith("MemoryError")
+    assert "Errno 24" in said["files"]
+    assert said["more memory"].startswith(("ValueError", "PermissionError"))
+    assert said["core"] == [0, 0]
+
+
+def test_credentials_in_the_environment_stay_behind(said):
+    assert said["secret in the environment"].startswith("KeyError")
+
+
+def test_bounds_are_plain_text():
+    text = confinement(Limits(memory=1 << 30), [Path("/a b")], [Path("/ü")])[1]
+    assert json.loads(text)["limits"] == asdict(Limits(memory=1 << 30))
+    assert json.loads(text)["writable"] == ["/a b"]
