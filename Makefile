@@ -5,7 +5,7 @@ VENV := .venv
 PIP := $(VENV)/bin/pip --disable-pip-version-check
 TORCH := $(shell sed -n 's/^torch==\([0-9.]*\).*/\1/p' constraints.txt)
 
-.PHONY: demo test lint types mcs bench reliability schema lock clean
+.PHONY: demo test lint types mcs bench reliability schema lock wheel clean
 
 demo: $(VENV)/.demo
 	$(VENV)/bin/onnxtool demo --out demo
@@ -45,6 +45,20 @@ lock: $(VENV)/.test
 	$(VENV)/bin/pip install --quiet uv
 	$(VENV)/bin/uv pip compile pyproject.toml --quiet --upgrade --universal --python-version 3.11 --no-annotate \
 		--extra all --extra test --extra gpu --custom-compile-command "make lock" -o constraints.txt
+
+# What is released, of the last commit alone and byte for byte the same wherever it is built: the commit's time stands
+# for the build's, and modes do not follow the umask. Setuptools heeds the time in a wheel only, hence the sdist's tar.
+EPOCH = $(shell git log -1 --format=%ct)
+wheel: $(VENV)/.test
+	rm -rf build/release dist/onnxtool-* && mkdir -p build/release/source dist
+	git -c tar.umask=0022 archive HEAD | tar -x -C build/release/source
+	umask 022 && SOURCE_DATE_EPOCH=$(EPOCH) $(VENV)/bin/python -m build --no-isolation --outdir build/release \
+		build/release/source >build/release/log 2>&1 || { cat build/release/log; exit 1; }
+	cd build/release && tar -xzf onnxtool-*.tar.gz && rm onnxtool-*.tar.gz && for sdist in onnxtool-*[0-9]; do \
+		tar -c --sort=name --format=ustar --mtime=@$(EPOCH) --owner=0 --group=0 --numeric-owner "$$sdist" \
+			| gzip -9 -n >"$$sdist.tar.gz"; done
+	mv build/release/onnxtool-*.whl build/release/onnxtool-*.tar.gz dist
+	rm -rf build/release
 
 $(VENV)/.demo: pyproject.toml constraints.txt $(VENV)/.torch
 	$(PIP) install --quiet -c constraints.txt -e '.[all]'

@@ -1,5 +1,6 @@
 """What is in the wheel, and what is not."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -57,3 +58,37 @@ def test_commands_and_frameworks_are_registered(wheel):
 
 def test_the_licence_is_inside(wheel):
     assert any(name.endswith("licenses/LICENSE") for name in wheel)
+
+
+@pytest.mark.parametrize("pattern", ["*.whl", "*.tar.gz"])
+def test_a_release_is_the_same_bytes_wherever_it_is_built(released, pattern):
+    here, elsewhere = (next(folder.glob(pattern)) for folder in released)
+    assert here.name == elsewhere.name
+    assert here.read_bytes() == elsewhere.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory):
+    """Two folders made by `make wheel` in clones that differ in path, times, umask and time zone."""
+    folders = []
+    for name, umask, zone in (("here", 0o022, "UTC"), ("elsewhere", 0o077, "Asia/Kathmandu")):
+        clone = tmp_path_factory.mktemp(name) / name
+        subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True, umask=umask)
+        # The recipe under test is the one that stands here, as for the other tests; what it packs is committed.
+        shutil.copy(ROOT / "Makefile", clone)
+        for number, path in enumerate(sorted(clone.glob("[!.]*/**/*.py"))):
+            os.utime(path, (10**9 + number, 10**9 + number))
+        # This environment is complete: `make` is told not to look whether it is.
+        command = ["make", "wheel", f"VENV={sys.prefix}", "-o", f"{sys.prefix}/.test"]
+        done = subprocess.run(
+            command,
+            cwd=clone,
+            umask=umask,
+            env=os.environ | {"TZ": zone},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        folders.append(clone / "dist")
+    return folders
