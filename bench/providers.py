@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from onnxtool.bench.log import tidy
-from onnxtool.errors import UsageError, require
+from onnxtool.errors import OutputError, UsageError, require
 from onnxtool.models.signature import Tensors
 from onnxtool.reports.model import Placement
 
@@ -143,13 +143,23 @@ def profiled_placement(session: Any, inputs: Tensors) -> list[Placement]:
     Args:
         session: Made with options that `profile_to` has seen.
         inputs: One batch.
+
+    Raises:
+        OutputError: ONNX Runtime could not write the profile.
     """
     deadline = perf_counter_ns() + PROFILE_NS
     for run in range(PROFILE_RUNS):
         session.run(None, inputs)
         if run and perf_counter_ns() > deadline:
             break
-    return placement_of_profile(json.loads(Path(session.end_profiling()).read_text(encoding="utf-8")))
+    file = Path(session.end_profiling())
+    try:
+        events = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:  # ONNX Runtime does not say when it could not write
+        raise OutputError(
+            f"Cannot write ONNX Runtime's profile wholly to {file.parent}: is the disk full?"
+        ) from error
+    return placement_of_profile(events)
 
 
 def profile_to(options: Any, folder: Path) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from onnxtool import clock
 from onnxtool.api import Progress, bench, convert, verify
-from onnxtool.errors import MissingExtraError, OutputError
+from onnxtool.errors import MissingExtraError
+from onnxtool.files import writing
 from onnxtool.reports.environment import environment
 from onnxtool.reports.model import Report, Subject
 
@@ -49,18 +50,18 @@ def run_demo(folder: Path, on_progress: Progress | None = None) -> Report:
         on_progress: See `onnxtool.api.Progress`.
 
     Raises:
-        OutputError: the folder cannot be made.
+        OutputError: the folder cannot be made, or its files not be written.
         MissingExtraError: no framework is installed.
     """
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"Cannot make the folder {folder}: {error.strerror}.") from error
     subjects = []
     missing = None
     for example in EXAMPLES:
         try:
-            import_module(f"onnxtool.models.reference.{example.module}").save(folder)
+            module = import_module(f"onnxtool.models.reference.{example.module}")
+            with writing(folder):
+                module.save(folder)
             subjects.append(_run(example, folder, on_progress))
         except (MissingExtraError, ModuleNotFoundError) as error:
             missing = error

@@ -35,7 +35,10 @@ def staged_path(target: Path) -> Iterator[Path]:
     check_writable(target)
     with scratch_beside(target) as folder:
         staged = folder / target.name
-        yield staged
+        try:
+            yield staged
+        except OutputError as error:  # of whoever wrote there, and knows no other path
+            raise OutputError(str(error).replace(str(staged), str(target))) from error.__cause__
         with writing(target):
             for file in sorted(folder.iterdir(), key=lambda file: file == staged):
                 file.chmod(staged.stat().st_mode)  # onnx writes weights for their owner's eyes alone

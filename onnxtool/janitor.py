@@ -13,6 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from onnxtool.errors import OutputError
+
 _pipe: int | None = None
 
 
@@ -20,10 +22,17 @@ def start() -> None:
     """Have a janitor, and temporary files of this process and its children where it finds them.
 
     To be called once, while there is one thread. Where processes cannot be forked there is none.
+
+    Raises:
+        OutputError: no folder for temporary files can be written.
     """
     global _pipe  # noqa: PLW0603 - of the process, as the janitor is
     if _pipe is not None or not hasattr(os, "fork"):
         return
+    try:
+        temporary = tempfile.gettempdir()
+    except FileNotFoundError as error:
+        raise OutputError(f"{error.strerror}: free some space, or name a folder in TMPDIR.") from error
     read_end, write_end = os.pipe()
     if os.fork() == 0:
         try:
@@ -32,7 +41,7 @@ def start() -> None:
             os._exit(0)
     os.close(read_end)
     _pipe = write_end
-    folder = Path(tempfile.gettempdir(), f"onnxtool-{secrets.token_hex(6)}")
+    folder = Path(temporary, f"onnxtool-{secrets.token_hex(6)}")
     watch(folder)  # before there is anything to clear up
     folder.mkdir(mode=0o700)
     tempfile.tempdir = os.environ["TMPDIR"] = str(folder)
