@@ -351,8 +351,9 @@ def remove_unread_inputs(model: onnx.ModelProto, deployment: Deployment) -> Iter
 
 
 def wrong_slots(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
+    named = repairs.slot_names(model.graph)
     for value in model.graph.output:
-        names = repairs.slot_names(model.graph).get(value.name)
+        names = named.get(value.name)
         dims = _dims(value)
         width = dims[-1].dim_value if len(dims) > 1 else 1
         if names is not None and width and len(names) != width:
