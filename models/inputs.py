@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import accumulate
+from typing import TypeAlias
 
 import numpy as np
 import onnx
@@ -71,12 +74,12 @@ def graph_domains(proto: onnx.ModelProto) -> dict[str, Domain]:
         for name in node.input:
             consumers.setdefault(name, []).append(node)
     weights = {tensor.name: tensor for tensor in graph.initializer}
-    widths = {value.name: _width(value) for value in graph.input}
+    handed_on = _handed_on(graph, weights)
     domains: dict[str, Domain] = {}
     for value in graph.input:
         found = [
             domain
-            for node, name, words in _readers(value.name, 0, consumers, weights, widths)
+            for node, name, words in _readers(value.name, consumers, handed_on)
             if (domain := _node_domain(node, name, weights, words)) is not None
         ]
         if found:
@@ -84,31 +87,57 @@ def graph_domains(proto: onnx.ModelProto) -> dict[str, Domain]:
     return domains
 
 
-def _readers(
-    name: str,
-    column: int,
-    consumers: Mapping[str, Sequence[onnx.NodeProto]],
-    weights: Mapping[str, onnx.TensorProto],
-    widths: Mapping[str, int],
-    *,
-    words: int = 0,
-) -> Iterator[tuple[onnx.NodeProto, str, int]]:
-    """The nodes that read a tensor's column, directly or through nodes that hand it on."""
-    for node in consumers.get(name, ()):
-        yield node, name, words
-        following = words
-        position: int | None = None
+Columns: TypeAlias = Callable[[str, int], int | None]
+"""From an input of a node and one of its columns to the column of the node's output that it becomes, if any."""
+
+
+def _handed_on(graph: onnx.GraphProto, weights: Mapping[str, onnx.TensorProto]) -> dict[str, Columns]:
+    """By the output of each node that hands columns on, where they go."""
+    widths = {value.name: _width(value) for value in graph.input}
+    found: dict[str, Columns] = {}
+    for node in graph.node:
         if node.op_type in _TOKENIZERS:
-            position, following = column, _WORDS
-        elif node.op_type in _TRANSPARENT and node.input[0] == name:
-            position = column
-        elif node.op_type == "Concat" and all(other in widths for other in node.input):
-            position = sum(widths[other] for other in node.input[: list(node.input).index(name)]) + column
-        elif node.op_type in _PICKERS and node.input[0] == name and node.input[1] in weights:
+            found[node.output[0]] = lambda _, column: column
+        elif node.op_type in _TRANSPARENT:
+            found[node.output[0]] = partial(_only, node.input[0], None)
+        elif node.op_type == "Concat" and all(name in widths for name in node.input):
+            starts = accumulate((widths[name] for name in node.input), initial=0)
+            # of an input that is there twice, the first place
+            offsets = dict(reversed(list(zip(node.input, starts, strict=False))))
+            found[node.output[0]] = partial(_moved, offsets)
+        elif node.op_type in _PICKERS and node.input[1] in weights:
             picked = onnx.numpy_helper.to_array(weights[node.input[1]]).reshape(-1).tolist()
-            position = picked.index(column) if column in picked else None
-        if position is not None:
-            yield from _readers(node.output[0], position, consumers, weights, widths, words=following)
+            places = dict(reversed([(column, place) for place, column in enumerate(picked)]))
+            found[node.output[0]] = partial(_only, node.input[0], places)
+    return found
+
+
+def _moved(offsets: Mapping[str, int], name: str, column: int) -> int | None:
+    return offsets[name] + column
+
+
+def _only(first: str, places: Mapping[int, int] | None, name: str, column: int) -> int | None:
+    """Where a column of the first input goes; `places` is None where all keep theirs."""
+    if name != first:
+        return None
+    return column if places is None else places.get(column)
+
+
+def _readers(
+    name: str, consumers: Mapping[str, Sequence[onnx.NodeProto]], handed_on: Mapping[str, Columns]
+) -> Iterator[tuple[onnx.NodeProto, str, int]]:
+    """The nodes that read an input's first column, directly or through nodes that hand it on, with its words."""
+    waiting = [(name, 0, 0)]  # no recursion: graphs may be deep
+    seen = {name}
+    while waiting:
+        name, column, words = waiting.pop()
+        for node in consumers.get(name, ()):
+            yield node, name, words
+            output = node.output[0] if node.output else ""
+            place = handed_on[output](name, column) if output in handed_on and output not in seen else None
+            if place is not None:
+                seen.add(output)
+                waiting.append((output, place, _WORDS if node.op_type in _TOKENIZERS else words))
 
 
 def _node_domain(

@@ -80,9 +80,10 @@ def match_inputs(source: Sequence[TensorSpec], onnx: Sequence[TensorSpec], notes
         DataError: they take different inputs; the message shows both sides.
     """
     by_name = {spec.name: spec for spec in source}
-    if onnx and {spec.name for spec in onnx} <= set(by_name):
+    wanted = {spec.name for spec in onnx}
+    if onnx and wanted <= set(by_name):
         feeds = [Feed(spec, (spec.name,)) for spec in onnx]
-        unread = [name for name in by_name if name not in {spec.name for spec in onnx}]
+        unread = [name for name in by_name if name not in wanted]
         if unread:
             notes.append(f"Inputs that the ONNX model does not have: {', '.join(unread)}.")
     elif len(source) == len(onnx):

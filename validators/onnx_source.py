@@ -45,12 +45,12 @@ class OnnxSource(SourceModel):
         self._classes = {
             node.output[0]: zipmap_classes(node) for node in model.proto.graph.node if node.op_type == "ZipMap"
         }
-        for spec in (*model.inputs, *model.outputs):
-            foreign = spec.dtype not in DTYPES and spec.name not in self._classes
-            if foreign or (spec in model.inputs and spec.dtype == "bfloat16"):  # which Python cannot feed
-                raise UsageError(
-                    f"{model.path}: {spec.name!r} is of type {spec.dtype}, so it cannot be held against a model."
-                )
+        for specs, unfit in ((model.inputs, {"bfloat16"}), (model.outputs, set())):  # which Python cannot feed
+            for spec in specs:
+                if spec.name not in self._classes and (spec.dtype not in DTYPES or spec.dtype in unfit):
+                    raise UsageError(
+                        f"{model.path}: {spec.name!r} is of type {spec.dtype}, so it cannot be held against a model."
+                    )
         self.roles = dict(_roles(model))
 
     @property
