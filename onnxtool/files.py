@@ -6,7 +6,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from onnxtool import janitor
@@ -39,10 +39,26 @@ def staged_path(target: Path) -> Iterator[Path]:
             yield staged
         except OutputError as error:  # of whoever wrote there, and knows no other path
             raise OutputError(str(error).replace(str(staged), str(target))) from error.__cause__
-        with writing(target):
+        with writing(target), _alone_in(target.parent):
             for file in sorted(folder.iterdir(), key=lambda file: file == staged):
                 file.chmod(staged.stat().st_mode)  # onnx writes weights for their owner's eyes alone
                 file.replace(target.parent / file.name)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """No other run moves its files into a folder meanwhile, so that weights and the graph that names them are of one.
+
+    Where the system has no such locks (Windows, some network drives) nothing keeps two runs apart.
+    """
+    with ExitStack() as stack:
+        with suppress(ImportError, OSError):
+            import fcntl
+
+            handle = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, handle)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager

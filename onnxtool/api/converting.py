@@ -152,9 +152,10 @@ def convert(
             net = release if target == "mlnet" else None
             wanted = Wanted(optimize, precision, labels, max_loss, rtol, atol, seed, net)
             proven = prove(written, model, rows, wanted, tell)
+        summary = OnnxModel.read(staged).summary()  # before another run can put its own in this place
     subject = Subject(
         name=path.name,
-        model=OnnxModel.read(path).summary(),
+        model=summary.model_copy(update={"path": str(path)}),
         source=source_summary(model),
         conversion=ConversionRecord(
             opset=default_opset(proven.proto if proven else proto),
