@@ -5,6 +5,7 @@ VENV := .venv
 PIP := $(VENV)/bin/pip --disable-pip-version-check
 TORCH := $(shell sed -n 's/^torch==\([0-9.]*\).*/\1/p' constraints.txt)
 
+.NOTPARALLEL: # two pips in one environment would meet
 .PHONY: demo test lint types mcs bench reliability schema lock wheel clean
 
 demo: $(VENV)/.demo
@@ -40,11 +41,16 @@ schema: $(VENV)/.test
 	$(VENV)/bin/python docs/generate_cli.py
 	$(VENV)/bin/python docs/generate_mlnet_rules.py
 
-# Newest versions that pyproject.toml allows; torch 2.13 is held, whose CPU build the tests know.
+# Newest versions that pyproject.toml allows; torch 2.13 is held, whose CPU build the tests know. The same versions
+# with hashes are a file apart: one hash in a constraints file, and pip wants a hash of all, which `-e .` cannot have.
+# Torch, and the CUDA libraries that come with it, are not in it: which build is right depends on the machine.
+COMPILE = $(VENV)/bin/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --no-annotate \
+	--custom-compile-command "make lock" --extra all --extra test
 lock: $(VENV)/.test
-	$(VENV)/bin/pip install --quiet uv
-	$(VENV)/bin/uv pip compile pyproject.toml --quiet --upgrade --universal --python-version 3.11 --no-annotate \
-		--extra all --extra test --extra gpu --custom-compile-command "make lock" -o constraints.txt
+	$(PIP) install --quiet uv
+	$(COMPILE) --extra gpu --upgrade -o constraints.txt
+	$(COMPILE) --generate-hashes -c constraints.txt -o requirements.lock
+	sed -i -E '/^(torch|triton|cuda-|nvidia-)/,/[^\\]$$/d' requirements.lock
 
 # What is released, of the last commit alone and byte for byte the same wherever it is built: the commit's time stands
 # for the build's, and modes do not follow the umask. Setuptools heeds the time in a wheel only, hence the sdist's tar.
@@ -64,9 +70,15 @@ $(VENV)/.demo: pyproject.toml constraints.txt $(VENV)/.torch
 	$(PIP) install --quiet -c constraints.txt -e '.[all]'
 	touch $@
 
-$(VENV)/.test: pyproject.toml constraints.txt $(VENV)/.torch
-	$(PIP) install --quiet -c constraints.txt -e '.[all,test]'
+$(VENV)/.test: pyproject.toml constraints.txt $(VENV)/.locked $(VENV)/.torch
+	$(PIP) install --quiet --no-build-isolation -c constraints.txt -e '.[all,test]'
 	touch $@ $(VENV)/.demo
+
+# Before torch, so that what torch needs is checked too. Wheels only: a build from source would fetch unlocked tools.
+$(VENV)/.locked: requirements.lock
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --require-hashes --no-deps --only-binary :all: -r requirements.lock
+	touch $@
 
 # Where there is no GPU, torch's CPU build is taken, which is 10 times smaller: from pip's configured index or
 # wheel folder if they have it, else from PyTorch's own index, which uv knows. With a GPU, pip's choice is right.
