@@ -10,7 +10,7 @@ from onnx import version_converter
 
 from onnxtool.converters.finish import default_opset
 from onnxtool.converters.framework import Conversion, ConvertOptions, Framework
-from onnxtool.errors import ConversionError, ModelError
+from onnxtool.errors import ConversionError, ModelError, StrayWeightsError
 from onnxtool.models.artifact import OnnxModel, first_line
 from onnxtool.models.signature import Tensors
 from onnxtool.models.source import LoadOptions, SourceModel
@@ -36,6 +36,8 @@ class OnnxFramework(Framework):
                 return False
         try:
             OnnxModel.read(path)
+        except StrayWeightsError:  # which `load` is to say
+            return True
         except ModelError:
             return False
         return True
@@ -60,7 +62,7 @@ class OnnxFramework(Framework):
         Raises:
             ConversionError: ONNX's version converter cannot change the opset.
         """
-        proto = onnx.load(cast(OnnxModel, source.model).path)
+        proto = cast(OnnxModel, source.model).load()
         # ML.NET's own rules lower the opset where it is too high.
         if options.opset is None or options.target == "mlnet" or options.opset == default_opset(proto):
             return Conversion(proto)

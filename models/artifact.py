@@ -8,14 +8,14 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError, EncodeError
 
-from onnxtool.errors import ModelError, require
+from onnxtool.errors import ModelError, StrayWeightsError, require
 from onnxtool.models.signature import BATCH, Dim, Tensors, TensorSpec
 from onnxtool.models.source import sha256
 from onnxtool.reports.model import ModelSummary, Tensor
@@ -45,6 +45,7 @@ class OnnxModel:
 
         Raises:
             ModelError: there is no such file, or it is damaged or not ONNX.
+            StrayWeightsError: it names files outside of its folder.
         """
         path = Path(path)
         if not path.is_file():
@@ -59,7 +60,24 @@ class OnnxModel:
             raise ModelError(f"{path} is no ONNX model, or is cut short: it has no graph with outputs.")
         if any(isinstance(text, bytes) for text in _texts(proto)):  # what protobuf makes of what is no UTF-8
             raise ModelError(f"{path} is damaged: a name in it is no text.")
-        return cls(path, proto)
+        model = cls(path, proto)
+        if strays := [name for name in model.locations if not model._lies_inside(name)]:
+            raise StrayWeightsError(
+                f"{path} keeps weights in {strays[0]!r}, outside of its folder; nothing was read there. "
+                "Save it with its weights beside it."
+            )
+        return model
+
+    def load(self) -> onnx.ModelProto:
+        """The content with external data.
+
+        Raises:
+            ModelError: some is missing or cut short, or lies where ONNX does not read (a hard link, for one).
+        """
+        try:
+            return onnx.load(self.path)
+        except (onnx.checker.ValidationError, OSError, ValueError) as error:
+            raise ModelError(f"The weights of {self.path} cannot be read: {first_line(error)}") from error
 
     @cached_property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -75,13 +93,25 @@ class OnnxModel:
         return tuple(_spec(value) for value in self.proto.graph.output)
 
     @cached_property
+    def locations(self) -> list[str]:
+        """Names of the files of external data, relative to its folder."""
+        return sorted(
+            {name for tensor in all_tensors(self.proto.graph) if (name := _location(tensor)) is not None}
+        )
+
+    @cached_property
     def files(self) -> list[Path]:
-        """The file itself, then those of its external data that there are; none lies outside of its folder."""
-        folder = self.path.parent
-        names = {location for tensor in all_tensors(self.proto.graph) if (location := _location(tensor))}
-        found = [folder / name for name in sorted(names)]
-        inside = [file for file in found if file.resolve().is_relative_to(folder.resolve())]
-        return [self.path, *(file for file in inside if file.is_file())]
+        """The file itself, then those of its external data that there are."""
+        found = (self.path.parent / name for name in self.locations)
+        return [self.path, *(file for file in found if file.is_file())]
+
+    def _lies_inside(self, location: str) -> bool:
+        """Whether external data lies beside the model or below, links followed: those of its own too."""
+        folders = (self.path.parent.resolve(), self.path.resolve().parent)
+        plain = PureWindowsPath(location)  # whose separators and roots include all others
+        if not location or "\0" in location or plain.anchor or ".." in plain.parts:
+            return False
+        return any((self.path.parent / location).resolve().is_relative_to(folder) for folder in folders)
 
     @cached_property
     def metadata(self) -> dict[str, str]:
@@ -176,6 +206,9 @@ def all_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
         for attribute in node.attribute:
             if attribute.type == onnx.AttributeProto.TENSOR:
                 yield attribute.t
+            yield from attribute.tensors
+            for inner in (attribute.g, *attribute.graphs):
+                yield from inner.initializer
 
 
 def first_line(error: BaseException) -> str:

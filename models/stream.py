@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,6 +24,9 @@ from onnxtool.models.signature import Tensors
 
 BLOCK_ROWS = 2**16
 """Rows of a block: 10 MB for 20 columns of float64."""
+
+BLOCK_BYTES = 2**26
+"""Bytes of a block's arrays, beyond which it has fewer rows: images are large."""
 
 
 def stream_data(path: str | Path, text: Collection[str] = (), rows: int = BLOCK_ROWS) -> Iterator[Tensors]:
@@ -60,6 +64,7 @@ def _npy(path: Path, text: Collection[str], rows: int) -> Iterator[Tensors]:
     with path.open("rb") as file:
         shape, dtype = _header(file)
         if shape:
+            rows = _fitting(rows, [(shape, dtype)])
             yield from ({UNNAMED: block} for block in _array_blocks(file, shape, dtype, rows))
 
 
@@ -69,6 +74,7 @@ def _npz(path: Path, text: Collection[str], rows: int) -> Iterator[Tensors]:
         headers = {name: _header(file) for name, file in files.items()}
         if len({shape[:1] for shape, _ in headers.values()}) != 1 or not all(s for s, _ in headers.values()):
             return
+        rows = _fitting(rows, headers.values())
         arrays = {name: _array_blocks(file, *headers[name], rows) for name, file in files.items()}
         for blocks in zip(*arrays.values(), strict=True):
             yield dict(zip(arrays, blocks, strict=True))
@@ -99,10 +105,19 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
     return (() if fortran and len(shape) > 1 else shape), dtype
 
 
+def _fitting(rows: int, headers: Iterable[tuple[tuple[int, ...], np.dtype[Any]]]) -> int:
+    """As many rows as a block may have."""
+    return max(1, min(rows, BLOCK_BYTES // max(1, sum(_row_bytes(shape, dtype) for shape, dtype in headers))))
+
+
+def _row_bytes(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+    return math.prod(shape[1:]) * dtype.itemsize
+
+
 def _array_blocks(
     file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any], rows: int
 ) -> Iterator[NDArray[Any]]:
-    size = int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
+    size = _row_bytes(shape, dtype)
     done = 0
     while done < shape[0]:
         count = min(rows, shape[0] - done)

@@ -49,6 +49,9 @@ def main() -> None:
     except OnnxtoolError as error:
         _complain(str(error))
         code = BAD_INPUT
+    except MemoryError:
+        _complain("There is not enough memory for this model and these rows.")
+        code = BAD_INPUT
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it exits
         code = BAD_INPUT

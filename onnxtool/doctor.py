@@ -17,6 +17,7 @@ from onnxtool.bench.runner import run_bench
 from onnxtool.errors import OnnxtoolError, require
 from onnxtool.reports.environment import environment
 from onnxtool.reports.model import Environment
+from onnxtool.sandbox.launch import lacks
 
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino", "onnxruntime-qnn")
 """Distributions that all install the package `onnxruntime`, each over the other's files."""
@@ -46,12 +47,17 @@ class Provider(BaseModel):
 
 
 class Diagnosis(BaseModel):
-    """What `onnxtool doctor` found."""
+    """What `onnxtool doctor` found.
+
+    Attributes:
+        sandbox: What cannot be kept from a source file here.
+    """
 
     onnxtool: str
     environment: Environment
     extras: list[Extra]
     providers: list[Provider]
+    sandbox: list[str]
     problems: list[str]
 
     @property
@@ -70,6 +76,7 @@ def examine() -> Diagnosis:
         environment=machine,
         extras=[_extra(name) for name in _TESTED_EXTRAS],
         providers=_providers(machine) if runtimes and not problems else [],
+        sandbox=lacks(),
         problems=problems,
     )
 

@@ -40,6 +40,10 @@ class ModelError(OnnxtoolError):
     """An ONNX file is damaged, or ONNX Runtime refuses it."""
 
 
+class StrayWeightsError(ModelError):
+    """An ONNX file names files outside of its folder; none of them was read."""
+
+
 class OutputError(OnnxtoolError):
     """A result cannot be written."""
 

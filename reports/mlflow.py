@@ -12,10 +12,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import onnx
-
 from onnxtool.errors import OutputError, require
-from onnxtool.models.artifact import first_line
+from onnxtool.models.artifact import OnnxModel, first_line
 from onnxtool.reports import findings, html, json
 from onnxtool.reports.model import Report, Subject
 from onnxtool.reports.sanitize import sanitized
@@ -66,7 +64,7 @@ def _run(mlflow: Any, report: Report, subject: Subject) -> str:
         if Path(subject.model.path).is_file():
             runtime = report.environment.libraries.get("onnxruntime")
             require("mlflow.onnx", "mlflow").log_model(
-                onnx.load(subject.model.path),
+                OnnxModel.read(subject.model.path).load(),
                 name="model",
                 pip_requirements=[f"onnxruntime=={runtime}" if runtime else "onnxruntime"],
             )

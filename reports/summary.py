@@ -42,6 +42,8 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
         ("memory", units.size(machine.memory_bytes)),
         ("GPU", ", ".join(f"{gpu.name} (driver {gpu.driver})" for gpu in machine.gpus) or "none found"),
     ]
+    lacks = "; ".join(diagnosis.sandbox)
+    rows.append(("sandbox", f"partly: {lacks}" if lacks else "no network, other files or programs for source files"))
     for provider in diagnosis.providers:
         state = "works: a model ran on it" if provider.usable else f"not usable: {provider.reason}"
         rows.append((units.provider(provider.name), state))

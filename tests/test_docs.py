@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
 PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
 
 
@@ -30,3 +31,11 @@ def test_examples_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for example in PYTHON.findall(page.read_text(encoding="utf-8")):
         exec(compile(example, str(page), "exec"), {"__name__": "__main__"})  # noqa: S102 - our own pages
+
+
+def test_each_threat_has_its_test():
+    text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    named = TEST.findall(text)
+    assert len(named) == sum(line.startswith("| ") for line in text.splitlines()) - 2  # the heads of the table
+    for file, test in named:
+        assert f"\ndef {test}(" in (ROOT / file).read_text(encoding="utf-8"), test

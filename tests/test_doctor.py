@@ -1,8 +1,12 @@
 """What `onnxtool doctor` finds in installations that are in order, and in those that are not."""
 
+import platform
+import sys
+
 import pytest
 
 from onnxtool.doctor import examine
+from onnxtool.sandbox import landlock
 
 
 @pytest.fixture
@@ -28,6 +32,9 @@ def test_an_installation_in_order_runs_a_model_on_the_cpu_and_says_what_it_has()
     extras = {extra.name: extra for extra in found.extras}
     assert extras["keras"].installed.keys() >= {"keras", "tf2onnx"}  # through onnxtool[tensorflow]
     assert not extras["torch"].missing
+    linux = sys.platform == "linux"
+    held = [linux, linux and landlock.version() > 0, linux and platform.machine() in ("x86_64", "aarch64")]
+    assert len(found.sandbox) == held.count(False)
 
 
 def test_two_builds_of_onnx_runtime_overwrite_each_other(distribution):

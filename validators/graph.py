@@ -16,7 +16,7 @@ from onnxtool.models.signature import Tensors
 
 def whole(model: OnnxModel) -> onnx.ModelProto | None:
     """The model with its weights and without local functions; None where it is too large for that."""
-    proto = onnx.load(model.path)  # the one that OnnxModel holds lacks external data
+    proto = model.load()  # the one that OnnxModel holds lacks external data
     if not fits_inline(proto):
         return None
     return inliner.inline_local_functions(proto) if proto.functions else proto

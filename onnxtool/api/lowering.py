@@ -98,7 +98,7 @@ def lower(
     Raises:
         ConversionError: there is nothing to make less precise, or it cannot be done.
     """
-    proto = onnx.load(plain.path)
+    proto = plain.load()
     ready = prepared(proto, precision, half.OPERATORS if precision == "fp16" else QUANTIZED)
     plan = _half(ready, trial) if precision == "fp16" else _int8(ready, trial)
     attempts: list[LoweringAttempt] = []

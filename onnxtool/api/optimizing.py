@@ -70,7 +70,7 @@ def optimize_model(
     Returns:
         The graph that is kept, how it agrees with the source, and what was found of each candidate.
     """
-    proto = onnx.load(plain.path)
+    proto = plain.load()
     first = described("converted graph", proto, agreement)
     if not agreement.passed:
         why = "It drifts as it was converted, so that no other can be held against it."

@@ -1,4 +1,7 @@
-"""Confine this process, then be a module: `python -m onnxtool.sandbox BOUNDS MODULE ARGUMENT...`."""
+"""Confine this process, then be a module: `python -m onnxtool.sandbox BOUNDS MODULE ARGUMENT...`.
+
+Without a module, say what could not be given up.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,18 @@ import runpy
 import sys
 from pathlib import Path
 
-from onnxtool.sandbox.confine import confine
+from onnxtool.sandbox.confine import confine, missing
 from onnxtool.sandbox.limits import Limits
 
 
 def main() -> None:
-    """Run the module."""
+    """Confine, and run the module."""
     bounds = json.loads(sys.argv[1])
     sys.argv = sys.argv[2:]
     confine(Limits(**bounds["limits"]), map(Path, bounds["writable"]), map(Path, bounds["readable"]))
+    if not sys.argv:
+        sys.stdout.write(json.dumps(missing))
+        return
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
 

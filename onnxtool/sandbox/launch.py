@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -48,3 +50,12 @@ def environment(folder: Path) -> dict[str, str]:
 def files_of(source: str, options: LoadOptions) -> list[Path]:
     """What is to be read to open a source."""
     return [Path(source), *([options.weights] if options.weights else [])]
+
+
+def lacks() -> list[str]:
+    """What a process cannot be kept from on this machine, found out in one."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-P", "-m", *confinement(Limits(), [Path(folder)], [])]
+        done = subprocess.run(command, env=environment(Path(folder)), capture_output=True, check=True)
+    found: list[str] = json.loads(done.stdout)
+    return found

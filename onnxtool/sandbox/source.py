@@ -138,7 +138,7 @@ class SandboxedSource(SourceModel):
         from onnxtool.sandbox.worker import CONVERTED
 
         written = OnnxModel.read(self._folder / CONVERTED)
-        model = onnx.load(written.path)  # its external data too; onnx follows neither links nor `..` there
+        model = written.load()
         for file in written.files:
             file.unlink()
         return model, self._checked(_TEXTS.validate_python, choices)

@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 
 from onnxtool.errors import DataError
+from onnxtool.models import stream
 from onnxtool.models.data import read_data
 from onnxtool.models.stream import single_column, stream_data
 
@@ -93,3 +94,14 @@ def test_a_column_is_taken_in_pieces(tmp_path, monkeypatch):
     path.write_text("y,z\n1,2\n")
     with pytest.raises(DataError, match="keep one alone"):
         single_column(path)
+
+
+def test_blocks_of_large_rows_have_fewer(tmp_path, monkeypatch):
+    monkeypatch.setattr(stream, "BLOCK_BYTES", 1000)
+    x, y = np.arange(600, dtype=np.float32).reshape(10, 60), np.arange(10)  # 248 bytes a row
+    np.savez(tmp_path / "rows.npz", x=x, y=y)
+    blocks = list(stream_data(tmp_path / "rows.npz"))
+    assert [len(block["x"]) for block in blocks] == [4, 4, 2]
+    np.testing.assert_array_equal(np.concatenate([block["x"] for block in blocks]), x)
+    np.save(tmp_path / "rows.npy", np.zeros((3, 1000)))  # more than a block each
+    assert [len(block[""]) for block in stream_data(tmp_path / "rows.npy")] == [1, 1, 1]
