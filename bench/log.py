@@ -10,6 +10,7 @@ _PLACE = re.compile(
     r"^/\S+\.(?:cc|h):\d+ .*?\) (?:\[with [^\]]*\] )?"  # C++ file, line and function
     r"|^.*?\[ONNXRuntimeError\] : \d+ : \w+ : "
 )
+_NODE = re.compile(r"^Non-zero status code returned while running (\w+) node\. Name:'(.*?)' Status Message: (.+)$")
 LONGEST = 500
 MOST = 20
 
@@ -19,6 +20,9 @@ def tidy(message: str) -> str:
     line = next((line.strip() for line in message.splitlines() if line.strip()), "no message")
     while (shorter := _PLACE.sub("", line)) != line and shorter:
         line = shorter
+    if found := _NODE.match(line):
+        kind, name, rest = found.groups()
+        line = f"{kind} node{f' {name!r}' if name else ''}: {tidy(rest)}"
     return line[:LONGEST]
 
 

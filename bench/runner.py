@@ -227,7 +227,7 @@ def complete(cell: Cell, samples_ns: NDArray[np.int64], outcome: Outcome, timeou
         # The log names the library that is missing; the exception, if there was one, rarely does.
         cell.reason = "; ".join(text.rstrip(".") for text in (cell.reason or "", *messages)) + "."
         return cell
-    cell.warnings += messages
+    cell.warnings += [text for text in messages if text not in (cell.reason or "")]
     if cell.status == "measured":
         if outcome.exit_code != 0:
             cell.warnings.append(f"After the measurement its worker {end_of(outcome, timeout_s)}")
