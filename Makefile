@@ -4,9 +4,12 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 PIP := $(VENV)/bin/pip --disable-pip-version-check
 TORCH := $(shell sed -n 's/^torch==\([0-9.]*\).*/\1/p' constraints.txt)
+TOOLS := $(VENV)/tools
+EPOCH = $(shell git log -1 --format=%ct)
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' onnxtool/_version.py)
 
 .NOTPARALLEL: # two pips in one environment would meet
-.PHONY: demo test lint types mcs bench reliability schema lock wheel clean
+.PHONY: demo test lint types mcs bench reliability schema lock wheel sbom audit clean
 
 demo: $(VENV)/.demo
 	$(VENV)/bin/onnxtool demo --out demo
@@ -44,17 +47,42 @@ schema: $(VENV)/.test
 # Newest versions that pyproject.toml allows; torch 2.13 is held, whose CPU build the tests know. The same versions
 # with hashes are a file apart: one hash in a constraints file, and pip wants a hash of all, which `-e .` cannot have.
 # Torch, and the CUDA libraries that come with it, are not in it: which build is right depends on the machine.
-COMPILE = $(VENV)/bin/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --no-annotate \
-	--custom-compile-command "make lock" --extra all --extra test
-lock: $(VENV)/.test
-	$(PIP) install --quiet uv
-	$(COMPILE) --extra gpu --upgrade -o constraints.txt
-	$(COMPILE) --generate-hashes -c constraints.txt -o requirements.lock
+COMPILE = $(TOOLS)/bin/uv pip compile --quiet --universal --python-version 3.11 --no-annotate \
+	--custom-compile-command "make lock"
+lock: $(VENV)/.tools
+	$(COMPILE) pyproject.toml --extra all --extra test --extra gpu --upgrade -o constraints.txt
+	$(COMPILE) pyproject.toml --extra all --extra test --generate-hashes -c constraints.txt -o requirements.lock
 	sed -i -E '/^(torch|triton|cuda-|nvidia-)/,/[^\\]$$/d' requirements.lock
+	printf '%s\n' cyclonedx-bom pip-audit uv | $(COMPILE) - --generate-hashes --upgrade -o tools.lock
+
+# Tools of a release, apart from the environment that is tested.
+$(VENV)/.tools: tools.lock
+	test -x $(TOOLS)/bin/python || $(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/pip --disable-pip-version-check install --quiet --require-hashes --only-binary :all: -r tools.lock
+	touch $@
+
+# What onnxtool[all] depends on, on every platform, as CycloneDX; the tool checks it against the standard's schema.
+sbom: $(VENV)/.tools
+	mkdir -p build dist
+	$(COMPILE) pyproject.toml --extra all --generate-hashes --no-header -c constraints.txt -o build/sbom.txt
+	sed 's/^dynamic = .*/version = "$(VERSION)"/' pyproject.toml >build/sbom.toml
+	SOURCE_DATE_EPOCH=$(EPOCH) $(TOOLS)/bin/cyclonedx-py requirements build/sbom.txt --pyproject build/sbom.toml \
+		--mc-type library --output-reproducible --validate -o dist/onnxtool.cdx.json
+
+# Known vulnerabilities of the pinned versions. A package that was not looked up is no pass: pip-audit writes its
+# answer only if it looked up all of them. `make audit SERVICE=osv` asks another database.
+SERVICE := pypi
+audit: $(VENV)/.tools
+	mkdir -p build && rm -f build/audit.json
+	$(TOOLS)/bin/pip-audit --strict --vulnerability-service $(SERVICE) --progress-spinner off --no-deps --disable-pip \
+		-r constraints.txt -f json -o build/audit.json 2>build/audit.log; status=$$?; \
+	tail -n 1 build/audit.log; \
+	if ! test -s build/audit.json; then \
+		echo 'NOT AUDITED: the database of vulnerabilities gave no answer. Nothing is known about these versions.'; exit 3; \
+	elif test $$status -ne 0; then echo 'VULNERABLE: see build/audit.json.'; exit 1; fi
 
 # What is released, of the last commit alone and byte for byte the same wherever it is built: the commit's time stands
 # for the build's, and modes do not follow the umask. Setuptools heeds the time in a wheel only, hence the sdist's tar.
-EPOCH = $(shell git log -1 --format=%ct)
 wheel: $(VENV)/.test
 	rm -rf build/release dist/onnxtool-* && mkdir -p build/release/source dist
 	git -c tar.umask=0022 archive HEAD | tar -x -C build/release/source

@@ -5,6 +5,7 @@ import tomllib
 from itertools import chain
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -21,8 +22,9 @@ def pins(name):
     return dict(re.findall(ENTRY, text))
 
 
-def test_every_release_is_hashed():
-    assert all(pins("requirements.lock").values())
+@pytest.mark.parametrize("name", ["requirements.lock", "tools.lock"])
+def test_every_release_is_hashed(name):
+    assert all(pins(name).values())
 
 
 def test_the_lock_and_the_constraints_are_of_one_make_lock():
