@@ -44,16 +44,19 @@ schema: $(VENV)/.test
 	$(VENV)/bin/python docs/generate_cli.py
 	$(VENV)/bin/python docs/generate_mlnet_rules.py
 
-# Newest versions that pyproject.toml allows; torch 2.13 is held, whose CPU build the tests know. The same versions
-# with hashes are a file apart: one hash in a constraints file, and pip wants a hash of all, which `-e .` cannot have.
-# Torch, and the CUDA libraries that come with it, are not in it: which build is right depends on the machine.
+# Newest versions that pyproject.toml allows; torch is held, whose CPU build the tests know. `make lock UPGRADE=` keeps
+# what is pinned and adds what is new. The same versions with hashes are a file apart: one hash in a constraints file,
+# and pip wants a hash of all, which `-e .` cannot have. Torch, and the CUDA libraries that come with it, are not in
+# it: which build is right depends on the machine.
+UPGRADE := --upgrade
 COMPILE = $(TOOLS)/bin/uv pip compile --quiet --universal --python-version 3.11 --no-annotate \
 	--custom-compile-command "make lock"
 lock: $(VENV)/.tools
-	$(COMPILE) pyproject.toml --extra all --extra test --extra gpu --upgrade -o constraints.txt
+	mkdir -p build && echo 'torch==$(TORCH)' >build/held.txt
+	$(COMPILE) pyproject.toml --extra all --extra test --extra gpu $(UPGRADE) -c build/held.txt -o constraints.txt
 	$(COMPILE) pyproject.toml --extra all --extra test --generate-hashes -c constraints.txt -o requirements.lock
 	sed -i -E '/^(torch|triton|cuda-|nvidia-)/,/[^\\]$$/d' requirements.lock
-	printf '%s\n' cyclonedx-bom pip-audit uv | $(COMPILE) - --generate-hashes --upgrade -o tools.lock
+	printf '%s\n' cyclonedx-bom pip-audit uv | $(COMPILE) - --generate-hashes $(UPGRADE) -o tools.lock
 
 # Tools of a release, apart from the environment that is tested.
 $(VENV)/.tools: tools.lock
@@ -114,8 +117,8 @@ $(VENV)/.torch: constraints.txt
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	command -v nvidia-smi >/dev/null 2>&1 \
 		|| $(PIP) install --quiet -c constraints.txt 'torch==$(TORCH)+cpu' 2>/dev/null \
-		|| { $(PIP) install --quiet uv && $(VENV)/bin/uv pip install --quiet --python $(VENV) --torch-backend cpu \
-			-c constraints.txt 'torch==$(TORCH)'; } \
+		|| { sed -n '/^uv==/,/[^\\]$$/p' tools.lock >$(VENV)/uv.txt && $(PIP) install --quiet --require-hashes -r $(VENV)/uv.txt \
+			&& $(VENV)/bin/uv pip install --quiet --python $(VENV) --torch-backend cpu -c constraints.txt 'torch==$(TORCH)'; } \
 		|| echo 'No CPU build of torch $(TORCH) found: pip will take the default build.'
 	touch $@
 

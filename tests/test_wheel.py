@@ -1,4 +1,4 @@
-"""What is in the wheel, and what is not."""
+"""What is in the wheel, and what is not; that a release is reproducible."""
 
 import os
 import shutil
