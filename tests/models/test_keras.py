@@ -285,6 +285,7 @@ def test_a_stateful_layer_starts_anew_for_each_prediction(keras):
     source = wrap(keras.Model(series, keras.layers.LSTM(4, stateful=True, name="lstm")(series)))
     rows = {"series": np.ones((2, 3, 2), np.float32)}
     np.testing.assert_array_equal(source.predict(rows)["lstm"], source.predict(rows)["lstm"])
+    assert "lstm: stateful" in source.notes[0]
 
 
 def test_domains_come_from_the_layers_that_read_an_input(keras):
