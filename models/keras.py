@@ -76,8 +76,8 @@ class KerasModel(SourceModel):
         }
         if names := [layer.name for layer in _stateful(model)]:
             self.notes = [
-                f"{', '.join(names)}: stateful, but ONNX keeps nothing from one run to the next: each run starts from "
-                "zero, here as in the source. Have the state as an input and an output to carry it on."
+                f"{', '.join(names)}: stateful, but ONNX keeps nothing from one run to the next: each run "
+                "starts from zero, here as in the source. Have the state as an input and an output to carry it on."
             ]
         # As a graph, which is how `Model.predict` runs it too: called eagerly, it would look 100 times slower.
         # A graph of dynamic time is wrong in TimeDistributed (see `converters.keras`): one a shape is right.
