@@ -68,7 +68,8 @@ def scratch_beside(target: Path) -> Iterator[Path]:
     Raises:
         OutputError: it cannot be made.
     """
-    folder = target.parent / f".{target.name}.{secrets.token_hex(6)}.tmp"
+    short = os.fsdecode(os.fsencode(target.name)[:200])  # file systems take 255 bytes
+    folder = target.parent / f".{short}.{secrets.token_hex(6)}.tmp"
     janitor.watch(folder)  # before there is anything to clear up
     with writing(target):
         folder.mkdir(mode=0o700)
@@ -94,9 +95,11 @@ def check_writable(target: Path) -> None:
     Raises:
         OutputError: it cannot; the message says why.
     """
-    if target.is_dir():
+    with writing(target):  # a name that is too long, for one
+        is_folder, has_folder = target.is_dir(), target.parent.is_dir()
+    if is_folder:
         raise OutputError(f"Cannot write {target}: it is a folder. Name a file.")
-    if not target.parent.is_dir():
+    if not has_folder:
         raise OutputError(f"Cannot write {target}: the folder {target.parent} does not exist.")
     if not os.access(target.parent, os.W_OK):
         raise OutputError(f"Cannot write {target}: the folder {target.parent} is not writable.")
