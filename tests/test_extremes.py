@@ -19,8 +19,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import onnxtool
+from onnxtool.bench import memory
+from onnxtool.models.artifact import OnnxModel
 from onnxtool.reports import tensorboard
 from onnxtool.reports.render import FORMATS, render
+from onnxtool.validators.graph import whole
 
 CI = {**os.environ, "CI": "true"}
 
@@ -75,6 +78,24 @@ def test_weights_and_graph_are_of_one_run(tmp_path):
     for writer in writers:
         writer.communicate()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.onnx", "out.onnx.data"]
+
+
+def test_weights_beyond_2_gb_are_not_read_to_see_that_they_are(tmp_path):
+    path = tmp_path / "large.onnx"
+    size = 2**31 + 4096
+    weights = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[size // 4])
+    weights.data_location = TensorProto.EXTERNAL
+    weights.external_data.add(key="location", value="large.data")
+    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", size // 4])
+    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", size // 4])
+    graph = helper.make_graph([helper.make_node("Add", ["x", "w"], ["y"])], "large", [value], [output], [weights])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    with (tmp_path / "large.data").open("wb") as file:
+        file.truncate(size)  # a hole: it takes no room on the disk
+    memory.reset_peak()
+    before = memory.peak()
+    assert whole(OnnxModel.read(path)) is None
+    assert memory.peak() - before < 2**26
 
 
 # -- names --------------------------------------------------------------------------------------------------

@@ -10,12 +10,14 @@ import onnx
 from onnx import inliner
 
 from onnxtool.errors import ModelError, require
-from onnxtool.models.artifact import OnnxModel, first_line, fits_inline
+from onnxtool.models.artifact import INLINE_LIMIT, OnnxModel, first_line, fits_inline
 from onnxtool.models.signature import Tensors
 
 
 def whole(model: OnnxModel) -> onnx.ModelProto | None:
     """The model with its weights and without local functions; None where it is too large for that."""
+    if sum(file.stat().st_size for file in model.files) >= INLINE_LIMIT:  # found out without reading it
+        return None
     proto = model.load()  # the one that OnnxModel holds lacks external data
     if not fits_inline(proto):
         return None
