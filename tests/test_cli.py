@@ -223,9 +223,17 @@ BAD = {
     "opset too high": (lambda d: None, ["convert", "{files}/model.joblib", "--opset", "99"], "out of range"),
     "opset too low": (lambda d: None, ["convert", "{files}/model.joblib", "--opset", "0"], "out of range"),
     "bad input spec": (lambda d: None, ["convert", "{files}/model.joblib", "--input", "x"], "NAME:DTYPE"),
-    "bad size": (lambda d: None, ["convert", "{files}/model.joblib", "--sandbox-memory", "lots"], "amount of memory"),
+    "bad size": (
+        lambda d: None,
+        ["convert", "{files}/model.joblib", "--sandbox-memory", "lots"],
+        "amount of memory",
+    ),
     "bad limit": (lambda d: None, ["convert", "{files}/model.joblib", "--sandbox-files", "2"], "64 is the least"),
-    "too slow": (lambda d: None, ["convert", "{files}/model.joblib", "--sandbox-timeout", "0.01"], "more than 0.01 s"),
+    "too slow": (
+        lambda d: None,
+        ["convert", "{files}/model.joblib", "--sandbox-timeout", "0.01"],
+        "more than 0.01 s",
+    ),
     "bad option": (lambda d: None, ["convert", "{files}/model.joblib", "--nonsense"], "nonsense"),
     "truncated ONNX": (
         lambda d: (d / "m.onnx").write_bytes(onnx.helper.make_model(onnx.GraphProto()).SerializeToString()[:7]),
