@@ -5,6 +5,7 @@ Nothing heavy is imported before a command runs.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -55,9 +56,12 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it exits
         code = BAD_INPUT
-    except Exception:
-        traceback.print_exc()
-        click.echo("onnxtool: this is a bug in onnxtool. Please report it with the lines above.", err=True)
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:  # asking whether such a file exists
+            _complain(f"{str(error.filename)[:60]}...: the name is too long for this system.")
+        else:
+            traceback.print_exc()
+            click.echo("onnxtool: this is a bug in onnxtool. Please report it with the lines above.", err=True)
         code = BAD_INPUT
     sys.exit(code or PASSED)
 

@@ -223,6 +223,7 @@ BAD = {
     "opset too high": (lambda d: None, ["convert", "{files}/model.joblib", "--opset", "99"], "out of range"),
     "opset too low": (lambda d: None, ["convert", "{files}/model.joblib", "--opset", "0"], "out of range"),
     "bad input spec": (lambda d: None, ["convert", "{files}/model.joblib", "--input", "x"], "NAME:DTYPE"),
+    "long name": (lambda d: None, ["convert", "x" * 300], "too long for this system"),
     "bad size": (
         lambda d: None,
         ["convert", "{files}/model.joblib", "--sandbox-memory", "lots"],
