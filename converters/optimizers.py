@@ -22,6 +22,9 @@ Optimize: TypeAlias = Literal["none", "basic", "full"]
 STANDARD = ("", "ai.onnx", "ai.onnx.ml")
 """Domains of operators that every runtime may know."""
 
+_MOST_ENDS = 2_000
+"""Inputs and outputs of a model for onnxslim, which takes half a minute to tidy up 4,000."""
+
 
 @dataclass(frozen=True, slots=True)
 class Optimizer:
@@ -143,5 +146,11 @@ def _onnxsim(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _onnxslim(model: onnx.ModelProto) -> onnx.ModelProto:
+    ends = len(model.graph.input) + len(model.graph.output)
+    if ends > _MOST_ENDS:
+        raise ConversionError(
+            f"It would compare each of {ends:,} inputs and outputs with every other, for minutes: "
+            f"it gets models with {_MOST_ENDS:,} at most."
+        )
     slimmed: onnx.ModelProto = require("onnxslim", "optimize").slim(model)
     return slimmed
