@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -11,6 +11,7 @@ from rich.text import Text
 
 from onnxtool.reports import units
 from onnxtool.reports.model import ModelSummary, Tensor
+from onnxtool.reports.terminal import ROWS
 
 if TYPE_CHECKING:
     from onnxtool.doctor import Diagnosis
@@ -43,7 +44,9 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
         ("GPU", ", ".join(f"{gpu.name} (driver {gpu.driver})" for gpu in machine.gpus) or "none found"),
     ]
     lacks = "; ".join(diagnosis.sandbox)
-    rows.append(("sandbox", f"partly: {lacks}" if lacks else "no network, other files or programs for source files"))
+    rows.append(
+        ("sandbox", f"partly: {lacks}" if lacks else "no network, other files or programs for source files")
+    )
     for provider in diagnosis.providers:
         state = "works: a model ran on it" if provider.usable else f"not usable: {provider.reason}"
         rows.append((units.provider(provider.name), state))
@@ -66,7 +69,8 @@ def _print(rows: Iterable[tuple[str, str]]) -> None:
     Console(highlight=False).print(table)
 
 
-def _tensors(tensors: Iterable[Tensor]) -> str:
-    return (
-        "\n".join(f"{tensor.name}  {tensor.dtype}{units.shape(tensor.shape)}" for tensor in tensors) or units.NONE
-    )
+def _tensors(tensors: Sequence[Tensor]) -> str:
+    lines = [f"{tensor.name}  {tensor.dtype}{units.shape(tensor.shape)}" for tensor in tensors[:ROWS]]
+    if len(tensors) > ROWS:
+        lines.append(f"{ROWS} of {len(tensors):,} shown; --json has all of them.")
+    return "\n".join(lines) or units.NONE

@@ -11,15 +11,21 @@ import resource
 from functools import partial
 
 import numpy as np
+import onnx
 import pytest
+from click.testing import CliRunner
+from onnx import helper
 
-from benchmarks.reliability import faults
+import onnxtool
+from benchmarks.reliability import faults, sizes
 from benchmarks.reliability.kill import state, whole
 from onnxtool.bench.plan import plan_cells
 from onnxtool.bench.providers import CPU
 from onnxtool.bench.session import profiled_placement_of
+from onnxtool.cli import cli
 from onnxtool.errors import OutputError
 from onnxtool.files import write_text
+from onnxtool.reports.render import render
 
 
 @pytest.fixture
@@ -95,3 +101,26 @@ def test_two_runs_write_to_one_file(tmp_path):
     assert [writer.exitcode for writer in writers] == [0, 0]
     assert seen <= {"a" * 100_000, "b" * 100_000}
     assert list(state(tmp_path)) == ["out.json"]
+
+
+def test_inspect_shows_some_of_many_tensors(tmp_path):
+    onnx.save(helper.make_model(sizes.wide(100, 1)), tmp_path / "model.onnx")
+    ended = CliRunner().invoke(cli, ["inspect", str(tmp_path / "model.onnx")])
+    assert "x39" in ended.output
+    assert "x40" not in ended.output
+    assert "40 of 100 shown; --json has all of them." in ended.output
+
+
+GRAPHS = {"deep": sizes.chain(1500), "many inputs": sizes.wide(300, 1), "many outputs": sizes.wide(1, 300)}
+
+
+@pytest.mark.parametrize("graph", GRAPHS.values(), ids=GRAPHS)
+def test_deep_and_wide_graphs(tmp_path, graph):
+    """Deeper than Python recurses; `python -m benchmarks.reliability.sizes` takes 10,000."""
+    sizes.save(graph, tmp_path / "model.onnx")
+    assert onnxtool.lint(tmp_path / "model.onnx").subjects[0].lint
+    report = onnxtool.verify(tmp_path / "model.onnx", tmp_path / "model.onnx", explain=True)
+    assert report
+    page = render(report, "html")
+    assert len(page) < sizes.READABLE_BYTES
+    assert "40 of 300" in render(report, "text") or len(report.subjects[0].parity.outputs) == 1

@@ -33,9 +33,9 @@ READABLE_BYTES = 200_000
 COMMANDS = (
     "inspect model.onnx",
     "lint model.onnx",
-    "convert model.onnx -o converted.onnx --optimize basic",
-    "verify model.onnx model.onnx {rows}--explain --json out.json --report out.html",
-    "bench model.onnx {rows}--batch 1 --duration 0.2 --json out.json --report out.html",
+    "convert model.onnx -o converted.onnx --optimize basic {rows}",
+    "verify model.onnx model.onnx {rows} --explain --json out.json --report out.html",
+    "bench model.onnx {rows} --batch 1 --duration 0.2 --json out.json --report out.html",
     "report out.json --format md",
 )
 
@@ -160,7 +160,7 @@ def main(arguments: list[str] | None = None) -> int:
             del graph
             found[name] = []
             for line in COMMANDS:
-                command = line.format(rows="--data rows.npy " if few else "")
+                command = " ".join(line.format(rows="--data rows.npy" if few else "").split())
                 found[name].append(measure(command, Path(folder)))
                 sys.stdout.write(f"{name}: {found[name][-1]}\n")
                 sys.stdout.flush()

@@ -213,3 +213,11 @@ def test_the_opset_of_an_onnx_file_changes_where_asked(converted, tmp_path):
     report = onnxtool.convert(str(path), tmp_path / "later.onnx", data=rows, opset=21)
     assert report
     assert report.subjects[0].model.opsets["ai.onnx"] == 21
+
+
+def test_onnxslim_gets_no_model_with_thousands_of_inputs():
+    values = [helper.make_tensor_value_info(f"x{number}", onnx.TensorProto.FLOAT, [1]) for number in range(2001)]
+    graph = helper.make_graph([helper.make_node("Sum", [value.name for value in values], ["y"])], "wide", values,
+                              [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])])  # fmt: skip
+    with pytest.raises(ConversionError, match="each of 2,002 inputs and outputs with every other"):
+        rewrite(helper.make_model(graph), ALL["onnxslim"])
