@@ -34,7 +34,8 @@ mcs:
 bench: $(VENV)/.test
 	$(VENV)/bin/pytest benchmarks --benchmark-only
 
-# Damaged files, SIGKILL at every stage, a sweep of 500 cells: half an hour. What comes of it is in reports/reliability/.
+# Damaged files, SIGKILL at every stage, a sweep of 500 cells, faults of the machine, large models: most of an hour.
+# What comes of it is in reports/reliability/.
 reliability: $(VENV)/.test
 	$(VENV)/bin/python -m benchmarks.reliability
 
