@@ -187,6 +187,13 @@ def fits_inline(proto: onnx.ModelProto) -> bool:
         return False
 
 
+def size_of(proto: onnx.ModelProto) -> int:
+    """Bytes of a model with its weights; beyond what one protobuf message holds, of its weights alone."""
+    if fits_inline(proto):
+        return proto.ByteSize()
+    return sum(tensor.ByteSize() for tensor in all_tensors(proto.graph))
+
+
 def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
     """Every node of a graph and of the graphs inside its nodes."""
     for node in graph.node:

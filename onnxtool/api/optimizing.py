@@ -18,7 +18,7 @@ from onnxtool.bench.runner import fixed_batch
 from onnxtool.converters.finish import write
 from onnxtool.converters.optimizers import Optimize, optimizers, rewrite
 from onnxtool.errors import OnnxtoolError
-from onnxtool.models.artifact import OnnxModel, all_nodes, first_line
+from onnxtool.models.artifact import OnnxModel, all_nodes, first_line, size_of
 from onnxtool.models.signature import Tensors
 from onnxtool.reports import findings
 from onnxtool.reports.gates import parity_gate
@@ -119,7 +119,7 @@ def described(name: str, graph: onnx.ModelProto, parity: Parity) -> Candidate:
         outcome="accepted",
         reason="",
         nodes=sum(1 for _ in all_nodes(graph.graph)),
-        size_bytes=graph.ByteSize(),
+        size_bytes=size_of(graph),
         max_absolute=max((o.max_absolute for o in parity.outputs if o.max_absolute is not None), default=None),
         rows_off=findings.rows_off(parity),
         label_flips=findings.label_flips(parity),
