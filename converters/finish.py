@@ -101,8 +101,10 @@ def write(model: onnx.ModelProto, path: Path) -> None:
     Raises:
         OutputError: it cannot be written.
     """
+    weights = path.with_name(f"{path.name}.data")
     with writing(path):
+        weights.unlink(missing_ok=True)  # onnx would append to those of an earlier model
         if fits_inline(model):
             path.write_bytes(model.SerializeToString())
         else:
-            onnx.save_model(model, path, save_as_external_data=True, location=f"{path.name}.data")
+            onnx.save_model(model, path, save_as_external_data=True, location=weights.name)

@@ -24,7 +24,7 @@ from onnxtool.converters.precision.quantize import (
     quantizable,
 )
 from onnxtool.converters.precision.search import repair
-from onnxtool.models.artifact import OnnxModel
+from onnxtool.models.artifact import OnnxModel, size_of
 from onnxtool.reports import units
 from onnxtool.reports.model import LabelDrift, Lowering, LoweringAttempt
 from onnxtool.validators.trial import Outcome, Trial
@@ -138,7 +138,7 @@ def lower(
         comparisons = compare(lowered, plain, measures)
     if any(found.outcome == "fail" for found in comparisons):
         notes.append("It is slower here than in float32.")
-    if model.ByteSize() >= proto.ByteSize():
+    if size_of(model) >= size_of(proto):
         notes.append("It is no smaller than in float32.")
     lowering = Lowering(
         precision=precision,
@@ -150,8 +150,8 @@ def lower(
         harm=harm,
         attempts=attempts,
         losses=final.attempt.losses,
-        size_bytes=model.ByteSize(),
-        full_size_bytes=proto.ByteSize(),
+        size_bytes=size_of(model),
+        full_size_bytes=size_of(proto),
         comparisons=comparisons,
         notes=notes,
         passed=passed and final.passed,

@@ -5,7 +5,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnxtool.converters.finish import finish, name_dimensions, write
 from onnxtool.errors import ConversionError
-from onnxtool.models.artifact import OnnxModel
+from onnxtool.models.artifact import OnnxModel, size_of
 from onnxtool.models.signature import TensorSpec
 
 INPUTS = (TensorSpec("x", "float32", ("batch", "time")),)
@@ -86,3 +86,20 @@ def test_weights_above_the_limit_go_beside_the_model(tmp_path, monkeypatch):
     np.testing.assert_array_equal(result["y"], np.full((1, 1024), 3.0))
     assert read.summary().size_bytes > 4096
     assert isinstance(onnx.load(tmp_path / "big.onnx"), onnx.ModelProto)
+
+
+def test_a_model_replaces_the_weights_of_an_earlier_one(tmp_path, monkeypatch):
+    monkeypatch.setattr("onnxtool.models.artifact.INLINE_LIMIT", 1000)
+    for _ in range(2):
+        write(model(weights=numpy_helper.from_array(np.ones(1024, np.float32), "zero")), tmp_path / "big.onnx")
+    assert (tmp_path / "big.onnx.data").stat().st_size == 4096
+    write(model(), tmp_path / "big.onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["big.onnx"]
+
+
+def test_the_size_beyond_the_limit_is_that_of_the_weights(monkeypatch):
+    large = model(weights=numpy_helper.from_array(np.ones(1024, np.float32), "zero"))
+    whole = size_of(large)
+    assert whole == len(large.SerializeToString())
+    monkeypatch.setattr("onnxtool.models.artifact.INLINE_LIMIT", 1000)
+    assert 4096 <= size_of(large) < whole
