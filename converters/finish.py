@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import onnx
@@ -103,7 +104,8 @@ def write(model: onnx.ModelProto, path: Path) -> None:
     """
     weights = path.with_name(f"{path.name}.data")
     with writing(path):
-        weights.unlink(missing_ok=True)  # onnx would append to those of an earlier model
+        with suppress(OSError):  # none is there, or the name would be too long
+            weights.unlink()  # onnx would append to those of an earlier model
         if fits_inline(model):
             path.write_bytes(model.SerializeToString())
         else:
