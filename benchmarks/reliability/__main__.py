@@ -16,12 +16,16 @@ RUNS = {
     "fuzz": ["--inputs", "100000"],
     "kill": ["--points", "210"],
     "load": ["--cells", "500"],
+    "faults": ["--rounds", "5"],
+    "sizes": ["--nodes", "10000", "--gigabytes", "2.2"],
 }
 
 
 def page(folder: Path) -> str:
     """What the records say, in Markdown."""
-    fuzz, kill, load = (json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in RUNS)
+    fuzz, kill, load, faults, sizes = (
+        json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in RUNS
+    )
     lines = ["# Reliability", "", "Written by `make reliability` from the records beside it; do not edit.", ""]
     lines += ["## Damaged files", "", f"`{fuzz['command']}`, {fuzz['seconds']} s.", ""]
     lines += _table(
@@ -61,6 +65,35 @@ def page(folder: Path) -> str:
         f"{load['growth_bytes'] / 2**20:.1f} MiB after the first 50 cells, to {load['peak_bytes'] / 2**20:.0f} MiB;",
         f"open files went from {before} to {after}, and {load['children']} processes were left.",
     ]
+    lines += ["", "## Faults of the machine", "", f"`{faults['command']}`.", ""]
+    lines += _table(
+        ("fault", "commands", "findings"),
+        [
+            (fault, ", ".join(commands), str(sum(map(len, commands.values()))))
+            for fault, commands in faults["faults"].items()
+        ],
+    )
+    lines += [
+        "",
+        "A finding is an end that is neither a result nor an error of onnxtool's own, an output that is neither the "
+        "old nor a whole new one, or a temporary file left.",
+    ]
+    lines += ["", "## Large models", "", f"`{sizes['command']}`.", ""]
+    lines += _table(
+        ("model", "command", "exit", "time", "memory of the process", "report"),
+        [
+            (
+                model,
+                f"`{run['command']}`",
+                str(run["exit"]),
+                f"{run['seconds']:.0f} s",
+                f"{run['peak_bytes'] / 2**20:,.0f} MiB",
+                f"{run['html_bytes'] / 2**10:.0f} KiB" if "html_bytes" in run else "",
+            )
+            for model, runs in sizes["models"].items()
+            for run in runs
+        ],
+    )
     return "\n".join(lines) + "\n"
 
 

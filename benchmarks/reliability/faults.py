@@ -1,4 +1,4 @@
-"""Faults of the machine, provoked for real: `python -m benchmarks.reliability.faults --rounds 10`.
+"""Faults of the machine, provoked for real: `python -m benchmarks.reliability.faults --rounds 5`.
 
 A full disk, folders that may not be written, two runs that write to one place, a clock that goes back, a worker
 without memory. Each command must end in its result or in an error of its own, with the old output or a whole new one,
@@ -298,7 +298,7 @@ def provoke(work: Work, rounds: int) -> dict[str, dict[str, list[str]]]:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reliability.faults", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=10, help="of two runs at once, for each command")
+    parser.add_argument("--rounds", type=int, default=5, help="of two runs at once, for each command")
     parser.add_argument("--record", type=Path, help="where the result is kept")
     asked = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:

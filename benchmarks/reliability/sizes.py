@@ -125,7 +125,7 @@ def measure(line: str, folder: Path) -> dict[str, Any]:
     page = folder / "out.html"
     if "--report" in line and page.exists():
         found["html_bytes"] = page.stat().st_size
-    return found if process.returncode == 0 else {**found, "said": words[-500:]}
+    return {**found, "said": words[-500:]} if process.returncode and words else found
 
 
 def _peak(process: int) -> int:

@@ -33,6 +33,12 @@ CUDA_LOG = (
     "CreateExecutionProviderFactoryInstance] Failed to create CUDAExecutionProvider. Require cuDNN 9.* and CUDA "
     "13.*.\x1b[m\n"
 )
+ALLOCATION_ERROR = (
+    "[ONNXRuntimeError] : 1 : FAIL : Non-zero status code returned while running MatMul node. Name:'wide' "
+    "Status Message: /onnxruntime_src/onnxruntime/core/framework/bfc_arena.cc:360 void* "
+    "onnxruntime::BFCArena::AllocateRawInternal(size_t, bool, onnxruntime::Stream*) Failed to allocate memory for "
+    "requested buffer of size 8000"
+)
 TENSORRT_ERROR = (
     "/onnxruntime_src/onnxruntime/python/onnxruntime_pybind_state.cc:729 void "
     "onnxruntime::python::RegisterTensorRTPluginsAsCustomOps(PySessionOptions&, const "
@@ -70,6 +76,9 @@ def test_runtime_messages_are_made_readable():
 def test_place_in_the_sources_is_dropped():
     assert tidy(TENSORRT_ERROR) == "Please install TensorRT libraries as mentioned in the GPU requirements page."
     assert tidy("[ONNXRuntimeError] : 9 : NOT_IMPLEMENTED : no kernel") == "no kernel"
+    assert (
+        tidy(ALLOCATION_ERROR) == "MatMul node 'wide': Failed to allocate memory for requested buffer of size 8000"
+    )
     assert tidy("\n plain (with) words \n") == "plain (with) words"
 
 
