@@ -31,14 +31,17 @@ if TYPE_CHECKING:
 
 PASSED, FAILED, BAD_INPUT = 0, 1, 2
 
+_NO_BUGS = (errno.ENAMETOOLONG, errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+"""What the system refuses whoever asks: a name that is too long, a full disk."""
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def main() -> None:
     """Run the command line and exit: 0 passed, 1 a gate failed, 2 bad usage or bad input."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a stopped run cleans up as Ctrl-C does
-    janitor.start()
     try:
+        janitor.start()
         code = cli.main(standalone_mode=False)
     except click.ClickException as error:
         error.show()
@@ -54,16 +57,23 @@ def main() -> None:
         _complain("There is not enough memory for this model and these rows.")
         code = BAD_INPUT
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it exits
+        _give_up_output()
         code = BAD_INPUT
     except Exception as error:
-        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:  # asking whether such a file exists
-            _complain(f"{str(error.filename)[:60]}...: the name is too long for this system.")
+        if isinstance(error, OSError) and error.errno in _NO_BUGS:
+            _complain(f"{str(error.filename or 'Standard output')[:60]}: {error.strerror}.")
+            if error.filename is None:
+                _give_up_output()
         else:
             traceback.print_exc()
             click.echo("onnxtool: this is a bug in onnxtool. Please report it with the lines above.", err=True)
         code = BAD_INPUT
     sys.exit(code or PASSED)
+
+
+def _give_up_output() -> None:
+    """Write no more to standard output, or Python complains when it exits."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(message: str) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -223,7 +224,7 @@ BAD = {
     "opset too high": (lambda d: None, ["convert", "{files}/model.joblib", "--opset", "99"], "out of range"),
     "opset too low": (lambda d: None, ["convert", "{files}/model.joblib", "--opset", "0"], "out of range"),
     "bad input spec": (lambda d: None, ["convert", "{files}/model.joblib", "--input", "x"], "NAME:DTYPE"),
-    "long name": (lambda d: None, ["convert", "x" * 300], "too long for this system"),
+    "long name": (lambda d: None, ["convert", "x" * 300], "File name too long"),
     "bad size": (
         lambda d: None,
         ["convert", "{files}/model.joblib", "--sandbox-memory", "lots"],
@@ -332,3 +333,11 @@ def test_an_interrupted_bench_ends_its_worker(files, tmp_path, processes):
     ended = _interrupt(process, lambda: len(psutil.Process(process.pid).children()) >= processes, signal.SIGINT)
     assert len(ended) >= processes
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_standard_output_is_an_error_of_two_lines(files):
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "onnxtool", "inspect", str(files / "model.onnx")]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "onnxtool: Standard output: No space left on device.\n"

@@ -44,7 +44,8 @@ def test_cpu_cell_is_measured(dense_model):
         assert 0.05 < latency.mean_s * latency.samples <= 0.2  # the runs fill the duration
         assert 0 < cell.timer_resolution_s < 1e-4
         assert 0 < cell.timer_overhead_s < latency.min_s
-        assert cell.warnings == []
+        # That others had the machine meanwhile is no fault of the cell.
+        assert [text for text in cell.warnings if not text.startswith(("The host of", "The quota of"))] == []
 
 
 def test_callers_scenarios_and_bindings(dense_model):
