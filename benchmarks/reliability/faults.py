@@ -28,8 +28,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from benchmarks.reliability.kill import prepare, state, whole
-from onnxtool.files import write_text
-from onnxtool.reports.environment import environment
+from benchmarks.reliability.record import keep
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "convert": ("convert model.joblib --data rows.npy -o", "out.onnx"),
@@ -305,14 +304,7 @@ def main(arguments: list[str] | None = None) -> int:
         found = provoke(workplace(Path(folder)), asked.rounds)
     for fault, commands in found.items():
         sys.stdout.write(f"{fault}: {commands}\n")
-    if asked.record:
-        record = {
-            "command": f"python -m benchmarks.reliability.faults --rounds {asked.rounds}",
-            "libraries": environment().libraries,
-            "rounds": asked.rounds,
-            "faults": found,
-        }
-        write_text(asked.record, json.dumps(record, indent=1) + "\n")
+    keep(asked.record, f"faults --rounds {asked.rounds}", rounds=asked.rounds, faults=found)
     return int(any(wrong for commands in found.values() for wrong in commands.values()))
 
 

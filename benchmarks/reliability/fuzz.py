@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import multiprocessing
 import os
 import resource
@@ -25,9 +24,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from benchmarks.reliability.record import keep
 from onnxtool.errors import OnnxtoolError
-from onnxtool.files import write_text
-from onnxtool.reports.environment import environment
 
 LIMIT_S = 10
 LIMIT_BYTES = 2 * 2**30
@@ -395,15 +393,8 @@ def main(arguments: list[str] | None = None) -> int:
         for finding in results[name]["findings"][:10]:
             sys.stdout.write(f"  {finding}\n")
         sys.stdout.flush()
-    if asked.record:
-        here = environment()
-        record = {
-            "command": f"python -m benchmarks.reliability.fuzz --inputs {asked.inputs} --seed {asked.seed}",
-            "seconds": round(time.monotonic() - began),
-            "libraries": here.libraries,
-            "readers": results,
-        }
-        write_text(asked.record, json.dumps(record, indent=1) + "\n")
+    seconds = round(time.monotonic() - began)
+    keep(asked.record, f"fuzz --inputs {asked.inputs} --seed {asked.seed}", seconds=seconds, readers=results)
     return 1 if any(result["findings"] for result in results.values()) else 0
 
 

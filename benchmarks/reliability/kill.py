@@ -24,8 +24,7 @@ import joblib
 import numpy as np
 import psutil
 
-from onnxtool.files import write_text
-from onnxtool.reports.environment import environment
+from benchmarks.reliability.record import keep
 
 SETTLE_S = 5.0
 """Time that workers and the janitor have to end in."""
@@ -193,13 +192,7 @@ def main(arguments: list[str] | None = None) -> int:
         results[name] = sweep(name, -(-asked.points // len(chosen)))
         sys.stdout.write(f"{name}: {results[name]}\n")
         sys.stdout.flush()
-    if asked.record:
-        record = {
-            "command": f"python -m benchmarks.reliability.kill --points {asked.points}",
-            "libraries": environment().libraries,
-            "commands": results,
-        }
-        write_text(asked.record, json.dumps(record, indent=1) + "\n")
+    keep(asked.record, f"kill --points {asked.points}", commands=results)
     return 1 if any(result["findings"] for result in results.values()) else 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -13,8 +12,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from onnxtool.files import write_text
-from onnxtool.reports.environment import environment
+from benchmarks.reliability.record import keep
 
 SETTLED = 50
 """Cells after which what a sweep needs is there."""
@@ -74,13 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     found = sweep(asked.cells)
     sys.stdout.write(f"{found}\n")
-    if asked.record:
-        record = {
-            "command": f"python -m benchmarks.reliability.load --cells {asked.cells}",
-            "libraries": environment().libraries,
-            **found,
-        }
-        write_text(asked.record, json.dumps(record, indent=1) + "\n")
+    keep(asked.record, f"load --cells {asked.cells}", **found)
     flat = found["growth_bytes"] <= GROWTH_BYTES and found["files"][0] == found["files"][1]
     return 0 if flat and found["measured"] == found["cells"] and not found["children"] else 1
 

@@ -7,7 +7,6 @@ its result; what it took is written down.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -21,8 +20,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxtool.files import write_text
-from onnxtool.reports.environment import environment
+from benchmarks.reliability.record import keep
 
 LIMIT_S = 600
 """After which a command is ended, and counts as failed."""
@@ -164,13 +162,7 @@ def main(arguments: list[str] | None = None) -> int:
                 found[name].append(measure(command, Path(folder)))
                 sys.stdout.write(f"{name}: {found[name][-1]}\n")
                 sys.stdout.flush()
-    if asked.record:
-        record = {
-            "command": f"python -m benchmarks.reliability.sizes --nodes {number} --gigabytes {asked.gigabytes:g}",
-            "libraries": environment().libraries,
-            "models": found,
-        }
-        write_text(asked.record, json.dumps(record, indent=1) + "\n")
+    keep(asked.record, f"sizes --nodes {number} --gigabytes {asked.gigabytes:g}", models=found)
     runs = [run for model in found.values() for run in model]
     allowed = {"lint": (0, 1)}  # what is above 2 GB is none for ML.NET, and lint says so
     failed = [run for run in runs if run["exit"] not in allowed.get(run["command"].split()[0], (0,))]
