@@ -105,6 +105,11 @@ class OnnxModel:
         found = (self.path.parent / name for name in self.locations)
         return [self.path, *(file for file in found if file.is_file())]
 
+    @property
+    def size_bytes(self) -> int:
+        """Size of all of its files."""
+        return sum(file.stat().st_size for file in self.files)
+
     def _lies_inside(self, location: str) -> bool:
         """Whether external data lies beside the model or below, links followed: those of its own too."""
         folders = (self.path.parent.resolve(), self.path.resolve().parent)
@@ -152,7 +157,7 @@ class OnnxModel:
         return ModelSummary(
             path=str(self.path),
             sha256=sha256(self.path),
-            size_bytes=sum(file.stat().st_size for file in self.files),
+            size_bytes=self.size_bytes,
             ir_version=self.proto.ir_version,
             opsets={entry.domain or "ai.onnx": entry.version for entry in self.proto.opset_import},
             producer=f"{self.proto.producer_name} {self.proto.producer_version}".strip(),

@@ -16,7 +16,7 @@ from onnxtool.models.signature import Tensors
 
 def whole(model: OnnxModel) -> onnx.ModelProto | None:
     """The model with its weights and without local functions; None where it is too large for that."""
-    if sum(file.stat().st_size for file in model.files) >= INLINE_LIMIT:  # found out without reading it
+    if model.size_bytes >= INLINE_LIMIT:  # found out without reading it
         return None
     proto = model.load()  # the one that OnnxModel holds lacks external data
     if not fits_inline(proto):

@@ -149,7 +149,7 @@ def derive(model: OnnxModel, feeds: Tensors, *, tensor_cores: bool = False) -> t
     Returns:
         Tolerances by the output's name, and why there are none, if so.
     """
-    if sum(file.stat().st_size for file in model.files) > _LARGEST_BYTES:
+    if model.size_bytes > _LARGEST_BYTES:
         return {}, "not derived: the model is too large to be run with noise"
     try:
         found = rounding_noise(model, _telling_rows(model, feeds), tensor_cores=tensor_cores)
