@@ -29,6 +29,14 @@ class Outcome:
     exit_code: int | None
 
 
+def signal_name(number: int) -> str:
+    """The name of a signal, as in `SIGKILL`."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
 def run_worker(
     module: Sequence[str], task: BinaryIO, answer: BinaryIO, environment: Mapping[str, str], timeout_s: float
 ) -> Outcome:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from onnxtool.bench.log import last_line, runtime_messages
 from onnxtool.bench.plan import SOURCE, CellPlan, check_duration, plan_cells
-from onnxtool.bench.process import Outcome, run_worker
+from onnxtool.bench.process import Outcome, run_worker, signal_name
 from onnxtool.bench.providers import full_name
 from onnxtool.bench.resume import kept_cells
 from onnxtool.bench.statistics import summarise
@@ -282,17 +282,10 @@ def end_of(outcome: Outcome, timeout_s: float) -> str:
     if outcome.exit_code is None:
         how = f"did not end within {timeout_s:g} s"
     elif outcome.exit_code < 0:
-        how = f"was ended by {_signal_name(-outcome.exit_code)}"
+        how = f"was ended by {signal_name(-outcome.exit_code)}"
         if -outcome.exit_code == signal.SIGKILL:
             how += " (the system does so when memory runs out)"
     else:
         how = f"ended with exit code {outcome.exit_code}"
     words = last_line(outcome.log)
     return how + (f"; its last words: {words}" if words else ".")
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

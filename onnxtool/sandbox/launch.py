@@ -44,7 +44,7 @@ def environment(folder: Path) -> dict[str, str]:
         name: value for name, value in os.environ.items() if name in _PASSED or name.startswith(_PASSED_FAMILIES)
     }
     own = dict.fromkeys(("TMPDIR", "TEMP", "TMP", "XDG_CACHE_HOME", "MPLCONFIGDIR"), str(folder))
-    return {**passed, **own, "PYTHONPATH": os.pathsep.join(sys.path), "ORT_DISABLE_TELEMETRY": "1"}
+    return {**passed, **own, "PYTHONPATH": os.pathsep.join(sys.path)}
 
 
 def files_of(source: str, options: LoadOptions) -> list[Path]:

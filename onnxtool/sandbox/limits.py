@@ -61,8 +61,3 @@ def parse_size(text: str) -> int:
     if match is None or match[2].upper() not in _UNITS:
         raise UsageError(f"{text!r} is no amount of memory, as 8GiB or 500MB is.")
     return int(float(match[1]) * _UNITS[match[2].upper()])
-
-
-def show_size(count: int) -> str:
-    """The text of a number of bytes."""
-    return f"{count / GIB:.3g} GiB" if count >= GIB else f"{count / 2**20:.0f} MiB"

@@ -9,14 +9,21 @@ from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
 from onnxtool import errors
 from onnxtool.channel import receive, send
 from onnxtool.models.domain import Domain
 from onnxtool.models.signature import Role, Tensors, TensorSpec
+from onnxtool.models.source import LoadOptions
 
 Ask = Literal["open", "predict", "in_double", "steps", "domains", "convert"]
+
+OPTIONS = TypeAdapter(LoadOptions)
+"""`LoadOptions` as JSON; their arrays go apart."""
+
+CONVERTED = "model.onnx"
+"""Name of the file, in the process's folder, to which it converts."""
 
 _LENGTH = struct.Struct(">Q")
 

@@ -20,14 +20,19 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 import onnx
 from pydantic import TypeAdapter, ValidationError
 
+from onnxtool.bench.log import last_line
+from onnxtool.bench.process import signal_name
 from onnxtool.errors import SourceError
 from onnxtool.models.artifact import OnnxModel
 from onnxtool.models.domain import Domain
 from onnxtool.models.signature import Tensors
 from onnxtool.models.source import LoadOptions, SourceModel, Step
+from onnxtool.reports import units
 from onnxtool.sandbox.launch import confinement, environment, files_of
-from onnxtool.sandbox.limits import Limits, show_size
+from onnxtool.sandbox.limits import Limits
 from onnxtool.sandbox.messages import (
+    CONVERTED,
+    OPTIONS,
     Ask,
     Description,
     PlainDomain,
@@ -42,7 +47,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_OPTIONS = TypeAdapter(LoadOptions)
 _DOMAINS = TypeAdapter(dict[str, PlainDomain])
 _NAMES = TypeAdapter(list[tuple[str, str]])
 _TEXTS = TypeAdapter(list[str])
@@ -84,7 +88,7 @@ class SandboxedSource(SourceModel):
             cast(BinaryIO, pipe) for pipe in (self._process.stdin, self._process.stdout)
         )
         weakref.finalize(self, _end, self._process, self._log, self._folder)
-        sent = _OPTIONS.dump_python(replace(options, data={}, limits=None), mode="json")
+        sent = OPTIONS.dump_python(replace(options, data={}, limits=None), mode="json")
         content, _ = self._ask("open", {"source": source, "options": sent}, options.data)
         found = self._checked(Description.model_validate, content)
         self.framework, self.framework_version = found.framework, found.framework_version
@@ -135,8 +139,6 @@ class SandboxedSource(SourceModel):
         """
         asked = {"opset": options.opset, "target": options.target}
         choices, _ = self._ask("convert", asked, joined(example=example, rows=options.rows))
-        from onnxtool.sandbox.worker import CONVERTED
-
         written = OnnxModel.read(self._folder / CONVERTED)
         model = written.load()
         for file in written.files:
@@ -165,7 +167,7 @@ class SandboxedSource(SourceModel):
         message = str(answer.get("message"))
         if name == "MemoryError":
             raise SourceError(
-                f"{self._source} needs more than {show_size(self.limits.memory)} of memory to "
+                f"{self._source} needs more than {units.size(self.limits.memory)} of memory to "
                 f"{_DOING.get(ask, 'run')}. If it may have more, say so with --sandbox-memory."
             )
         if kind := error_class(str(name)):
@@ -181,16 +183,13 @@ class SandboxedSource(SourceModel):
                 f"{self._source}: it took more than {self.limits.timeout:g} s to {doing}. "
                 "If it may take longer, say so with --sandbox-timeout."
             )
-        how = f"ended with exit code {code}"
-        if code < 0:
-            with contextlib.suppress(ValueError):
-                how = f"was ended by {signal.Signals(-code).name}"
+        how = f"was ended by {signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
         self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - 4096))
-        words = self._log.read().decode(errors="replace").strip().splitlines()
-        said = f" Its last words: {words[-1].strip()[:300]}" if words else ""
+        words = last_line(self._log.read().decode(errors="replace"))
+        said = f" Its last words: {words[:300]}" if words else ""
         return (
             f"{self._source}: the process that was to {doing} {how}. The file is damaged, or needs more than "
-            f"{show_size(self.limits.memory)} of memory (--sandbox-memory).{said}"
+            f"{units.size(self.limits.memory)} of memory (--sandbox-memory).{said}"
         )
 
     def _checked(self, validate: Callable[[Any], T], content: object) -> T:

@@ -13,21 +13,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pydantic import TypeAdapter
-
 from onnxtool.converters.finish import write
 from onnxtool.converters.framework import ConvertOptions, frameworks, open_source
 from onnxtool.errors import OnnxtoolError
 from onnxtool.janitor import die_with
 from onnxtool.models.signature import Tensors
-from onnxtool.models.source import LoadOptions, SourceModel
+from onnxtool.models.source import SourceModel
 from onnxtool.sandbox import confine
-from onnxtool.sandbox.messages import Ask, Description, PlainDomain, group_of, joined, read_message, write_message
-
-CONVERTED = "model.onnx"
-"""Name of the file, in the process's folder, to which it converts."""
-
-_OPTIONS = TypeAdapter(LoadOptions)
+from onnxtool.sandbox.messages import (
+    CONVERTED,
+    OPTIONS,
+    Ask,
+    Description,
+    PlainDomain,
+    group_of,
+    joined,
+    read_message,
+    write_message,
+)
 
 
 def main() -> None:
@@ -69,7 +72,7 @@ def _take_over_streams() -> tuple[BinaryIO, BinaryIO]:
 
 
 def _open(source: str, options: object, data: Tensors) -> SourceModel:
-    return open_source(source, replace(_OPTIONS.validate_python(options), data=data))
+    return open_source(source, replace(OPTIONS.validate_python(options), data=data))
 
 
 def describe(source: SourceModel) -> Description:

@@ -3,7 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onnxtool.errors import UsageError
-from onnxtool.sandbox.limits import GIB, Limits, default_memory, parse_size, show_size
+from onnxtool.reports import units
+from onnxtool.sandbox.limits import GIB, Limits, default_memory, parse_size
 
 
 @pytest.mark.parametrize(
@@ -22,7 +23,7 @@ def test_no_sizes(text):
 
 @given(st.integers(1, 999))
 def test_what_is_shown_can_be_read(count):
-    assert parse_size(show_size(count * GIB)) == count * GIB
+    assert parse_size(units.size(count * GIB)) == count * GIB
 
 
 @pytest.mark.parametrize("limits", [{"memory": 1000}, {"timeout": 0.0}, {"timeout": float("nan")}, {"files": 3}])
