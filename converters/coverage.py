@@ -10,20 +10,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import sys
-import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as LateError
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -37,12 +30,10 @@ from onnxtool.converters.coverage_cases import (
     estimators,
     make,
 )
-from onnxtool.errors import ConversionError, OnnxtoolError, SourceError, require
+from onnxtool.converters.table import Outcome, converted, examine_each, installed
+from onnxtool.errors import require
 from onnxtool.files import write_text
-from onnxtool.janitor import die_with
 from onnxtool.models.artifact import first_line
-
-Outcome: TypeAlias = Literal["agrees", "drifts", "refused", "fails", "no rows"]
 
 LIMIT_S = 60.0
 """What one case may take."""
@@ -83,26 +74,8 @@ def examine(name: str, kind: str) -> Result:
             return Result(name, kind, "no rows", str(error), "no rows")
         except Exception as error:  # estimators raise anything; a case that does not fit shows in the table
             return Result(name, kind, "fails", f"It cannot be fitted: {first_line(error)}", "fails")
-        outcome, reason = _converted(case)
+        outcome, reason = converted(case.model, data=case.rows, inputs=case.inputs)
         return Result(name, kind, outcome, reason, _upstream(case))
-
-
-def _converted(case: Case) -> tuple[Outcome, str]:
-    from onnxtool.api import convert
-
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            report = convert(case.model, Path(folder) / "m.onnx", data=case.rows, inputs=case.inputs)
-        except (ConversionError, SourceError) as error:
-            return "refused", str(error)
-        except OnnxtoolError as error:
-            return "fails", str(error)
-        except Exception as error:  # whatever it is, it is a row of the table
-            return "fails", f"{type(error).__name__}: {first_line(error)}"
-    parity = report.subjects[0].parity
-    if parity is not None and parity.passed:
-        return "agrees", ""
-    return "drifts", " ".join(check.message for check in report.subjects[0].checks)
 
 
 def _upstream(case: Case) -> Outcome:
@@ -141,34 +114,20 @@ def run(chosen: Iterable[str], workers: int = 2, limit_s: float = LIMIT_S) -> li
         limit_s: Seconds for a case; the worker is then ended.
     """
     cases = [(name, kind) for name in chosen for kind in kinds_of(name)]
-    with ThreadPoolExecutor(workers) as threads:
-        lanes = [threads.submit(_lane, cases[place::workers], limit_s) for place in range(workers)]
-        found = [result for lane in lanes for result in lane.result()]
+    found: list[Result] = []
+    examine_each(
+        _examine,
+        cases,
+        lost=lambda case, why: Result(*case, "fails", why),
+        keep=lambda _, result: found.append(result),
+        workers=workers,
+        limit_s=limit_s,
+    )
     return sorted(found, key=lambda result: (result.name, (*KINDS, TEXT).index(result.kind)))
 
 
-def _lane(cases: list[tuple[str, str]], limit_s: float) -> list[Result]:
-    """Run cases one after the other in a process of their own, a new one after each that dies or is late."""
-    found: list[Result] = []
-    pool = _worker()
-    for name, kind in cases:
-        try:
-            found.append(pool.submit(examine, name, kind).result(limit_s))
-            continue
-        except LateError:
-            found.append(Result(name, kind, "fails", f"It takes longer than {limit_s:.0f} s."))
-        except BrokenProcessPool:
-            found.append(Result(name, kind, "fails", "The process crashed."))
-        for process in list((pool._processes or {}).values()):
-            process.kill()
-        pool.shutdown(wait=False, cancel_futures=True)
-        pool = _worker()
-    pool.shutdown()
-    return found
-
-
-def _worker() -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(1, get_context("spawn"), die_with, (os.getpid(),))
+def _examine(case: tuple[str, str]) -> Result:
+    return examine(*case)
 
 
 # -- The table ------------------------------------------------------------------------------------------------
@@ -242,10 +201,9 @@ def kinds_of(name: str) -> tuple[str, ...]:
     return (TEXT,) if name in READERS | DICTIONARIES else KINDS
 
 
-def installed() -> dict[str, str]:
+def versions() -> dict[str, str]:
     """The versions that decide what converts."""
-    found = ("scikit-learn", "skl2onnx", "onnxruntime")
-    return {name: require("importlib.metadata", "sklearn").version(name) for name in found}
+    return installed("scikit-learn", "skl2onnx", "onnxruntime")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -266,9 +224,9 @@ def main(arguments: list[str] | None = None) -> int:
     outcomes = Counter(result.outcome for result in results)
     sys.stdout.write(f"{agreed} of {counted} agree. {dict(outcomes)}\n")
     if asked.json:
-        write_text(asked.json, to_json(results, installed()))
+        write_text(asked.json, to_json(results, versions()))
     if asked.markdown:
-        write_text(asked.markdown, to_markdown(results, installed()))
+        write_text(asked.markdown, to_markdown(results, versions()))
     return 0
 
 

@@ -110,7 +110,7 @@ def test_products_come_in_their_order(features: PolynomialFeatures, tmp_path: Pa
 def test_the_table_knows_every_estimator() -> None:
     results, versions = coverage.from_json((RECORDS / "sklearn.json").read_text(encoding="utf-8"))
     assert {result.name for result in results} == set(coverage.names())
-    assert versions == coverage.installed()
+    assert versions == coverage.versions()
     assert (RECORDS / "sklearn.md").read_text(encoding="utf-8") == coverage.to_markdown(results, versions)
     agreed, counted = coverage.share(results)
     assert agreed >= 0.95 * counted

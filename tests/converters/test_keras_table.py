@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from onnxtool.converters import keras_table
+from onnxtool.converters import keras_table, table
 from onnxtool.converters.keras_cases import NO_MODEL, layer_cases
 from onnxtool.models.keras import import_keras
 
@@ -36,7 +36,7 @@ def test_every_layer_has_a_case_or_a_reason() -> None:
 
 
 def test_the_record_holds_every_layer_and_the_page_is_made_of_it() -> None:
-    results = keras_table.from_json(RECORD)
+    results = table.from_json(RECORD, keras_table.versions())
     assert set(layer_cases()) <= set(results)
     page = RECORD.with_suffix(".md").read_text(encoding="utf-8")
     assert page == keras_table.to_markdown(results)
@@ -47,8 +47,10 @@ def test_the_record_holds_every_layer_and_the_page_is_made_of_it() -> None:
 def test_a_run_goes_on_where_it_was(tmp_path: Path) -> None:
     record = tmp_path / "keras.json"
     kept = {"outcome": "refused", "reason": "kept"}
-    record.write_text(keras_table.to_json({"Dense": kept}), encoding="utf-8")
-    results = keras_table.run(["Dense", "Flatten"], record, workers=1, limit_s=0.001)
+    record.write_text(table.to_json({"Dense": kept}, keras_table.versions()), encoding="utf-8")
+    results = table.fill(
+        record, keras_table.versions(), keras_table.examine, ["Dense", "Flatten"], workers=1, limit_s=0.001
+    )
     assert results["Dense"] == kept
     assert results["Flatten"]["reason"].startswith("It takes longer")
-    assert keras_table.from_json(record) == results
+    assert table.from_json(record, keras_table.versions()) == results
