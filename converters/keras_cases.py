@@ -148,8 +148,9 @@ def _preprocessing(cases: Cases) -> None:
     cases.add("StringLookup/count", (2,), dtype="string", vocabulary=words, output_mode="count")
     cases.add("StringLookup/unknown", (2,), dtype="string", vocabulary=words, num_oov_indices=2)
     cases.add("StringLookup/inverse", (2,), dtype="int64", vocabulary=words, invert=True)
-    cases.add("TextVectorization", (), dtype="string", vocabulary=words, output_sequence_length=6)
-    cases.add("TextVectorization/multi-hot", (), dtype="string", vocabulary=words, output_mode="multi_hot")
+    cases.add("StringLookup/masked", (2,), dtype="string", vocabulary=words, mask_token="grey")  # noqa: S106
+    for variant, options in TEXTS.items():
+        cases.add(f"TextVectorization{variant}", (), dtype="string", vocabulary=words, **options)
     cases.add("CenterCrop", IMAGE, height=6, width=6)
     cases.add("Resizing", IMAGE, height=9, width=7)
     cases.add("Resizing/nearest", IMAGE, height=24, width=24, interpolation="nearest")
@@ -161,6 +162,21 @@ def _preprocessing(cases: Cases) -> None:
             cases.add(name, picture, **RANDOM.get(name, {}))
     cases.add("AutoContrast Equalization Solarization ContrastLimitedAdaptiveHistogramEqualization", picture)
 
+
+TEXTS: dict[str, dict[str, Any]] = {
+    "": {"output_sequence_length": 6},
+    "/any-length": {"output_sequence_length": None},
+    "/lower": {"standardize": "lower"},
+    "/strip": {"standardize": "strip_punctuation"},
+    "/as-is": {"standardize": None},
+    "/unsplit": {"split": None},
+    "/characters": {"split": "character"},
+    "/pairs": {"ngrams": 2},
+    "/multi-hot": {"output_mode": "multi_hot"},
+    "/count": {"output_mode": "count"},
+    "/tf-idf": {"output_mode": "tf_idf", "idf_weights": [0.5, 1.0, 2.0]},
+}
+"""Variants of TextVectorization."""
 
 RANDOM: dict[str, dict[str, Any]] = {
     "RandomBrightness": {"factor": 0.2},

@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 
 from onnxtool.converters.framework import Conversion, ConvertOptions, Framework
+from onnxtool.converters.tensorflow_text import DOMAIN, add_functions, rewrite_text
 from onnxtool.errors import ConversionError, require
 from onnxtool.models.artifact import all_nodes
 from onnxtool.models.signature import BATCH, Dim, Tensors, TensorSpec, numpy_dtype
@@ -116,6 +117,8 @@ def convert_function(
         try:
             traced = tf.function(lambda *tensors: list(call(*tensors)), input_signature=signature)
             function = traced.get_concrete_function()
+            if len(function.outputs) != len(outputs):
+                raise ConversionError("an output is ragged or sparse, and ONNX has dense tensors only")
             input_names = [tensor.name for tensor in function.inputs[: len(inputs)]]
             output_names = [tensor.name for tensor in function.outputs]
             with tf.device("/cpu:0"):
@@ -130,6 +133,7 @@ def convert_function(
                         custom_rewriter=[
                             _rewrite_erfc,
                             _rewrite_bucketize,
+                            rewrite_text,
                             lambda graph, nodes: _rewrite_integer_tables(graph, nodes, tables),
                         ],
                         input_names=input_names,
@@ -143,9 +147,11 @@ def convert_function(
         except Exception as error:  # tracing runs the model's own code; tf2onnx raises what comes up
             raise ConversionError(f"tf2onnx cannot convert the model: {reason(error)}") from error
     _check(model, records, opset)
+    raised = add_functions(model)
     shapes = [tuple(tensor.shape) if tensor.shape.rank is not None else None for tensor in function.outputs]
     _set_signature(model, inputs, shapes, outputs)
-    return Conversion(model, [f"tf2onnx wrote opset {opset} from the traced graph; layouts are the model's own."])
+    wrote = f"tf2onnx wrote opset {opset} from the traced graph; layouts are the model's own."
+    return Conversion(model, [wrote, *raised])
 
 
 def convert_tflite(source: TFLiteModel, opset: int) -> Conversion:
@@ -302,7 +308,7 @@ def _check(model: onnx.ModelProto, records: list[logging.LogRecord], opset: int)
                 "bytes. Use a vocabulary with one index for unknown values (StringLookup or IntegerLookup), or hash "
                 "before the model."
             )
-        if not onnx.defs.has(node.op_type, versions.get(node.domain, 1), node.domain):
+        if node.domain != DOMAIN and not onnx.defs.has(node.op_type, versions.get(node.domain, 1), node.domain):
             raise ConversionError(
                 f"The operator {node.op_type} of {node.name} has no ONNX form in tf2onnx at opset {opset}. "
                 "Replace that layer or operator."

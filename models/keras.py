@@ -334,7 +334,8 @@ def _domain(layer: Any) -> Domain | None:
     if isinstance(layer, layers.CategoryEncoding):
         return Domain(high=layer.num_tokens)
     if isinstance(layer, layers.TextVectorization):
-        return Domain(choices=tuple(map(str, layer.get_vocabulary())), words=8)
+        words = tuple(map(str, layer.get_vocabulary()))
+        return Domain(choices=(*words, *(f"{word.upper()}!" for word in words)), words=8)
     if isinstance(layer, layers.StringLookup | layers.IntegerLookup) and layer.invert:
         return Domain(high=layer.vocabulary_size())
     if isinstance(layer, layers.StringLookup | layers.IntegerLookup):
