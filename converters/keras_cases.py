@@ -155,6 +155,9 @@ def _preprocessing(cases: Cases) -> None:
     cases.add("Resizing", IMAGE, height=9, width=7)
     cases.add("Resizing/nearest", IMAGE, height=24, width=24, interpolation="nearest")
     cases.add("MelSpectrogram", (1024,), fft_length=256, sequence_stride=128)
+    cases.add("MelSpectrogram/power", (1000,), sequence_length=400, fft_length=512, power_to_db=False)
+    for mode in ("magnitude", "psd", "real", "imag", "angle", "stft"):
+        cases.add(f"STFTSpectrogram/{mode}", (1024, 1), mode=mode, frame_length=200, frame_step=128, fft_length=256)
     cases.add("STFTSpectrogram", (1024, 1), frame_length=256, frame_step=128, fft_length=256)
     picture = (12, 12, 3)
     for name in import_keras().layers.__dict__:

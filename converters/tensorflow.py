@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 
 from onnxtool.converters.framework import Conversion, ConvertOptions, Framework
+from onnxtool.converters.tensorflow_signal import rewrite_rfft
 from onnxtool.converters.tensorflow_text import DOMAIN, add_functions, rewrite_text
 from onnxtool.errors import ConversionError, require
 from onnxtool.models.artifact import all_nodes
@@ -133,6 +134,7 @@ def convert_function(
                         custom_rewriter=[
                             _rewrite_erfc,
                             _rewrite_bucketize,
+                            rewrite_rfft,
                             rewrite_text,
                             lambda graph, nodes: _rewrite_integer_tables(graph, nodes, tables),
                         ],
