@@ -1,4 +1,4 @@
-"""Keras 3 to ONNX: the model is traced as a TensorFlow function."""
+"""Keras 3 to ONNX: the model is traced as a TensorFlow function, or as a PyTorch module."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from onnxtool.converters import keras_torch
 from onnxtool.converters.framework import Conversion, ConvertOptions, Framework
-from onnxtool.converters.tensorflow import MAX_OPSET, convert_function
-from onnxtool.models.keras import KerasModel, import_keras, is_keras_file, load_keras, reset_states
+from onnxtool.converters.tensorflow import FRAMEWORK as TENSORFLOW
+from onnxtool.converters.tensorflow import convert_function
+from onnxtool.converters.torch import FRAMEWORK as TORCH
+from onnxtool.models.keras import KerasModel, is_keras_file, load_keras, reset_states
+from onnxtool.models.keras_backend import backend, import_keras
 from onnxtool.models.signature import Tensors
 from onnxtool.models.source import LoadOptions, SourceModel
 
@@ -20,8 +24,16 @@ class Keras(Framework):
 
     name = "keras"
     extra = "keras"
-    max_opset = MAX_OPSET
-    default_opset = MAX_OPSET
+
+    @property
+    def max_opset(self) -> int:  # type: ignore[override]
+        """Of what converts on Keras's backend."""
+        return (TORCH if backend() == "torch" else TENSORFLOW).max_opset
+
+    @property
+    def default_opset(self) -> int:  # type: ignore[override]
+        """Of what converts on Keras's backend."""
+        return (TORCH if backend() == "torch" else TENSORFLOW).default_opset
 
     def recognises(self, source: str) -> bool:
         """Whether a path is an archive that Keras wrote, or an HDF5 file."""
@@ -41,10 +53,12 @@ class Keras(Framework):
         return KerasModel(model, options)
 
     def convert(self, source: SourceModel, example: Tensors, options: ConvertOptions) -> Conversion:
-        """Convert; see `convert_function`. States of recurrent layers start at zero."""
+        """Convert as the backend's framework does. States of recurrent layers start at zero."""
         assert isinstance(source, KerasModel)  # noqa: S101 -- what `wrap` returned
         reset_states(source.model)
         with _time_as_rows():
+            if backend() == "torch":
+                return keras_torch.convert(source, example, options.opset or self.default_opset)
             return convert_function(
                 source.call, source.inputs, source.outputs, options.opset or self.default_opset
             )
@@ -62,7 +76,7 @@ def _time_as_rows() -> Iterator[None]:
     original = kind.call
 
     def call(self: Any, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        if inputs.shape[1] is not None:
+        if isinstance(inputs.shape[1], int):
             return original(self, inputs, training=training, mask=mask)
         batch, time = ops.shape(inputs)[:2]
         options: dict[str, Any] = {}

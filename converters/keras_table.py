@@ -6,6 +6,7 @@ Each is built small with random weights, converted as a user would, and held aga
 from __future__ import annotations
 
 import warnings
+from typing import NamedTuple
 
 from onnxtool.converters.keras_cases import (
     NO_MODEL,
@@ -17,8 +18,23 @@ from onnxtool.converters.keras_cases import (
 )
 from onnxtool.converters.table import Result, command, converted, installed, rows_of
 from onnxtool.models.artifact import first_line
+from onnxtool.models.keras_backend import backend
 
 NETWORK = "applications."
+
+
+class Backend(NamedTuple):
+    """A backend of Keras: its name, what converts its models, and the name of its page."""
+
+    title: str
+    converter: str
+    page: str
+
+
+_BACKENDS = {
+    "tensorflow": Backend("TensorFlow", "tf2onnx", "keras"),
+    "torch": Backend("PyTorch", "torch", "keras-torch"),
+}
 
 
 def case_names() -> list[str]:
@@ -39,22 +55,24 @@ def examine(name: str) -> Result:
     return {"outcome": outcome, "reason": reason}
 
 
-def versions() -> dict[str, str]:
-    """The versions that decide what converts."""
-    return installed("keras", "tf2onnx", "onnxruntime")
+def versions(on: str) -> dict[str, str]:
+    """The versions that decide what converts on a backend."""
+    return installed("keras", _BACKENDS[on].converter, "onnxruntime")
 
 
-def to_markdown(results: dict[str, Result]) -> str:
+def to_markdown(results: dict[str, Result], on: str) -> str:
     """The table, the reasons, the cases that were not run, and the layers that have no case."""
     missing = [name for name in case_names() if name not in results]
+    shown = _BACKENDS[on]
     lines = [
-        "# Keras's layers and networks",
+        f"# Keras's layers and networks on its {shown.title} backend",
         "",
-        "Written by `python -m onnxtool.converters.keras_table --record reports/coverage/keras.json --markdown",
-        "reports/coverage/keras.md`; do not edit. Each case has random weights and running statistics, and is held",
-        "against Keras on the TensorFlow backend by the tolerance of `verify`: layers on generated rows, networks",
-        "on 8 images. Where a network takes longer than the limit, that says nothing of whether it agrees.",
-        f"Versions: {', '.join(f'{name} {version}' for name, version in versions().items())}.",
+        f"Written by `KERAS_BACKEND={on} python -m onnxtool.converters.keras_table --record",
+        f"reports/coverage/{shown.page}.json --markdown reports/coverage/{shown.page}.md`; do not edit. Each case",
+        "has random weights and running statistics, and is held against Keras by the tolerance of `verify`: layers",
+        "on generated rows, networks on 8 images. Where a network takes longer than the limit, that says nothing of",
+        "whether it agrees.",
+        f"Versions: {', '.join(f'{name} {version}' for name, version in versions(on).items())}.",
         "",
         *rows_of(results),
     ]
@@ -64,14 +82,15 @@ def to_markdown(results: dict[str, Result]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command."""
+    """Run the command, on the backend that KERAS_BACKEND says."""
+    on = backend()
     return command(
         "keras_table",
         __doc__,
         names=case_names,
-        versions=versions,
+        versions=versions(on),
         examine=examine,
-        to_markdown=to_markdown,
+        to_markdown=lambda results: to_markdown(results, on),
         arguments=arguments,
     )
 

@@ -17,12 +17,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as LateError
 from concurrent.futures.process import BrokenProcessPool
+from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 from threading import Lock
 from typing import Literal, TypeAlias, TypeVar
 
-from onnxtool.errors import ConversionError, OnnxtoolError, SourceError, require
+from onnxtool.errors import ConversionError, OnnxtoolError, SourceError
 from onnxtool.files import write_text
 from onnxtool.janitor import die_with
 from onnxtool.models.artifact import first_line
@@ -164,9 +165,8 @@ def from_json(record: Path, versions: Mapping[str, str]) -> dict[str, Result]:
 
 
 def installed(*packages: str) -> dict[str, str]:
-    """The versions of packages."""
-    version = require("importlib.metadata", "sklearn").version
-    return {name: version(name) for name in packages}
+    """The versions of packages, whatever their build: torch 2.13.0+cpu is 2.13.0."""
+    return {name: version(name).partition("+")[0] for name in packages}
 
 
 def rows_of(results: Mapping[str, Result]) -> list[str]:
@@ -189,7 +189,7 @@ def command(
     about: str | None,
     *,
     names: Callable[[], list[str]],
-    versions: Callable[[], dict[str, str]],
+    versions: Mapping[str, str],
     examine: Callable[[str], Result],
     to_markdown: Callable[[dict[str, Result]], str],
     arguments: Sequence[str] | None,
@@ -215,7 +215,7 @@ def command(
     parser.add_argument("--limit", type=float, default=LIMIT_S, help="seconds for a case")
     asked = parser.parse_args(arguments)
     chosen = [name for name in names() if re.fullmatch(asked.only, name)]
-    results = fill(asked.record, versions(), examine, chosen, workers=asked.workers, limit_s=asked.limit)
+    results = fill(asked.record, versions, examine, chosen, workers=asked.workers, limit_s=asked.limit)
     outcomes = Counter(results[name]["outcome"] for name in chosen)
     sys.stdout.write(f"{outcomes['agrees']} of {len(chosen)} agree. {dict(outcomes)}\n")
     if asked.markdown:

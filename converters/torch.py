@@ -92,7 +92,7 @@ class Torch(Framework):
 
         opset = options.opset or self.default_opset
         example = {spec.name: example[spec.name] for spec in source.inputs}
-        convert = _from_torchscript if isinstance(source.model, torch.jit.ScriptModule) else _from_module
+        convert = _from_torchscript if isinstance(source.model, torch.jit.ScriptModule) else from_module
         conversion = convert(source, example, opset)
         reached = default_opset(conversion.model)
         if reached != opset:  # the exporter only logs that its version converter gave up
@@ -109,8 +109,17 @@ FRAMEWORK = Torch()
 # -- Modules and exported programs --------------------------------------------------------------------------
 
 
-def _from_module(source: Any, example: Tensors, opset: int) -> Conversion:
-    """Export with every named dimension dynamic, or else with the number of rows fixed to the example's."""
+def from_module(source: Any, example: Tensors, opset: int) -> Conversion:
+    """Export with every named dimension dynamic, or else with the number of rows fixed to the example's.
+
+    Args:
+        source: A `TorchSource`.
+        example: Rows to trace with.
+        opset: Version of the default operator set.
+
+    Raises:
+        ConversionError: the exporter gives up.
+    """
     specs, given = source.inputs, example
     if count_rows(example, specs) == 1:  # PyTorch may take a single row for one to broadcast
         example = _one_more(example, specs, rows=True) or example
@@ -483,17 +492,22 @@ def _scope(chain: Sequence[BaseException]) -> str:
 
 
 def _frame(chain: Sequence[BaseException], source: Any) -> str:
-    """The user's line that the exporter was tracing, and the module that it belongs to."""
+    """The user's line that the exporter was tracing, and the module that it worked for."""
     modules = {id(module): name for name, module in source.module.named_modules()}
     for link in reversed(chain):
-        for frame in reversed(list(_frames(link))):
-            if frame.f_globals.get("__name__", "").partition(".")[0] in _LIBRARIES:
-                continue
-            module = frame.f_locals.get("self")
-            owner = f"{type(module).__name__} " if module is not None else ""
-            where = f"{modules[id(module)]}, a {owner}" if modules.get(id(module)) else owner
-            code = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
-            return f" in {where}({Path(frame.f_code.co_filename).name}:{frame.f_lineno}: {code})"
+        frames = [
+            frame
+            for frame in reversed(list(_frames(link)))
+            if frame.f_globals.get("__name__", "").partition(".")[0] not in _LIBRARIES
+        ]
+        if not frames:
+            continue
+        callers = (frame.f_locals.get("self") for frame in frames)
+        module = next((caller for caller in callers if id(caller) in modules), None)
+        owner = f"{type(module).__name__} " if module is not None else ""
+        where = f"{modules[id(module)]}, a {owner}" if modules.get(id(module)) else owner
+        path, line = frames[0].f_code.co_filename, frames[0].f_lineno
+        return f" in {where}({Path(path).name}:{line}: {linecache.getline(path, line).strip()})"
     return ""
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
-import os
-import sys
 import tempfile
 import warnings
 import zipfile
@@ -22,17 +20,10 @@ from onnxtool.errors import SourceError, UntrustedError, UsageError, require
 from onnxtool.models.archives import DAMAGE, members
 from onnxtool.models.artifact import first_line
 from onnxtool.models.domain import Domain
+from onnxtool.models.keras_backend import as_graph, backend, import_keras, run, version
 from onnxtool.models.signature import BATCH, Tensors, TensorSpec, dtype_name
 from onnxtool.models.source import LoadOptions, SourceModel, Step
-from onnxtool.models.tensorflow import (
-    import_tensorflow,
-    override,
-    quiet,
-    reason,
-    run,
-    tensor_spec,
-    unique,
-)
+from onnxtool.models.tensorflow import override, quiet, reason, tensor_spec, unique
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 ZIP_SIGNATURE = b"PK\x03\x04"
@@ -60,13 +51,18 @@ class KerasModel(SourceModel):
     def __init__(self, model: Any, options: LoadOptions) -> None:
         keras = import_keras()
         self.model = model
-        self.framework_version = keras.__version__
+        self.framework_version = version()
         self._declared = bool(getattr(model, "inputs", None))
+        self.inputs = (
+            override(_declared_inputs(model), options.inputs) if self._declared else _given_inputs(model, options)
+        )
+        if backend() == "torch" and any(spec.dtype == "string" for spec in self.inputs):
+            raise SourceError(
+                "The model reads text, and PyTorch has no tensors of text. Run again with KERAS_BACKEND=tensorflow."
+            )
         if self._declared:
-            self.inputs = override(_declared_inputs(model), options.inputs)
             result = _structures(model)[1]
         else:
-            self.inputs = _given_inputs(model, options)
             result = self._apply([keras.Input(batch_shape=_sizes(spec), dtype=spec.dtype) for spec in self.inputs])
         leaves = keras.tree.flatten(result)
         names = _output_names(result, layers=self._declared)
@@ -79,10 +75,10 @@ class KerasModel(SourceModel):
                 f"{', '.join(names)}: stateful, but ONNX keeps nothing from one run to the next: each run "
                 "starts from zero, here as in the source. Have the state as an input and an output to carry it on."
             ]
-        # As a graph, which is how `Model.predict` runs it too: called eagerly, it would look 100 times slower.
+        # Called eagerly on TensorFlow, it would look 100 times slower than it is.
         # A graph of dynamic time is wrong in TimeDistributed (see `converters.keras`): one a shape is right.
         timed = any(isinstance(layer, keras.layers.TimeDistributed) for layer in model._flatten_layers())
-        self._graph = import_tensorflow().function(self.call, reduce_retracing=not timed)
+        self._graph = as_graph(self.call, one_a_shape=timed)
 
     @property
     def kind(self) -> str:
@@ -91,15 +87,14 @@ class KerasModel(SourceModel):
         return f"{kind.__module__.partition('.')[0]}.{kind.__qualname__} {self.model.name}"
 
     def call(self, *tensors: Any) -> list[Any]:
-        """Run the model on `tf.Tensor`s, one an input; it can be traced."""
+        """Run the model on tensors of its backend, one an input; it can be traced."""
         outputs: list[Any] = import_keras().tree.flatten(self._apply(tensors))
         return outputs
 
     def predict(self, tensors: Tensors) -> Tensors:
         """Run the model; see `SourceModel`. Recurrent layers that keep a state start anew."""
         reset_states(self.model)
-        with quiet():  # TensorFlow warns of a graph for each shape
-            return run(self._graph, self.inputs, self.outputs, tensors)
+        return run(self._graph, self.inputs, self.outputs, tensors)
 
     def steps(self, tensors: Tensors) -> Iterator[Step]:
         """The outputs of the layers, of a model that is a graph of them; those of nested models as one."""
@@ -205,33 +200,6 @@ def load_keras(path: Path, options: LoadOptions) -> Any:
             return keras.models.load_model(file, custom_objects=custom, compile=False, safe_mode=True)
     except Exception as error:  # layers raise whatever they like on a config that does not suit them
         raise SourceError(f"{path} cannot be loaded by Keras {keras.__version__}: {reason(error)}") from error
-
-
-def import_keras() -> Any:
-    """Import Keras on its TensorFlow backend, without chatter.
-
-    Raises:
-        MissingExtraError: Keras or TensorFlow is not installed.
-        UsageError: Keras is configured for another backend.
-    """
-    keras = sys.modules.get("keras")
-    backend = keras.backend.backend() if keras else os.environ.get("KERAS_BACKEND", "tensorflow")
-    if backend != "tensorflow":
-        raise UsageError(
-            f"Keras runs on {backend} here, and onnxtool converts on its TensorFlow backend. "
-            "Save the model as .keras, and run again with KERAS_BACKEND=tensorflow."
-        )
-    import_tensorflow()
-    if keras is None:
-        # Only for the import: what the user runs next may want the backend of ~/.keras/keras.json.
-        chosen = os.environ.get("KERAS_BACKEND")
-        os.environ["KERAS_BACKEND"] = "tensorflow"
-        try:
-            keras = require("keras", "keras")
-        finally:
-            if chosen is None:
-                del os.environ["KERAS_BACKEND"]
-    return keras
 
 
 def reset_states(model: Any) -> None:

@@ -8,7 +8,7 @@ from onnxtool.converters.keras import FRAMEWORK
 from onnxtool.converters.keras_cases import layer_model
 from onnxtool.errors import ConversionError
 from onnxtool.models.inputs import make_inputs
-from onnxtool.models.keras import import_keras
+from onnxtool.models.keras_backend import import_keras
 from onnxtool.models.reference import keras as reference
 from onnxtool.models.source import LoadOptions
 from onnxtool.models.tensorflow import import_tensorflow

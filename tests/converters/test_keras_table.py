@@ -8,9 +8,9 @@ import pytest
 
 from onnxtool.converters import keras_table, table
 from onnxtool.converters.keras_cases import NO_MODEL, layer_cases
-from onnxtool.models.keras import import_keras
+from onnxtool.models.keras_backend import import_keras
 
-RECORD = Path(__file__).resolve().parents[2] / "reports" / "coverage" / "keras.json"
+RECORDS = Path(__file__).resolve().parents[2] / "reports" / "coverage"
 
 
 @pytest.mark.parametrize(
@@ -35,11 +35,11 @@ def test_every_layer_has_a_case_or_a_reason() -> None:
     assert set(missing) == set(NO_MODEL)
 
 
-def test_the_record_holds_every_layer_and_the_page_is_made_of_it() -> None:
-    results = table.from_json(RECORD, keras_table.versions())
+@pytest.mark.parametrize(("backend", "page"), [("tensorflow", "keras"), ("torch", "keras-torch")])
+def test_the_record_holds_every_layer_and_the_page_is_made_of_it(backend: str, page: str) -> None:
+    results = table.from_json(RECORDS / f"{page}.json", keras_table.versions(backend))
     assert set(layer_cases()) <= set(results)
-    page = RECORD.with_suffix(".md").read_text(encoding="utf-8")
-    assert page == keras_table.to_markdown(results)
+    assert (RECORDS / f"{page}.md").read_text(encoding="utf-8") == keras_table.to_markdown(results, backend)
     layers = [result for name, result in results.items() if name in layer_cases()]
     assert sum(result["outcome"] == "agrees" for result in layers) >= 0.9 * len(layers)
 
@@ -47,10 +47,9 @@ def test_the_record_holds_every_layer_and_the_page_is_made_of_it() -> None:
 def test_a_run_goes_on_where_it_was(tmp_path: Path) -> None:
     record = tmp_path / "keras.json"
     kept = {"outcome": "refused", "reason": "kept"}
-    record.write_text(table.to_json({"Dense": kept}, keras_table.versions()), encoding="utf-8")
-    results = table.fill(
-        record, keras_table.versions(), keras_table.examine, ["Dense", "Flatten"], workers=1, limit_s=0.001
-    )
+    versions = keras_table.versions("tensorflow")
+    record.write_text(table.to_json({"Dense": kept}, versions), encoding="utf-8")
+    results = table.fill(record, versions, keras_table.examine, ["Dense", "Flatten"], workers=1, limit_s=0.001)
     assert results["Dense"] == kept
     assert results["Flatten"]["reason"].startswith("It takes longer")
-    assert table.from_json(record, keras_table.versions()) == results
+    assert table.from_json(record, versions) == results
