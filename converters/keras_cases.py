@@ -154,6 +154,14 @@ def _preprocessing(cases: Cases) -> None:
     cases.add("CenterCrop", IMAGE, height=6, width=6)
     cases.add("Resizing", IMAGE, height=9, width=7)
     cases.add("Resizing/nearest", IMAGE, height=24, width=24, interpolation="nearest")
+    cases.add("Resizing/bytes", IMAGE, dtype="uint8", height=9, width=7)
+    for kind in ("nearest", "bicubic", "lanczos3", "lanczos5"):
+        cases.add(f"Resizing/{kind}-smaller", IMAGE, height=9, width=7, interpolation=kind)
+    cases.add("Resizing/antialias", IMAGE, height=9, width=7, antialias=True)
+    cases.add("Resizing/crop", IMAGE, height=9, width=7, crop_to_aspect_ratio=True)
+    cases.add("Resizing/pad", IMAGE, height=9, width=7, pad_to_aspect_ratio=True)
+    cases.add("Resizing/any-size", (None, None, 3), height=9, width=7)
+    cases.add("UpSampling2D/bicubic", IMAGE, size=3, interpolation="bicubic")
     cases.add("MelSpectrogram", (1024,), fft_length=256, sequence_stride=128)
     cases.add("MelSpectrogram/power", (1000,), sequence_length=400, fft_length=512, power_to_db=False)
     for mode in ("magnitude", "psd", "real", "imag", "angle", "stft"):

@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 
 from onnxtool.converters.framework import Conversion, ConvertOptions, Framework
+from onnxtool.converters.tensorflow_resize import rewrite_resize
 from onnxtool.converters.tensorflow_signal import rewrite_rfft
 from onnxtool.converters.tensorflow_text import DOMAIN, add_functions, rewrite_text
 from onnxtool.errors import ConversionError, require
@@ -39,6 +40,10 @@ MAX_OPSET = 18
 
 HASHING = frozenset({"StringToHashBucketFast", "StringToHashBucketStrong", "SparseCross", "SparseCrossHashed"})
 """Operators that hash text: no operator of ONNX sees a string's bytes, so that no graph of them can."""
+
+
+_REWRITERS = frozenset({__name__, rewrite_resize.__module__, rewrite_rfft.__module__, rewrite_text.__module__})
+"""Whose failures end a conversion, where tf2onnx goes on with the operator as it was."""
 
 
 class TensorFlow(Framework):
@@ -134,6 +139,7 @@ def convert_function(
                         custom_rewriter=[
                             _rewrite_erfc,
                             _rewrite_bucketize,
+                            rewrite_resize,
                             rewrite_rfft,
                             rewrite_text,
                             lambda graph, nodes: _rewrite_integer_tables(graph, nodes, tables),
@@ -302,6 +308,10 @@ def _check(model: onnx.ModelProto, records: list[logging.LogRecord], opset: int)
     Raises:
         ConversionError: it did; the message names the operator and its place in the model.
     """
+    for record in records:
+        match record.args:
+            case (rewriter, BaseException() as error) if getattr(rewriter, "__module__", "") in _REWRITERS:
+                raise ConversionError(f"The model cannot be converted: {reason(error)}")
     versions = {entry.domain: entry.version for entry in model.opset_import}
     for node in all_nodes(model.graph):
         if node.op_type in HASHING:
