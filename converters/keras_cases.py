@@ -165,13 +165,17 @@ def _preprocessing(cases: Cases) -> None:
     cases.add("MelSpectrogram", (1024,), fft_length=256, sequence_stride=128)
     cases.add("MelSpectrogram/power", (1000,), sequence_length=400, fft_length=512, power_to_db=False)
     for mode in ("magnitude", "psd", "real", "imag", "angle", "stft"):
-        cases.add(f"STFTSpectrogram/{mode}", (1024, 1), mode=mode, frame_length=200, frame_step=128, fft_length=256)
+        cases.add(
+            f"STFTSpectrogram/{mode}", (1024, 1), mode=mode, frame_length=200, frame_step=128, fft_length=256
+        )
     cases.add("STFTSpectrogram", (1024, 1), frame_length=256, frame_step=128, fft_length=256)
     picture = (12, 12, 3)
     for name in import_keras().layers.__dict__:
         if name.startswith("Random") or name == "RandAugment":
             cases.add(name, picture, **RANDOM.get(name, {}))
-    cases.add("AutoContrast Equalization Solarization ContrastLimitedAdaptiveHistogramEqualization", picture)
+    cases.add("AutoContrast Solarization ContrastLimitedAdaptiveHistogramEqualization", picture)
+    cases.make("Equalization", lambda ls: _traced(ls.Rescaling(60.0, 128.0), ls.Equalization()), picture)
+    cases.make("Equalization/bytes", lambda ls: _traced(ls.Equalization()), picture, dtype="uint8")
 
 
 TEXTS: dict[str, dict[str, Any]] = {
@@ -293,6 +297,22 @@ def _masked(layer: Any) -> Callable[[Any], Any]:
         return layer(keras.layers.Masking()(x * kept))
 
     return apply
+
+
+def _traced(*steps: Any) -> Any:
+    """Layers inside a layer: in a graph of layers Keras 3.15 takes Equalization's input for its output."""
+
+    class Inside(import_keras().layers.Layer):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.steps = steps
+
+        def call(self, x: Any) -> Any:
+            for step in self.steps:
+                x = step(x)
+            return x
+
+    return Inside()
 
 
 def _embedded(layer: Any) -> Callable[[Any], Any]:

@@ -15,7 +15,7 @@ RECORDS = Path(__file__).resolve().parents[2] / "reports" / "coverage"
 
 @pytest.mark.parametrize(
     "name",
-    ["Bidirectional/GRU-embedded", "GRU/state", "RNN/masked"],
+    ["Bidirectional/GRU-embedded", "Equalization", "GRU/state", "RNN/masked"],
 )
 def test_a_layer_agrees_with_keras(name: str) -> None:
     assert keras_table.examine(name) == {"outcome": "agrees", "reason": ""}
