@@ -341,6 +341,15 @@ class Gate(nn.Module):
         return x + 1 if x.sum() > 0 else x - 1
 
 
+class Calling(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return branching(x)
+
+
+def branching(x: torch.Tensor) -> torch.Tensor:
+    return x * 2 if x.sum() > 0 else x
+
+
 class Singular(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.linalg.svd(x)[1]
@@ -353,6 +362,12 @@ def test_control_flow_on_values_is_named() -> None:
     ) as caught:
         convert(opened(model, MATRIX))
     assert short(caught.value) and "torch.where" in str(caught.value)
+
+
+def test_a_branch_in_a_function_is_named_with_the_module_that_calls_it() -> None:
+    model = net(lambda self, x: self.block(self.dense(x)), block=nn.Sequential(nn.ReLU(), Calling()))
+    with pytest.raises(ConversionError, match=r"in block\.1, a Calling \(test_torch\.py:\d+: return x \* 2 if"):
+        convert(opened(model, MATRIX))
 
 
 def test_an_operator_without_onnx_is_named() -> None:
