@@ -223,7 +223,7 @@ def test_numbers_next_to_zero_are_zero() -> None:
 # -- Adversarial rows -----------------------------------------------------------------------------------------
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.sampled_from(sorted(LAST_STEPS)), st.integers(0, 2**16), st.sampled_from([1.0, 1e-3, 1e30, 255.0]))
 def test_double_rows_at_thresholds_take_the_same_branch(name: str, seed: int, size: float) -> None:
     """In a pipeline, which can take float64: at thresholds, one step of either precision away, missing, endless."""

@@ -172,7 +172,7 @@ def at_thresholds(model: Any, rows: Any, dtype: Any) -> Any:
     return np.array(near).astype(dtype)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.sampled_from(sorted(CLASSIFIERS)),
     st.sampled_from(["float32", "float64"]),

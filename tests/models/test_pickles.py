@@ -475,7 +475,7 @@ def mutated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("fuzz") / "mutated.pkl"
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(data=st.data())
 def test_mutated_pickles_never_run_anything(data: st.DataObject, seeds: list[bytes], mutated: Path) -> None:
     content = bytearray(data.draw(st.sampled_from(seeds)))
