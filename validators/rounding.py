@@ -87,6 +87,7 @@ class Noise:
         longest: Terms of the longest sum in the graph, and the node that adds them up.
         coarsest: The least precise floating dtype in the graph.
         quantized: Whether the graph computes in whole numbers in between.
+        steps: Whether the output is whole numbers itself, of which noise makes others.
     """
 
     clean: NDArray[np.float64]
@@ -95,12 +96,13 @@ class Noise:
     longest: tuple[int, str]
     coarsest: str
     quantized: bool
+    steps: bool = False
 
 
 def rounding_noise(
     model: OnnxModel, feeds: Tensors, draws: int = DRAWS, *, tensor_cores: bool = False
 ) -> dict[str, Noise]:
-    """Measure what rounding does to each floating output.
+    """Measure what rounding does to each output that is floating or quantized.
 
     Args:
         model: The ONNX model.
@@ -132,7 +134,7 @@ def rounding_noise(
     for draw in range(draws):
         found = evaluate(session, feeds | noisy.noise(deviations, np.random.default_rng(draw)))
         for name in outputs:
-            if name not in found or dtype_name(found[name]) not in UNIT_ROUNDOFF:
+            if name not in found or not (dtype_name(found[name]) in UNIT_ROUNDOFF or name in noisy.renamed):
                 continue
             clean[name] = found[name].astype(np.float64)
             other = found[noisy.renamed.get(name, name)].astype(np.float64)
@@ -147,7 +149,13 @@ def rounding_noise(
     coarsest = max(dtypes, key=lambda name: UNIT_ROUNDOFF[name], default="float32")
     return {
         name: Noise(
-            clean[name], worst[name], float(np.mean(means[name])), noisy.longest, coarsest, noisy.quantized
+            clean[name],
+            worst[name],
+            float(np.mean(means[name])),
+            noisy.longest,
+            coarsest,
+            noisy.quantized,
+            steps=dtype_name(known[name]) not in UNIT_ROUNDOFF,
         )
         for name in clean
         if name not in broken

@@ -139,7 +139,7 @@ def tolerance(
 
 
 def derive(model: OnnxModel, feeds: Tensors, *, tensor_cores: bool = False) -> tuple[dict[str, Tolerance], str]:
-    """Derive the tolerance of each floating output from the rounding noise of the model's own graph.
+    """Derive the tolerance of each floating or quantized output from the rounding noise of the model's own graph.
 
     Args:
         model: The ONNX model.
@@ -164,6 +164,8 @@ def _of_noise(noise: Noise) -> Tolerance:
     Never more than what a thousand roundings of the largest element are, the dtype's default: a model that is
     less exact than this loses digits that its source keeps, which is drift.
     """
+    if noise.steps:
+        return _of_steps(noise)
     finite = np.isfinite(noise.clean)
     magnitude, deviation = np.abs(noise.clean[finite]), noise.deviations[finite]
     largest = float(magnitude.max(initial=0.0))
@@ -187,6 +189,17 @@ def _of_noise(noise: Noise) -> Tolerance:
     size = float(magnitude.mean()) if magnitude.size else 0.0
     mean = max(noise.mean, unit * size)
     return Tolerance(rtol=rtol, atol=atol, why=why, noise=mean, magnitude=size)
+
+
+def _of_steps(noise: Noise) -> Tolerance:
+    """As many steps of the output's quantization as noise moves it, and one for the rows that were not run.
+
+    Each quantization in between rounds, and a runtime that computes in whole numbers throughout rounds otherwise than
+    one that computes in float between them.
+    """
+    moved = float(noise.deviations.max(initial=0.0))
+    why = f"derived: the output is quantized, and rounding moves it by up to {moved:g} steps; one more for other rows"
+    return Tolerance(rtol=0.0, atol=moved + 1, why=why, noise=max(noise.mean, 1 / max(noise.clean.size, 1)))
 
 
 def _telling_rows(model: OnnxModel, feeds: Tensors) -> Tensors:
