@@ -101,6 +101,7 @@ def _exportable() -> Iterator[None]:
         (backend, "gru", _gru),
         (backend, "rnn", lambda *args, **kwargs: _rnn(cells[-1], *args, **kwargs)),
         (backend.random, "uniform", _uniform),
+        (backend.random, "randint", _randint),
     ]
     originals = [getattr(owner, name) for owner, name, _ in replaced]
     layer.inner_loop = remembering
@@ -237,6 +238,14 @@ def _uniform(shape: Any, minval: float = 0.0, maxval: float = 1.0, dtype: Any = 
     """
     import torch
 
+    return torch.rand(tuple(shape), dtype=_torch_dtype(dtype)) * (maxval - minval) + minval
+
+
+def _randint(shape: Any, minval: int, maxval: int, dtype: Any = "int32", seed: Any = None) -> Any:
+    """`keras.random.randint` likewise."""
+    return _uniform(shape, minval, maxval).floor().to(_torch_dtype(dtype))
+
+
+def _torch_dtype(dtype: Any) -> Any:
     keras = import_keras()
-    dtype = keras.src.backend.torch.core.to_torch_dtype(dtype or keras.config.floatx())
-    return torch.rand(tuple(shape), dtype=dtype) * (maxval - minval) + minval
+    return keras.src.backend.torch.core.to_torch_dtype(dtype or keras.config.floatx())

@@ -333,12 +333,25 @@ def _finished(
             graph.outputs[position] = node.outputs[0]
         _rename(graph.outputs[position], name, graph)
     for node in graph.all_nodes():
+        _keep_rank(node)
         for trace in _TRACES:
             node.metadata_props.pop(trace, None)
     if len(sizes) > 1:
         _forget_sizes(graph, specs, sizes)
     model: onnx.ModelProto = program.model_proto
     return model
+
+
+def _keep_rank(node: Any) -> None:
+    """Have a squeeze that does nothing do so: PyTorch leaves a dimension that is not 1, and ONNX fails on it.
+
+    The exporter writes one for each dynamic dimension, which the trace says stays.
+    """
+    if node.op_type == "Squeeze" and len(node.inputs) == 2:
+        before, after = node.inputs[0].shape, node.outputs[0].shape
+        if before is not None and after is not None and len(before) == len(after):
+            node.op_type = "Identity"
+            node.resize_inputs(1)
 
 
 def _forget_sizes(graph: Any, specs: Sequence[TensorSpec], sizes: Sequence[dict[str, tuple[int, ...]]]) -> None:

@@ -308,6 +308,11 @@ def test_a_number_of_rows_that_is_computed_with_stays_dynamic() -> None:
     assert_same(source, conversion.model, lengths=[1])
 
 
+def test_a_squeeze_of_a_dimension_that_is_never_1_stays_nothing() -> None:
+    source = opened(net(lambda self, x: self.dense(x).reshape(-1).squeeze(0)[:, None] * x.sum()), MATRIX)
+    assert_same(source, convert(source).model, lengths=[1])
+
+
 def test_a_fixed_number_of_rows_is_kept() -> None:
     source = opened(net(lambda self, x: self.dense(x)), "x:float32[2,4]")
     conversion = convert(source)
