@@ -16,6 +16,8 @@ import numpy as np
 import onnx
 
 from onnxtool.converters.framework import Conversion, ConvertOptions, Framework
+from onnxtool.converters.tensorflow_graph import cast, constant
+from onnxtool.converters.tensorflow_graph import node as write
 from onnxtool.converters.tensorflow_resize import rewrite_resize
 from onnxtool.converters.tensorflow_signal import rewrite_rfft
 from onnxtool.converters.tensorflow_text import DOMAIN, add_functions, rewrite_text
@@ -235,38 +237,31 @@ def _inline_compiled(graph_def: Any, inputs: list[str], outputs: list[str]) -> A
 
 def _rewrite_erfc(graph: Any, nodes: list[Any]) -> list[Any]:
     """Write erfc(x) as 1 - erf(x): tf2onnx does not know Erfc, which is in every exact GELU."""
-    for node in nodes:
+    for node in list(nodes):
         if node.type == "Erfc":
             dtype = graph.get_dtype(node.output[0])
-            one = graph.make_const(f"{node.name}_one", np.array(1, onnx.helper.tensor_dtype_to_np_dtype(dtype)))
-            erf = graph.make_node("Erf", [node.input[0]], dtypes=[dtype])
-            difference = graph.make_node("Sub", [one.output[0], erf.output[0]], dtypes=[dtype])
-            graph.replace_all_inputs(node.output[0], difference.output[0])
+            one = constant(graph, np.array(1, onnx.helper.tensor_dtype_to_np_dtype(dtype)))
+            erf = write(graph, "Erf", node.input[0], dtype=dtype)
+            graph.replace_all_inputs(node.output[0], write(graph, "Sub", one, erf, dtype=dtype))
     return list(graph.get_nodes())
 
 
 def _rewrite_bucketize(graph: Any, nodes: list[Any]) -> list[Any]:
     """Write Bucketize, which tf2onnx does not know, as the number of boundaries that x is not below; NaN is last."""
-    for node in nodes:
+    for node in list(nodes):
         if node.type != "Bucketize":
             continue
         # As TensorFlow compares: whole numbers as float32, double numbers as they are.
         double = graph.get_dtype(node.input[0]) == onnx.TensorProto.DOUBLE
         dtype = onnx.TensorProto.DOUBLE if double else onnx.TensorProto.FLOAT
-        edges = np.array(node.get_attr("boundaries").floats, np.float64 if double else np.float32)
-        boundaries = graph.make_const(f"{node.name}_boundaries", edges)
-        last = graph.make_const(f"{node.name}_last", np.array([-1], np.int64))
-        x = graph.make_node("Cast", [node.input[0]], attr={"to": dtype}, dtypes=[dtype])
-        column = graph.make_node("Unsqueeze", [x.output[0], last.output[0]], dtypes=[dtype])
-        below = graph.make_node("Less", [column.output[0], boundaries.output[0]], dtypes=[onnx.TensorProto.BOOL])
-        passed = graph.make_node("Not", [below.output[0]], dtypes=[onnx.TensorProto.BOOL])
-        ones = graph.make_node(
-            "Cast", [passed.output[0]], attr={"to": onnx.TensorProto.INT32}, dtypes=[onnx.TensorProto.INT32]
-        )
-        count = graph.make_node(
-            "ReduceSum", [ones.output[0], last.output[0]], attr={"keepdims": 0}, dtypes=[onnx.TensorProto.INT32]
-        )
-        graph.replace_all_inputs(node.output[0], count.output[0])
+        boundaries = constant(graph, np.array(node.get_attr("boundaries").floats, "f8" if double else "f4"))
+        last = constant(graph, [-1])
+        column = write(graph, "Unsqueeze", cast(graph, node.input[0], dtype), last, dtype=dtype)
+        below = write(graph, "Less", column, boundaries, dtype=onnx.TensorProto.BOOL)
+        passed = write(graph, "Not", below, dtype=onnx.TensorProto.BOOL)
+        ones = cast(graph, passed, onnx.TensorProto.INT32)
+        count = write(graph, "ReduceSum", ones, last, keepdims=0, dtype=onnx.TensorProto.INT32)
+        graph.replace_all_inputs(node.output[0], count)
     return list(graph.get_nodes())
 
 

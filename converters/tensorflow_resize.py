@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
+from onnxtool.converters.tensorflow_graph import cast, constant
+from onnxtool.converters.tensorflow_graph import node as write
 from onnxtool.errors import ConversionError
 from onnxtool.models.tensorflow import import_tensorflow
 
@@ -107,15 +109,15 @@ def _weights(node: Any, old: int, new: int, movement: dict[str, Any]) -> Weights
 def _resized(graph: Any, node: Any, rows: Weights, columns: Weights) -> str:
     image = node.input[0]
     if node.type == "ResizeNearestNeighbor":
-        picked = _picked(graph, image, 1, _constant(graph, rows.argmax(1)))
-        return _picked(graph, picked, 2, _constant(graph, columns.argmax(1)))
-    image = _cast(graph, image, TensorProto.FLOAT)
+        picked = _picked(graph, image, 1, constant(graph, rows.argmax(1)))
+        return _picked(graph, picked, 2, constant(graph, columns.argmax(1)))
+    image = cast(graph, image, TensorProto.FLOAT)
     if node.type == "ResizeBilinear":
         for axis, weights in ((2, columns), (1, rows)):
             given = weights != 0
             first, second = given.argmax(1), weights.shape[1] - 1 - given[:, ::-1].argmax(1)
             share = np.where(first == second, 0, weights[np.arange(len(weights)), second])
-            places = _constant(graph, first), _constant(graph, second), _constant(graph, share.astype(np.float32))
+            places = constant(graph, first), constant(graph, second), constant(graph, share.astype(np.float32))
             image = _between(graph, image, axis, places)
         return image
     return _weighted(graph, image, rows, columns)
@@ -126,15 +128,13 @@ def _resized_as_it_runs(graph: Any, node: Any) -> str:
     image: str = node.input[0]
     half = bool(node.get_attr_value("half_pixel_centers"))
     nearest = node.type == "ResizeNearestNeighbor"
-    shape = _cast(
-        graph, graph.make_node("Shape", [image], dtypes=[TensorProto.INT64]).output[0], TensorProto.FLOAT
-    )
-    sizes = _cast(graph, node.input[1], TensorProto.FLOAT)
-    number = {value: _constant(graph, np.float32(value)) for value in (0.0, 0.5, 1.0)}
-    image = image if nearest else _cast(graph, image, TensorProto.FLOAT)
+    shape = cast(graph, write(graph, "Shape", image, dtype=TensorProto.INT64), TensorProto.FLOAT)
+    sizes = cast(graph, node.input[1], TensorProto.FLOAT)
+    number = {value: constant(graph, np.float32(value)) for value in (0.0, 0.5, 1.0)}
+    image = image if nearest else cast(graph, image, TensorProto.FLOAT)
     for axis in (2, 1):
         old, new = (
-            _arithmetic(graph, "Gather", whole, _constant(graph, np.int64(place)))
+            _arithmetic(graph, "Gather", whole, constant(graph, np.int64(place)))
             for whole, place in ((shape, axis), (sizes, axis - 1))
         )
         place = _arithmetic(graph, "Range", number[0.0], new, number[1.0])
@@ -144,26 +144,25 @@ def _resized_as_it_runs(graph: Any, node: Any) -> str:
             place = _arithmetic(graph, "Sub", place, number[0.5])
         below, last = _arithmetic(graph, "Floor", place), _arithmetic(graph, "Sub", old, number[1.0])
         bounded = _arithmetic(graph, "Max", _arithmetic(graph, "Min", below, last), number[0.0])
-        first = _cast(graph, bounded, TensorProto.INT64)
+        first = cast(graph, bounded, TensorProto.INT64)
         if nearest:
             image = _picked(graph, image, axis, first)
         else:
             above = _arithmetic(graph, "Min", _arithmetic(graph, "Ceil", place), last)
             share = _arithmetic(graph, "Sub", place, below)
-            image = _between(graph, image, axis, (first, _cast(graph, above, TensorProto.INT64), share))
+            image = _between(graph, image, axis, (first, cast(graph, above, TensorProto.INT64), share))
     return image
 
 
 def _picked(graph: Any, image: str, axis: int, places: str) -> str:
-    dtype = graph.get_dtype(image)
-    return str(graph.make_node("Gather", [image, places], {"axis": axis}, dtypes=[dtype]).output[0])
+    return write(graph, "Gather", image, places, axis=axis, dtype=graph.get_dtype(image))
 
 
 def _between(graph: Any, image: str, axis: int, between: tuple[str, str, str]) -> str:
     """Between two neighbours as TensorFlow computes it, to the bit: the first, and a share of the difference."""
     *neighbours, share = between
     start, end = (_picked(graph, image, axis, places) for places in neighbours)
-    shape = _constant(graph, [-1] + [1] * (3 - axis))
+    shape = constant(graph, [-1] + [1] * (3 - axis))
     part = _arithmetic(
         graph, "Mul", _arithmetic(graph, "Sub", end, start), _arithmetic(graph, "Reshape", share, shape)
     )
@@ -172,21 +171,11 @@ def _between(graph: Any, image: str, axis: int, between: tuple[str, str, str]) -
 
 def _weighted(graph: Any, image: str, rows: Weights, columns: Weights) -> str:
     """The sums of all pixels of a column, then of all of a row."""
-    flat = _arithmetic(graph, "Reshape", image, _constant(graph, [0, rows.shape[1], -1]))
-    fewer = _arithmetic(graph, "MatMul", _constant(graph, rows), flat)
-    shape = _constant(graph, [0, rows.shape[0], columns.shape[1], -1])
-    return _arithmetic(graph, "MatMul", _constant(graph, columns), _arithmetic(graph, "Reshape", fewer, shape))
-
-
-def _cast(graph: Any, value: str, dtype: int) -> str:
-    return str(graph.make_node("Cast", [value], {"to": dtype}, dtypes=[dtype]).output[0])
+    flat = _arithmetic(graph, "Reshape", image, constant(graph, [0, rows.shape[1], -1]))
+    fewer = _arithmetic(graph, "MatMul", constant(graph, rows), flat)
+    shape = constant(graph, [0, rows.shape[0], columns.shape[1], -1])
+    return _arithmetic(graph, "MatMul", constant(graph, columns), _arithmetic(graph, "Reshape", fewer, shape))
 
 
 def _arithmetic(graph: Any, kind: str, *inputs: str) -> str:
-    return str(graph.make_node(kind, list(inputs), dtypes=[TensorProto.FLOAT]).output[0])
-
-
-def _constant(graph: Any, value: Any) -> str:
-    from tf2onnx.utils import make_name
-
-    return str(graph.make_const(make_name("resize"), np.asarray(value)).output[0])
+    return write(graph, kind, *inputs, dtype=TensorProto.FLOAT)

@@ -10,40 +10,47 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from onnx import helper
+from onnx.helper import tensor_dtype_to_np_dtype
+
+from onnxtool.converters.tensorflow_graph import constant, node
 
 
 def rewrite_rfft(graph: Any, nodes: list[Any]) -> list[Any]:
     """Write RFFT and what reads it as real arithmetic; one whose complex numbers are used as such stays."""
-    for node in list(nodes):
-        if node.type != "RFFT" or not node.inputs[1].is_const():
+    for old in list(nodes):
+        if old.type != "RFFT" or not old.inputs[1].is_const():
             continue
-        readers = graph.find_output_consumers(node.output[0])
-        length = int(node.inputs[1].get_tensor_value()[0])
-        shape = graph.get_shape(node.input[0])
+        readers = graph.find_output_consumers(old.output[0])
+        length = int(old.inputs[1].get_tensor_value()[0])
+        shape = graph.get_shape(old.input[0])
         if {reader.type for reader in readers} <= _READERS.keys() and shape:
-            parts = _transformed(graph, node, shape, length)
+            parts = _transformed(graph, old.input[0], shape, length)
             for reader in readers:
                 graph.replace_all_inputs(reader.output[0], _READERS[reader.type](graph, *parts))
                 graph.remove_node(reader.name)
-            graph.remove_node(node.name)
+            graph.remove_node(old.name)
     return list(graph.get_nodes())
 
 
-def _transformed(graph: Any, node: Any, shape: list[int], length: int) -> tuple[str, str]:
+def _transformed(graph: Any, rows: str, shape: list[int], length: int) -> tuple[str, str]:
     """The real and the imaginary part."""
-    rows, dtype = node.input[0], graph.get_dtype(node.input[0])
+    dtype = graph.get_dtype(rows)
     if shape[-1] != length:  # padded with zeros, or cut
         pads = np.zeros((2, len(shape)), np.int64)
         pads[1, -1] = length
-        cut = {"starts": [0], "ends": [length], "axes": [-1]}
-        rows = _node(graph, "Pad", [rows, _constant(graph, pads.ravel())], dtype)
-        rows = _node(graph, "Slice", [rows, *(_constant(graph, np.array(v)) for v in cut.values())], dtype)
+        rows = node(graph, "Pad", rows, constant(graph, pads.ravel()), dtype=dtype)
+        rows = node(graph, "Slice", rows, *(constant(graph, [place]) for place in (0, length, -1)), dtype=dtype)
     # The angle's multiple of a whole turn is taken off before it is rounded.
     turns = np.outer(np.arange(length), np.arange(length // 2 + 1)) % length
     angles = -2 * np.pi * turns / length
     real, imaginary = (
-        _node(graph, "MatMul", [rows, _constant(graph, wave(angles).astype(_numpy(dtype)))], dtype)
+        node(
+            graph,
+            "MatMul",
+            rows,
+            constant(graph, wave(angles).astype(tensor_dtype_to_np_dtype(dtype))),
+            dtype=dtype,
+        )
         for wave in (np.cos, np.sin)
     )
     return real, imaginary
@@ -51,8 +58,8 @@ def _transformed(graph: Any, node: Any, shape: list[int], length: int) -> tuple[
 
 def _magnitude(graph: Any, real: str, imaginary: str) -> str:
     dtype = graph.get_dtype(real)
-    squares = [_node(graph, "Mul", [part, part], dtype) for part in (real, imaginary)]
-    return _node(graph, "Sqrt", [_node(graph, "Add", squares, dtype)], dtype)
+    squares = [node(graph, "Mul", part, part, dtype=dtype) for part in (real, imaginary)]
+    return node(graph, "Sqrt", node(graph, "Add", *squares, dtype=dtype), dtype=dtype)
 
 
 _READERS: dict[str, Callable[[Any, str, str], str]] = {
@@ -60,19 +67,3 @@ _READERS: dict[str, Callable[[Any, str, str], str]] = {
     "Imag": lambda graph, real, imaginary: imaginary,
     "Real": lambda graph, real, imaginary: real,
 }
-
-
-def _node(graph: Any, kind: str, inputs: list[str], dtype: int) -> str:
-    name: str = graph.make_node(kind, inputs, dtypes=[dtype]).output[0]
-    return name
-
-
-def _constant(graph: Any, value: Any) -> str:
-    from tf2onnx.utils import make_name
-
-    name: str = graph.make_const(make_name("fourier"), value).output[0]
-    return name
-
-
-def _numpy(dtype: int) -> Any:
-    return helper.tensor_dtype_to_np_dtype(dtype)

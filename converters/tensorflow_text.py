@@ -11,10 +11,11 @@ import string
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import onnx
 from onnx import TensorProto, parser
 
+from onnxtool.converters.tensorflow_graph import constant
+from onnxtool.converters.tensorflow_graph import node as write
 from onnxtool.errors import ConversionError
 from onnxtool.models.artifact import all_nodes
 
@@ -232,7 +233,7 @@ _FUNCTIONS = {
     "SplitText": _SPLIT,
 }
 
-_ONE_OF = re.compile(r"\[(?!\^)(\\[^\w]|[^\\\[\]])+\]")
+_ONE_OF = re.compile(r"\[(?!\^|.*(--|&&|~~|\|\|))(\\[^\w]|[^\\\[\]])+\]")
 """A class of characters that means the same to Python as to RE2."""
 _LITERAL = re.compile(r"(\\[^\w]|[^\\\[\](){}.*+?^$|])+")
 
@@ -274,7 +275,7 @@ def _same(graph: Any, node: Any) -> list[str]:
     same = _call(graph, "SameText", node.input, [TensorProto.BOOL], [graph.get_shape(node.output[0])])
     if node.type == "Equal":
         return same
-    return list(graph.make_node("Not", same, dtypes=[TensorProto.BOOL]).output)
+    return [write(graph, "Not", *same, dtype=TensorProto.BOOL)]
 
 
 def _split(graph: Any, node: Any) -> list[str]:
@@ -296,15 +297,14 @@ def _count(graph: Any, node: Any) -> list[str]:
 
 def _pad(graph: Any, node: Any) -> list[str]:
     shape, values, default, *rows = node.input
-    if graph.get_rank(node.output[0]) != 2 or graph.get_rank(default) != 0:
+    if graph.opset < _REWRITTEN_AT or graph.get_rank(node.output[0]) != 2 or graph.get_rank(default) != 0:
         return []
     if graph.get_rank(shape) == 0:  # as large as the rows need
-        shape = graph.make_const(f"{node.name}_shape", np.array([-1, -1], np.int64)).output[0]
+        shape = constant(graph, [-1, -1])
     kinds = node.get_attr_value("row_partition_types")
     if kinds == [b"ROW_SPLITS"]:
-        bounds = graph.make_node("Shape", rows, dtypes=[TensorProto.INT64], shapes=[[1]]).output[0]
-        one = graph.make_const(f"{node.name}_one", np.array([1], np.int64)).output[0]
-        height = graph.make_node("Sub", [bounds, one], dtypes=[TensorProto.INT64], shapes=[[1]]).output[0]
+        bounds = write(graph, "Shape", *rows, dtype=TensorProto.INT64, shape=[1])
+        height = write(graph, "Sub", bounds, constant(graph, [1]), dtype=TensorProto.INT64, shape=[1])
         rows = [height, *_call(graph, "RowOfEach", [rows[0], values], [TensorProto.INT64], [[-1]])]
     elif kinds != [b"FIRST_DIM_SIZE", b"VALUE_ROWIDS"]:
         return []
@@ -326,12 +326,12 @@ def _runs(graph: Any, node: Any) -> list[str]:
             graph, "LongerRuns", inputs, dtypes, [[-1]] * 3, offset=[width - 1], separator=separator
         )
         by_width[width] = [
-            graph.make_node("Compress", [part, whole], {"axis": 0}, dtypes=[dtype], shapes=[[-1]]).output[0]
+            write(graph, "Compress", part, whole, axis=0, dtype=dtype, shape=[-1])
             for part, dtype in zip(last, dtypes, strict=False)
         ]
     parts = zip(*(by_width[width] for width in node.get_attr_value("ngram_widths")), strict=True)
     runs = [
-        graph.make_node("Concat", list(part), {"axis": 0}, dtypes=[dtype], shapes=[[-1]]).output[0]
+        write(graph, "Concat", *part, axis=0, dtype=dtype, shape=[-1])
         for part, dtype in zip(parts, dtypes, strict=False)
     ]
     dtypes = [TensorProto.STRING, graph.get_dtype(splits)]
@@ -366,7 +366,9 @@ def add_functions(model: onnx.ModelProto) -> list[str]:
         return []
     versions = {entry.domain: entry.version for entry in model.opset_import}
     if versions[""] < _REWRITTEN_AT or any(node.op_type in _CHANGED_SINCE for node in all_nodes(model.graph)):
-        raise ConversionError(f"Text needs opset {OPSET}, and the rest of the model is of {versions['']}.")
+        raise ConversionError(
+            f"Text and ragged rows need opset {OPSET}, and the rest of the model is of {versions['']}."
+        )
     for name in sorted(called | {"RowOfEach"} if "CountInRows" in called else called):
         text = f'<domain: "{DOMAIN}", opset_import: ["": {OPSET}, "{DOMAIN}": 1]> {name} {_FUNCTIONS[name]}'
         model.functions.append(parser.parse_function(text))
@@ -374,7 +376,7 @@ def add_functions(model: onnx.ModelProto) -> list[str]:
     versions |= {"": OPSET, DOMAIN: 1}
     model.opset_import.extend(onnx.helper.make_opsetid(*entry) for entry in versions.items())
     model.ir_version = max(model.ir_version, _IR)
-    return [f"Text needs operators of opset {OPSET}, to which the graph was raised."]
+    return [f"Text and ragged rows need operators of opset {OPSET}, to which the graph was raised."]
 
 
 def _changes(node: Any) -> dict[str, str]:
