@@ -116,3 +116,33 @@ def test_one_output_is_overridden_and_the_others_are_not(model):
     assert loose.subjects[0].parity.outputs[0].tolerance.atol == 1.0
     with pytest.raises(onnxtool.OnnxtoolError, match="no such output"):
         verify(model, Block(), atol={"logits": 1.0})
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+def test_a_place_between_pixels_is_rounded_and_not_moved(tmp_path, mode):
+    class Smaller(torch.nn.Module):
+        def forward(self, image):
+            return torch.nn.functional.interpolate(image, size=(50, 70), mode=mode)
+
+    images = np.random.default_rng(0).uniform(size=(20, 1, 128, 128)).astype(np.float32)
+    path, source = tmp_path / "m.onnx", Smaller()
+    report = onnxtool.convert(source, path, inputs=["image:float32[batch,1,128,128]"], data=images)
+    assert report, report.subjects[0].checks
+    assert report.subjects[0].parity.outputs[0].max_absolute > 2e-6  # more than the rounding of a value below 1
+
+    model = onnx.load(path)
+    [resize] = [node for node in model.graph.node if node.op_type == "Resize"]
+    for attribute in resize.attribute:
+        if attribute.name == "coordinate_transformation_mode":
+            attribute.s = b"align_corners"
+    onnx.save(model, path)
+    assert not onnxtool.verify(path, source, inputs=["image:float32[batch,1,128,128]"], data=images)
+
+
+def test_pixels_halfway_are_not_rounded(tmp_path):
+    double = torch.nn.Upsample(scale_factor=2.0, mode="bilinear")
+    images = np.random.default_rng(0).uniform(size=(20, 1, 64, 64)).astype(np.float32)
+    report = onnxtool.convert(double, tmp_path / "m.onnx", inputs=["input:float32[batch,1,64,64]"], data=images)
+    [output] = report.subjects[0].parity.outputs
+    assert output.passed
+    assert output.tolerance.atol < 1e-6
