@@ -57,15 +57,19 @@ def converted(model: object, *, data: Data | None = None, inputs: Sequence[str] 
         try:
             report = convert(model, Path(folder) / "m.onnx", data=data, inputs=inputs)
         except (ConversionError, SourceError) as error:
-            return "refused", str(error)
+            return "refused", _without_folder(error)
         except OnnxtoolError as error:
-            return "fails", str(error)
+            return "fails", _without_folder(error)
         except Exception as error:  # whatever it is, it is a row of the table
             return "fails", f"{type(error).__name__}: {first_line(error)}"
     parity = report.subjects[0].parity
     if parity is not None and parity.passed:
         return "agrees", ""
     return "drifts", " ".join(check.message for check in report.subjects[0].checks)
+
+
+def _without_folder(error: OnnxtoolError) -> str:
+    return re.sub(r"/\S*/m\.onnx\b", "the model", str(error))
 
 
 def examine_each(

@@ -35,13 +35,16 @@ def test_every_layer_has_a_case_or_a_reason() -> None:
     assert set(missing) == set(NO_MODEL)
 
 
-@pytest.mark.parametrize(("backend", "page"), [("tensorflow", "keras"), ("torch", "keras-torch")])
-def test_the_record_holds_every_layer_and_the_page_is_made_of_it(backend: str, page: str) -> None:
+@pytest.mark.parametrize(
+    ("backend", "page", "share"),
+    [("tensorflow", "keras", 0.9), ("torch", "keras-torch", 0.8)],  # text and hashing want TensorFlow
+)
+def test_the_record_holds_every_layer_and_the_page_is_made_of_it(backend: str, page: str, share: float) -> None:
     results = table.from_json(RECORDS / f"{page}.json", keras_table.versions(backend))
     assert set(layer_cases()) <= set(results)
     assert (RECORDS / f"{page}.md").read_text(encoding="utf-8") == keras_table.to_markdown(results, backend)
     layers = [result for name, result in results.items() if name in layer_cases()]
-    assert sum(result["outcome"] == "agrees" for result in layers) >= 0.9 * len(layers)
+    assert sum(result["outcome"] == "agrees" for result in layers) >= share * len(layers)
 
 
 def test_a_run_goes_on_where_it_was(tmp_path: Path) -> None:
