@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from onnxtool.converters import torch_attention
 from onnxtool.converters.finish import default_opset
 from onnxtool.converters.framework import Conversion, ConvertOptions, Framework
 from onnxtool.errors import ConversionError, SourceError, UsageError
@@ -188,12 +189,28 @@ def _try_export(
         args, kwargs = source.arguments(values)
         size_args, size_kwargs = source.arguments(sizes)
         dynamic = inspect.Signature(source.parameters).bind(*size_args, **size_kwargs).arguments
-    try:
+
+    def export(translations: dict[Any, Any] | None = None) -> Any:
         # Without gradients: the exporter can trace an LSTM of any length only then.
         with quiet(), evaluating(source.module), torch.no_grad(), _own_kernels(), _unfused():
-            program = torch.onnx.export(
-                model, args, kwargs=kwargs, dynamic_shapes=dynamic, opset_version=opset, dynamo=True, verbose=False
+            return torch.onnx.export(
+                model,
+                args,
+                kwargs=kwargs,
+                dynamic_shapes=dynamic,
+                opset_version=opset,
+                custom_translation_table=translations,
+                dynamo=True,
+                verbose=False,
             )
+
+    try:
+        try:
+            program = export()
+        except Exception as error:
+            if not torch_attention.is_missing(error):
+                raise
+            program = export(torch_attention.translations())
     except Exception as error:  # the exporter and the user's module raise what they like
         return None, _explain(error, source)
     return program, _undone(program, specs, source.exported)

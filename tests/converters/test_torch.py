@@ -334,6 +334,24 @@ def test_another_dimension_that_cannot_be_dynamic_is_an_error() -> None:
     assert short(caught.value)
 
 
+@pytest.mark.parametrize("mask", ["none", "causal", "bool", "float"])
+@pytest.mark.parametrize("dims", ["batch,length,4", "batch,2,3,length,4"])
+def test_attention_takes_any_number_of_dimensions(dims: str, mask: str) -> None:
+    """PyTorch's exporter knows attention of 4 dimensions alone."""
+
+    def forward(self: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        query, key, value = self.inputs(x).chunk(3, -1)
+        seen = {"bool": x[..., 0] > 0, "float": x[..., 0]}.get(mask)
+        if seen is not None:  # by rows of sources, with the first always looked at
+            seen = seen.unsqueeze(-2) | (torch.arange(x.shape[-2]) == 0) if mask == "bool" else seen.unsqueeze(-2)
+        return nn.functional.scaled_dot_product_attention(query, key, value, seen, is_causal=mask == "causal")
+
+    source = opened(net(forward, inputs=nn.Linear(4, 18)), f"x:float32[{dims}]")
+    conversion = convert(source)
+    assert not conversion.choices
+    assert_same(source, conversion.model, rows=[1, 3], lengths=[7, 2])
+
+
 # -- Failures -----------------------------------------------------------------------------------------------
 
 
