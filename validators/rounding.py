@@ -41,6 +41,10 @@ from onnxtool.validators.graph import attribute, evaluate, exposing, intermediat
 
 DRAWS = 8
 
+_LARGE_BYTES = 1 << 20
+_TENSOR_BYTES = 1 << 30
+"""What all tensors of the graph may take, of which there are several copies."""
+
 UNIT_ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 
 # Applied to the magnitudes of their inputs, these give the sum of the magnitudes of their terms.
@@ -121,7 +125,10 @@ def rounding_noise(
         return {}
     graph = proto.graph
     names = intermediate(graph)
-    known = evaluate(open_session(exposing(proto, names), optimized=False), feeds) | feeds
+    opened = open_session(exposing(proto, names), optimized=False)
+    feeds = _affordable(opened, feeds)
+    known = evaluate(opened, feeds) | feeds
+    del opened  # which holds as much memory as the tensors do
     known |= {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     outputs = [value.name for value in graph.output]
     noisy = _Instrumented(proto, known, tensor_cores)
@@ -162,6 +169,17 @@ def rounding_noise(
     }
 
 
+def _affordable(session: Any, feeds: Tensors) -> Tensors:
+    """Fewer rows of large inputs, such as images, where the tensors of all rows would fill gigabytes."""
+    fixed = any(not value.shape or isinstance(value.shape[0], int) for value in session.get_inputs())
+    if fixed or sum(tensor.nbytes for tensor in feeds.values()) < _LARGE_BYTES:
+        return feeds
+    first = {name: tensor[:1] for name, tensor in feeds.items()}
+    row_bytes = sum(tensor.nbytes for tensor in evaluate(session, first).values())
+    rows = max(1, _TENSOR_BYTES // max(row_bytes, 1))
+    return {name: tensor[:rows] for name, tensor in feeds.items()}
+
+
 Deviation: TypeAlias = Callable[[Tensors], NDArray[Any]]
 """From the sums of magnitudes, by the tensor's name, to the standard deviations of a tensor's noise."""
 
@@ -190,6 +208,9 @@ class _Instrumented:
             self.proto.opset_import.append(helper.make_opsetid("", 17))
         self._sums = onnx.ModelProto()
         self._sums.CopyFrom(self.proto)
+        self._totals: list[
+            str
+        ] = []  # what deviations are made of: all tensors of a network of images fill gigabytes
         self._drawn: dict[str, tuple[str, Deviation]] = {}  # by the noise's name: the clean tensor's, how much
         del self.proto.graph.node[:]
         for node in proto.graph.node:
@@ -198,8 +219,7 @@ class _Instrumented:
 
     def deviations(self, feeds: Tensors) -> Tensors:
         """Standard deviations of the noise, by its name; 0 where an element is a mask."""
-        names = [name for name in intermediate(self._sums.graph) if name not in self._known]
-        sums = evaluate(open_session(exposing(self._sums, names)), feeds) if names else {}
+        sums = evaluate(open_session(exposing(self._sums, self._totals)), feeds) if self._totals else {}
         found = {}
         for name, (clean, deviation) in self._drawn.items():
             value = self._known[clean]
@@ -322,6 +342,7 @@ class _Instrumented:
                 magnitude = self._node("Neg", magnitude)
             inputs.append(magnitude)
         total = self._copy(node, inputs, self._sums.graph).output[0]
+        self._totals.append(total)
         value = self._known[clean]
         return lambda sums: unit * (_wide(sums[total]) / 2 + terms**0.5 / 3 * np.abs(_wide(value)))
 

@@ -9,6 +9,7 @@ from torch import nn
 
 import onnxtool
 from onnxtool.models.artifact import OnnxModel
+from onnxtool.validators import rounding
 from onnxtool.validators.tolerance import derive
 
 
@@ -82,6 +83,25 @@ def test_more_and_larger_terms_are_allowed_more(tmp_path):
         return derive(OnnxModel.read(path), {"x": x})[0]["y"].atol
 
     assert allowed(16, 1.0) < allowed(1024, 1.0) < allowed(1024, 100.0)
+
+
+@pytest.mark.parametrize(
+    ("batch", "limit", "rows"), [("batch", 1 << 30, 4), ("batch", 3 << 20, 1), (4, 3 << 20, 4)]
+)
+def test_large_rows_are_run_as_memory_allows(tmp_path, monkeypatch, batch, limit, rows):
+    width = 1 << 19  # 2 MiB a row
+    graph = helper.make_graph(
+        [helper.make_node("Exp", ["x"], ["y"])],
+        "image",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, width])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch, width])],
+    )
+    path = tmp_path / "image.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    monkeypatch.setattr(rounding, "_TENSOR_BYTES", limit)
+    noise = rounding.rounding_noise(OnnxModel.read(path), {"x": np.ones((4, width), np.float32)}, draws=1)["y"]
+    assert noise.clean.shape == (rows, width)
+    assert noise.deviations.min() >= 0 < noise.deviations.max()
 
 
 @pytest.mark.parametrize("opset", [11, 13, 15, 18, 21, 22, 23])
