@@ -45,7 +45,9 @@ def _attention(  # noqa: PLR0917 - ordered as PyTorch's operator
         enable_gqa: Whether several queries share a key.
     """
     import onnx_ir as ir
-    from onnxscript import opset18 as op
+    from onnxscript import opset18
+
+    op: Any = opset18  # whose annotations do not know that numbers become constants
 
     if enable_gqa and len(query.shape) != 4:
         raise NotImplementedError("attention with enable_gqa takes 4 dimensions")

@@ -41,6 +41,13 @@ def test_what_does_not_agree_has_a_reason() -> None:
     assert not any("Traceback" in result["reason"] for result in results)
 
 
+@pytest.mark.parametrize(("backbones", "least"), [(False, 80), (True, 12)])
+def test_networks_agree(backbones: bool, least: int) -> None:
+    outcomes = of_kind(detectors=False, backbones=backbones)
+    assert len(outcomes) >= least
+    assert outcomes.count("agrees") >= 0.98 * len(outcomes)
+
+
 def test_a_run_needs_timm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)  # as Python does itself for what must not be imported
     assert timm_table.main(["--only", "resnet18"]) == 2
