@@ -44,7 +44,7 @@ def case_names() -> list[str]:
     sizes = {name: _parameters(name) for name in timm.list_models()}
     modules = [module for module in timm.list_modules() if module not in TOO_LARGE]
     families = [timm.list_models(module=module, exclude_filters="test_*") for module in modules]
-    first = [min(names, key=sizes.__getitem__) for names in families]
+    first = [min(names, key=lambda name: (sizes[name], name)) for names in families]
     rest = [name for name, size in sizes.items() if size <= SMALL and name not in first]
     small = [name for names in (first, rest) for name in sorted(names, key=sizes.__getitem__)]
     return [case for name in small for case in (name, f"{name}{BACKBONE}")] + detectors()
