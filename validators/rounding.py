@@ -208,9 +208,8 @@ class _Instrumented:
             self.proto.opset_import.append(helper.make_opsetid("", 17))
         self._sums = onnx.ModelProto()
         self._sums.CopyFrom(self.proto)
-        self._totals: list[
-            str
-        ] = []  # what deviations are made of: all tensors of a network of images fill gigabytes
+        # Only what deviations are made of is kept: all tensors of a network of images fill gigabytes.
+        self._totals: list[str] = []
         self._drawn: dict[str, tuple[str, Deviation]] = {}  # by the noise's name: the clean tensor's, how much
         del self.proto.graph.node[:]
         for node in proto.graph.node:
