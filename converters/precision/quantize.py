@@ -119,12 +119,15 @@ class Calibrated:
         return self._ranges[method]
 
 
-def dynamically_quantized(model: onnx.ModelProto, kept: Collection[str] = ()) -> onnx.ModelProto:
+def dynamically_quantized(
+    model: onnx.ModelProto, kept: Collection[str] = (), *, reduce_range: bool = False
+) -> onnx.ModelProto:
     """The model with int8 weights, and activations that are quantized by their range in each run.
 
     Args:
         model: As `graph.prepared` makes it.
         kept: Names of nodes that stay in float32.
+        reduce_range: Whether weights have 7 bits; see `Recipe`.
 
     Raises:
         ConversionError: ONNX Runtime's quantizer fails.
@@ -135,7 +138,12 @@ def dynamically_quantized(model: onnx.ModelProto, kept: Collection[str] = ()) ->
         copy = onnx.ModelProto()
         copy.CopyFrom(model)
         tools.quantize_dynamic(
-            copy, path, per_channel=True, weight_type=tools.QuantType.QInt8, nodes_to_exclude=[*kept]
+            copy,
+            path,
+            per_channel=True,
+            reduce_range=reduce_range,
+            weight_type=tools.QuantType.QInt8,
+            nodes_to_exclude=[*kept],
         )
         quantized = onnx.load(path)
         put_in_order(quantized.graph)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -188,12 +189,12 @@ def _int8(model: onnx.ModelProto, trial: Trial) -> _Plan:
         notes = ["Not calibrated: with ranges that are found in each run, its LSTM is quantized too."]
     if notes:
 
-        def dynamic(kept: Kept) -> onnx.ModelProto:
-            return dynamically_quantized(model, kept)
+        def better(measure: Measure) -> tuple[_Way, Outcome]:
+            tried = [(way, measure(way, nothing)) for way in map(partial(_dynamic, model), (8, 7))]
+            return min(tried, key=lambda one: (not one[1].passed, one[1].error))
 
-        way = _Way("ranges found in each run", dynamic, dynamic)
         nodes = [node.name for node in model.graph.node if node.op_type in QUANTIZED]
-        return _Plan(nodes, nothing, lambda measure: (way, measure(way, nothing)), notes)
+        return _Plan(nodes, nothing, better, notes)
     calibrated = Calibrated(model, list(trial.batches(CALIBRATED)))
 
     def choose(measure: Measure) -> tuple[_Way, Outcome]:
@@ -219,6 +220,13 @@ def _int8(model: onnx.ModelProto, trial: Trial) -> _Plan:
     return _Plan(
         nodes, nothing, choose, [f"Calibrated on {units.plural(min(CALIBRATED, trial.searched), 'row')}."]
     )
+
+
+def _dynamic(model: onnx.ModelProto, bits: int) -> _Way:
+    def quantized(kept: Kept) -> onnx.ModelProto:
+        return dynamically_quantized(model, kept, reduce_range=bits < 8)
+
+    return _Way(f"ranges found in each run, weights of {bits} bits", quantized, quantized)
 
 
 def _static(calibrated: Calibrated, recipe: Recipe) -> _Way:
