@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import Any
 
-from onnxtool.errors import DataError, SourceError, UsageError, require
+from onnxtool.errors import SourceError, UsageError, require
 from onnxtool.models import tensorflow
 from onnxtool.models.signature import Tensors, TensorSpec
 from onnxtool.models.torch import to_array
@@ -97,11 +97,8 @@ def run(
             return tensorflow.run(call, specs, names, rows)
     torch = require("torch", "torch")
     convert = import_keras().ops.convert_to_tensor
-    try:
-        with torch.no_grad():
-            values = call(*(convert(rows[spec.name], dtype=spec.dtype) for spec in specs))
-    except Exception as error:  # a model's own code raises whatever it likes
-        raise DataError(f"The source model fails on these rows: {tensorflow.reason(error)}") from error
+    with tensorflow.running(), torch.no_grad():
+        values = call(*(convert(rows[spec.name], dtype=spec.dtype) for spec in specs))
     if strange := [name for name, value in zip(names, values, strict=True) if not _is_dense(value)]:
         raise SourceError(f"Output {strange[0]!r} is no dense tensor, and only those can be compared.")
     return {name: to_array(value) for name, value in zip(names, values, strict=True)}

@@ -195,10 +195,8 @@ def run(
         SourceError: an output is ragged or sparse.
     """
     tf = import_tensorflow()
-    try:
+    with running():
         values = call(*(tf.convert_to_tensor(rows[spec.name], dtype=spec.dtype) for spec in specs))
-    except Exception as error:  # a model's own code raises whatever it likes
-        raise DataError(f"The source model fails on these rows: {reason(error)}") from error
     result: Tensors = {}
     for name, value in zip(names, values, strict=True):
         if not tf.is_tensor(value) or isinstance(value, tf.RaggedTensor | tf.SparseTensor):
@@ -208,6 +206,15 @@ def run(
             array = np.vectorize(lambda text: text.decode("utf-8", "replace"), otypes=[object])(array)
         result[name] = array
     return result
+
+
+@contextmanager
+def running() -> Iterator[None]:
+    """Raise a `DataError` for whatever a model's own code raises on rows."""
+    try:
+        yield
+    except Exception as error:
+        raise DataError(f"The source model fails on these rows: {reason(error)}") from error
 
 
 def reason(error: BaseException) -> str:
