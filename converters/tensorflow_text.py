@@ -250,17 +250,11 @@ def rewrite_text(graph: Any, nodes: list[Any]) -> list[Any]:
     return list(graph.get_nodes())
 
 
-def _lower(graph: Any, node: Any) -> list[str]:
+def _recased(graph: Any, node: Any) -> list[str]:
     if node.get_attr_value("encoding"):
         return []
-    changes = zip(string.ascii_uppercase, string.ascii_lowercase, strict=True)  # only ASCII, without an encoding
-    return [_replaced(graph, node.input[0], dict(changes))]
-
-
-def _upper(graph: Any, node: Any) -> list[str]:
-    if node.get_attr_value("encoding"):
-        return []
-    changes = zip(string.ascii_lowercase, string.ascii_uppercase, strict=True)
+    upper, lower = string.ascii_uppercase, string.ascii_lowercase  # only ASCII, without an encoding
+    changes = zip(upper, lower, strict=True) if node.type == "StringLower" else zip(lower, upper, strict=True)
     return [_replaced(graph, node.input[0], dict(changes))]
 
 
@@ -344,10 +338,10 @@ _REWRITES: dict[str, Callable[[Any, Any], list[str]]] = {
     "RaggedBincount": _count,
     "RaggedTensorToTensor": _pad,
     "StaticRegexReplace": _replace,
-    "StringLower": _lower,
+    "StringLower": _recased,
     "StringNGrams": _runs,
     "StringSplitV2": _split,
-    "StringUpper": _upper,
+    "StringUpper": _recased,
 }
 """By operator, what makes the outputs that take the place of its own; none where it is not covered."""
 
