@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxtool.converters.table import Result, command, converted, installed, rows_of
+from onnxtool.converters.torch_cases import randomised
 from onnxtool.errors import MissingExtraError
 from onnxtool.models.artifact import first_line
 
@@ -121,21 +122,6 @@ def _raw(detector: Any) -> Any:
             return self.head(list(self.backbone(images).values()))
 
     return Raw()
-
-
-def randomised(model: Any) -> Any:
-    """Give constant weights and running statistics noise, which a graph that leaves them out would get wrong."""
-    import torch
-
-    noise = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, weight in [*model.named_parameters(), *model.named_buffers()]:
-            constant = (
-                weight.is_floating_point() and weight.numel() and bool((weight == weight.flatten()[0]).all())
-            )
-            if constant and (isinstance(weight, torch.nn.Parameter) or name.endswith(("mean", "var"))):
-                weight.add_(torch.empty_like(weight).uniform_(-0.2, 0.2, generator=noise))
-    return model
 
 
 def _settle(model: Any, images: NDArray[np.float32]) -> None:

@@ -8,7 +8,6 @@ import linecache
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from onnxtool.converters import torch_attention
+from onnxtool.converters import torch_attention, torch_operators, torch_packed, torch_recurrent
 from onnxtool.converters.finish import default_opset
 from onnxtool.converters.framework import Conversion, ConvertOptions, Framework
 from onnxtool.errors import ConversionError, SourceError, UsageError
@@ -190,9 +189,18 @@ def _try_export(
         size_args, size_kwargs = source.arguments(sizes)
         dynamic = inspect.Signature(source.parameters).bind(*size_args, **size_kwargs).arguments
 
-    def export(translations: dict[Any, Any] | None = None) -> Any:
+    translations = torch_operators.translations() | torch_recurrent.translations()
+
+    def export(translations: dict[Any, Any]) -> Any:
         # Without gradients: the exporter can trace an LSTM of any length only then.
-        with quiet(), evaluating(source.module), torch.no_grad(), _own_kernels(), _unfused():
+        with (
+            quiet(),
+            evaluating(source.module),
+            torch.no_grad(),
+            torch_recurrent.traced_by_shape(),
+            torch_packed.exportable(),
+            torch_attention.unfused(),
+        ):
             return torch.onnx.export(
                 model,
                 args,
@@ -206,51 +214,14 @@ def _try_export(
 
     try:
         try:
-            program = export()
+            program = export(translations)
         except Exception as error:
             if not torch_attention.is_missing(error):
                 raise
-            program = export(torch_attention.translations())
+            program = export(translations | torch_attention.translations())
     except Exception as error:  # the exporter and the user's module raise what they like
         return None, _explain(error, source)
     return program, _undone(program, specs, source.exported)
-
-
-@contextmanager
-def _own_kernels() -> Iterator[None]:
-    """Clear what PyTorch remembers of the kernels that `torch.onnx.export` swaps while it traces.
-
-    Otherwise every LSTM and GRU but the first that a process exports is fixed to the example's length.
-    """
-    import torch
-
-    swapped = (torch.ops.aten.lstm.input, torch.ops.aten.gru.input)
-    try:
-        for operator in swapped:
-            operator._dispatch_cache.clear()
-        yield
-    finally:
-        for operator in swapped:
-            operator._dispatch_cache.clear()
-
-
-@contextmanager
-def _unfused() -> Iterator[None]:
-    """Have attention computed by operators that ONNX has, not by PyTorch's fused kernels for inference.
-
-    A TransformerEncoder also looks whether its mask is the causal one, as a hint to these: a branch on values.
-    """
-    from torch.backends import mha
-    from torch.nn.modules import transformer
-
-    fast, detect = mha.get_fastpath_enabled(), transformer._detect_is_causal_mask
-    mha.set_fastpath_enabled(False)
-    transformer._detect_is_causal_mask = lambda mask, is_causal=None, size=None: is_causal is True
-    try:
-        yield
-    finally:
-        mha.set_fastpath_enabled(fast)
-        transformer._detect_is_causal_mask = detect
 
 
 def _is_plain(source: Any, output: Any) -> bool:
@@ -433,7 +404,7 @@ def _from_torchscript(source: Any, example: Tensors, opset: int) -> Conversion:
     values = tuple(source.tensors(example).values())
     content = io.BytesIO()
     try:
-        with quiet(), evaluating(source.module), torch.no_grad(), _unfused():
+        with quiet(), evaluating(source.module), torch.no_grad(), torch_attention.unfused():
             model = source.model
             if len(specs) < len(source.parameters) or not _is_plain(source, output):
                 # Its scripts stay scripts within a trace; defaults would become inputs, and None fail.

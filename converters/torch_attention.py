@@ -1,9 +1,64 @@
-"""Attention over any number of dimensions: PyTorch's exporter knows 4 alone, batch, heads, length and width."""
+"""Attention of PyTorch: without its fused kernels, and over any number of dimensions.
+
+Its exporter knows 4 alone: batch, heads, length and width.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
+
+
+@contextmanager
+def unfused() -> Iterator[None]:
+    """Have attention computed by operators that ONNX has, not by PyTorch's fused kernels for inference.
+
+    A TransformerEncoder also looks whether its mask is the causal one, as a hint to these: a branch on values.
+    """
+    from torch.backends import mha
+    from torch.nn.modules import transformer
+
+    encoder = transformer.TransformerEncoder
+    fast, detect, forward = mha.get_fastpath_enabled(), transformer._detect_is_causal_mask, encoder.forward
+    mha.set_fastpath_enabled(False)
+    transformer._detect_is_causal_mask = lambda mask, is_causal=None, size=None: is_causal is True
+    if fast:
+        encoder.forward = _blanking(forward)
+    try:
+        yield
+    finally:
+        mha.set_fastpath_enabled(fast)
+        transformer._detect_is_causal_mask, encoder.forward = detect, forward
+
+
+def _blanking(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """`TransformerEncoder.forward`, which writes 0 where its fused kernels do.
+
+    They leave out what `src_key_padding_mask` hides, as long as each row hides its end and no more.
+    """
+    import torch
+
+    def blanking(
+        self: Any, src: Any, mask: Any = None, src_key_padding_mask: Any = None, is_causal: bool | None = None
+    ) -> Any:
+        fused = getattr(self, "use_nested_tensor", False) and not self.layers[0].training
+        if not fused or src.dim() != 3 or mask is not None or src_key_padding_mask is None:
+            return forward(self, src, mask, src_key_padding_mask, is_causal)
+        norm, self.norm = self.norm, None
+        try:
+            output = forward(self, src, None, src_key_padding_mask, is_causal)
+        finally:
+            self.norm = norm
+        hidden = src_key_padding_mask if src_key_padding_mask.dtype == torch.bool else src_key_padding_mask != 0
+        if getattr(self, "mask_check", True):
+            at_the_end = (hidden[:, 1:] | ~hidden[:, :-1]).all()
+            output = torch.where((hidden & at_the_end).unsqueeze(-1), 0.0, output)
+        else:
+            output = torch.where(hidden.unsqueeze(-1), 0.0, output)
+        return output if norm is None else norm(output)
+
+    return blanking
 
 
 def is_missing(error: BaseException | None) -> bool:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from onnxtool.converters import table, timm_table
+from onnxtool.converters.torch_cases import randomised
 
 RECORD = Path(__file__).resolve().parents[2] / "reports" / "coverage" / "timm.json"
 CONTENT = json.loads(RECORD.read_text(encoding="utf-8"))
@@ -63,10 +64,10 @@ def test_no_weight_is_as_it_was_initialised() -> None:
             self.scale = nn.Parameter(1e-6 * torch.ones(4, 1, 1))
             nn.init.zeros_(self.dense.weight)
 
-    model = timm_table.randomised(Scaled())
+    model = randomised(Scaled())
     kept = {name: value.clone() for name, value in model.state_dict().items() if value.is_floating_point()}
     assert len(kept) == 7
     for name, value in kept.items():
         assert len(np.unique(value.numpy())) == value.numel(), name
-    timm_table.randomised(model)
+    randomised(model)
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in kept.items())

@@ -1,0 +1,218 @@
+"""Operators of PyTorch that its exporter has no ONNX for, or only for some sizes.
+
+Each function is named as the operator, takes its arguments in their order, and says the same by ONNX's operators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from onnx import TensorProto
+
+
+def translations() -> dict[Any, Callable[..., Any]]:
+    """What `torch.onnx.export` takes as `custom_translation_table`."""
+    from torch.ops import aten
+
+    return {
+        aten.adaptive_max_pool2d.default: adaptive_max_pool,
+        aten.adaptive_max_pool3d.default: adaptive_max_pool,
+        aten._adaptive_avg_pool2d.default: adaptive_avg_pool,
+        aten._adaptive_avg_pool3d.default: adaptive_avg_pool,
+        aten._cdist_forward.default: cdist,
+        aten.hypot.default: hypot,
+        aten.kthvalue.default: kthvalue,
+        aten.median.default: median_of_all,
+        aten.median.dim: median,
+        aten.mode.default: mode,
+        aten.rrelu_with_noise_functional.default: rrelu,
+        aten.searchsorted.Tensor: searchsorted,
+        aten.searchsorted.Scalar: searchsorted,
+    }
+
+
+def _op() -> Any:
+    """ONNX's operators; their annotations do not know that numbers become constants."""
+    from onnxscript import opset18
+
+    return opset18
+
+
+# -- Pooling to a given size ------------------------------------------------------------------------------------
+
+
+def adaptive_avg_pool(images: Any, output_size: Sequence[int]) -> Any:
+    """The mean of each of `output_size` windows of every spatial axis.
+
+    Args:
+        images: [..., spatial axes].
+        output_size: Windows of each spatial axis.
+    """
+    op = _op()
+    rank = len(images.shape)
+    letters = "abcdefgh"[:rank]
+    for axis, bins in enumerate(output_size, rank - len(output_size)):
+        size = op.Shape(images, start=axis, end=axis + 1)
+        start, end = _windows(size, bins)
+        places = op.Range(0, op.Squeeze(size), 1)
+        within = op.And(op.GreaterOrEqual(places, start), op.Less(places, end))  # [bins, size]
+        to = letters.replace(letters[axis], "z")
+        total = op.Einsum(images, op.CastLike(within, images), equation=f"{letters},z{letters[axis]}->{to}")
+        counts = op.Reshape(op.CastLike(op.Sub(end, start), images), [-1] + [1] * (rank - 1 - axis))
+        images = op.Div(total, counts)
+    return images
+
+
+def adaptive_max_pool(images: Any, output_size: Sequence[int]) -> tuple[Any, Any]:
+    """The maximum of each window, and its place within all spatial axes; see `adaptive_avg_pool`."""
+    op = _op()
+    rank, axes = len(images.shape), len(output_size)
+    leading = rank - axes
+    windows, place = images, op.Constant(value_int=0)
+    for number, bins in enumerate(output_size):
+        size = op.Shape(images, start=leading + number, end=leading + number + 1)
+        start, end = _windows(size, bins)
+        longest = op.ReduceMax(op.Sub(end, start), keepdims=0)
+        places = op.Min(op.Add(start, op.Range(0, longest, 1)), op.Sub(end, 1))  # [bins, longest]: the last, again
+        windows = op.Gather(windows, places, axis=leading + 2 * number)
+        shape = [1, 1] * number + [bins, -1] + [1, 1] * (axes - 1 - number)
+        place = op.Add(op.Mul(place, size), op.Reshape(places, shape))
+    spatial = [2 * number for number in range(axes)]  # before the windows' own
+    within = [axis + 1 for axis in spatial]
+    order = [*range(leading), *(leading + axis for axis in spatial + within)]
+    windows = op.Reshape(op.Transpose(windows, perm=order), [0] * leading + [*output_size, -1])
+    place = op.Reshape(op.Transpose(place, perm=spatial + within), [*output_size, -1])
+    largest = op.ArgMax(windows, axis=-1, keepdims=1)
+    chosen = op.GatherElements(op.Expand(place, op.Shape(windows)), largest, axis=-1)
+    return op.ReduceMax(windows, [-1], keepdims=0), op.Squeeze(chosen, [-1])
+
+
+def _windows(size: Any, bins: int) -> tuple[Any, Any]:
+    """First place, and the one after the last, of each window of an axis: [bins, 1] each."""
+    op = _op()
+    number = op.Constant(value_ints=list(range(bins)))
+    start = op.Div(op.Mul(number, size), bins)
+    end = op.Div(op.Add(op.Mul(op.Add(number, 1), size), bins - 1), bins)
+    return op.Unsqueeze(start, [1]), op.Unsqueeze(end, [1])
+
+
+# -- Order -------------------------------------------------------------------------------------------------------
+
+
+def kthvalue(values: Any, k: int, dim: int = -1, keepdim: bool = False) -> tuple[Any, Any]:
+    """The k-th smallest along an axis, and its place."""
+    op = _op()
+    found = op.TopK(values, op.Constant(value_ints=[k]), axis=dim, largest=0)
+    return _kept(tuple(op.Slice(one, [k - 1], [k], [dim]) for one in found), dim, keepdim)
+
+
+def median(values: Any, dim: int, keepdim: bool = False) -> tuple[Any, Any]:
+    """The lower of both in the middle along an axis, and its place."""
+    op = _op()
+    size = op.Shape(values, start=dim, end=dim + 1 or None)
+    half = op.Div(op.Add(size, 1), 2)
+    found = op.TopK(values, half, axis=dim, largest=0)
+    return _kept(tuple(op.Slice(one, op.Sub(half, 1), half, [dim]) for one in found), dim, keepdim)
+
+
+def median_of_all(values: Any) -> Any:
+    """The lower of both in the middle of all."""
+    return median(_op().Reshape(values, [-1]), 0)[0]
+
+
+def mode(values: Any, dim: int = -1, keepdim: bool = False) -> tuple[Any, Any]:
+    """The most frequent along an axis, of several the smallest, and its last place."""
+    op = _op()
+    rank = len(values.shape)
+    order = [axis for axis in range(rank) if axis != dim % rank]
+    last = op.Transpose(values, perm=[*order, dim % rank])
+    same = op.Equal(op.Unsqueeze(last, [-1]), op.Unsqueeze(last, [-2]))
+    counts = op.ReduceSum(op.Cast(same, to=TensorProto.INT64), [-1], keepdims=0)
+    frequent = op.Equal(counts, op.ReduceMax(counts, [-1]))
+    found = op.ReduceMin(op.Where(frequent, last, op.ReduceMax(last, [-1])), [-1])
+    place = op.ArgMax(
+        op.Cast(op.Equal(last, found), to=TensorProto.INT64), axis=-1, keepdims=1, select_last_index=1
+    )
+    back = [*range(rank - 1)]
+    back.insert(dim % rank, rank - 1)
+    return _kept(tuple(op.Transpose(one, perm=back) for one in (found, place)), dim, keepdim)
+
+
+def _kept(found: tuple[Any, ...], dim: int, keepdim: bool) -> tuple[Any, Any]:
+    first, second = found if keepdim else (_op().Squeeze(one, [dim]) for one in found)
+    return first, second
+
+
+def searchsorted(  # noqa: PLR0917 - ordered as PyTorch's operator
+    sorted_sequence: Any,
+    values: Any,
+    out_int32: bool = False,
+    right: bool = False,
+    side: str | None = None,
+    sorter: Any = None,
+) -> Any:
+    """How many of a sorted sequence are less than each value; with `right`, or not more.
+
+    Args:
+        sorted_sequence: [..., length], or [length] for all values.
+        values: [..., count].
+        out_int32: Whether the result is int32, and not int64.
+        right: Whether equals count.
+        side: "right" says the same.
+        sorter: Places that sort the sequence.
+    """
+    op = _op()
+    if sorter is not None:
+        sorted_sequence = op.GatherElements(sorted_sequence, sorter, axis=-1)
+    sequence = sorted_sequence if len(sorted_sequence.shape) == 1 else op.Unsqueeze(sorted_sequence, [-2])
+    compare = op.LessOrEqual if right or side == "right" else op.Less
+    below = compare(sequence, op.CastLike(op.Unsqueeze(values, [-1]), sequence))
+    return op.ReduceSum(op.Cast(below, to=TensorProto.INT32 if out_int32 else TensorProto.INT64), [-1], keepdims=0)
+
+
+# -- Arithmetic --------------------------------------------------------------------------------------------------
+
+
+def cdist(first: Any, second: Any, p: float, compute_mode: int | None = None) -> Any:
+    """Distances of the p-norm between the rows of two matrices.
+
+    Args:
+        first: [..., rows, width].
+        second: [..., others, width].
+        p: The norm, 0 or more.
+        compute_mode: How PyTorch computes it.
+    """
+    op = _op()
+    apart = op.Abs(op.Sub(op.Unsqueeze(first, [-2]), op.Unsqueeze(second, [-3])))
+    if p == 2:
+        return op.ReduceL2(apart, [-1], keepdims=0)
+    if p == float("inf"):
+        return op.ReduceMax(apart, [-1], keepdims=0)
+    if p == 1:
+        return op.ReduceSum(apart, [-1], keepdims=0)
+    if p == 0:
+        return op.ReduceSum(op.Sign(apart), [-1], keepdims=0)
+    powers = op.ReduceSum(op.Pow(apart, op.CastLike(p, apart)), [-1], keepdims=0)
+    return op.Pow(powers, op.CastLike(1 / p, apart))
+
+
+def hypot(first: Any, second: Any) -> Any:
+    """The root of the sum of both squares, which do not overflow."""
+    op = _op()
+    first, second = op.Abs(first), op.Abs(second)
+    larger, smaller = op.Max(first, second), op.Min(first, second)
+    ratio = op.Div(smaller, op.Where(op.Equal(larger, op.CastLike(0.0, larger)), op.CastLike(1.0, larger), larger))
+    return op.Mul(larger, op.Sqrt(op.Add(op.Mul(ratio, ratio), op.CastLike(1.0, larger))))
+
+
+def rrelu(  # noqa: PLR0917 - ordered as PyTorch's operator
+    values: Any,
+    noise: Any,
+    lower: float = 0.125,
+    upper: float = 1 / 3,
+    training: bool = False,
+    generator: Any = None,
+) -> tuple[Any, Any]:
+    """The slope of a model that predicts, in the middle of both bounds."""
+    return _op().LeakyRelu(values, alpha=(lower + upper) / 2), noise

@@ -1,0 +1,127 @@
+"""Recurrent layers of PyTorch, exported for any number of steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from typing import Any
+
+_EXPORTERS_OWN = ("register_lstm_while_loop_decomposition", "register_gru_while_loop_decomposition")
+
+
+@contextmanager
+def traced_by_shape() -> Iterator[None]:
+    """Have PyTorch trace a recurrent layer by the shape of what it returns, and not step by step.
+
+    Otherwise its results have as many steps as the example. The exporter has such kernels for LSTM and GRU, but
+    takes them away before it rewrites the trace, and PyTorch remembers kernels beyond that.
+    """
+    import torch
+    from torch._decomp import decomposition_table
+    from torch.export import _patches
+
+    aten = torch.ops.aten
+    shapes = {aten.lstm.input: _lstm_shape} | dict.fromkeys(
+        (aten.gru.input, aten.rnn_tanh.input, aten.rnn_relu.input), _shape
+    )
+    kernels = {operator: operator.py_kernels for operator in shapes}
+    decompositions = {operator: decomposition_table[operator] for operator in shapes}
+    exporters = {name: getattr(_patches, name) for name in _EXPORTERS_OWN}
+    for operator, shape in shapes.items():
+        operator._dispatch_cache.clear()
+        operator.py_kernels = dict.fromkeys(operator.py_kernels, shape)
+        decomposition_table[operator] = shape
+    for name in exporters:
+        setattr(_patches, name, nullcontext)
+    try:
+        yield
+    finally:
+        decomposition_table.update(decompositions)
+        for operator, original in kernels.items():
+            operator._dispatch_cache.clear()
+            operator.py_kernels = original
+        for name, function in exporters.items():
+            setattr(_patches, name, function)
+
+
+def _shape(series: Any, state: Any, *arguments: Any) -> tuple[Any, Any]:
+    """What a layer of one state returns, without its values."""
+    bidirectional = arguments[-2]
+    width = state.shape[-1] * (2 if bidirectional else 1)
+    return series.new_empty((*series.shape[:-1], width)), state.new_empty(state.shape)
+
+
+def _lstm_shape(series: Any, states: Sequence[Any], *arguments: Any) -> tuple[Any, Any, Any]:
+    return (*_shape(series, states[0], *arguments), states[1].new_empty(states[1].shape))
+
+
+def translations() -> dict[Any, Callable[..., Any]]:
+    """What `torch.onnx.export` takes as `custom_translation_table`: it has no ONNX for plain recurrent layers."""
+    from torch.ops import aten
+
+    return {
+        aten.rnn_tanh.input: partial(rnn, "Tanh"),
+        aten.rnn_relu.input: partial(rnn, "Relu"),
+    }
+
+
+def rnn(  # noqa: PLR0917 - ordered as PyTorch's operator
+    activation: str,
+    series: Any,
+    state: Any,
+    params: Sequence[Any],
+    has_biases: bool,
+    num_layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+) -> tuple[Any, Any]:
+    """Layers of ONNX's RNN, each on the outputs of the one below.
+
+    Args:
+        activation: ONNX's name of it.
+        series: [steps, batch, width], or the batch first.
+        state: [layers * directions, batch, hidden].
+        params: Weights of the input and of the state, and both biases, of each direction of each layer.
+        has_biases: Whether there are biases.
+        num_layers: Layers.
+        dropout: Of a model that learns.
+        train: False.
+        bidirectional: Whether each layer goes backwards too.
+        batch_first: Whether the series, and the output, has the batch first.
+    """
+    from onnxscript import opset18
+
+    op: Any = opset18
+    directions, kinds = (2 if bidirectional else 1), (4 if has_biases else 2)
+    series = op.Transpose(series, perm=[1, 0, 2]) if batch_first else series
+    states = []
+    for layer in range(0, num_layers * directions, directions):
+        weights, recurrent, *biases = (
+            _stacked([params[(layer + direction) * kinds + kind] for direction in range(directions)])
+            for kind in range(kinds)
+        )
+        steps, last = op.RNN(
+            series,
+            weights,
+            recurrent,
+            op.Concat(*biases, axis=1) if biases else None,
+            None,
+            op.Slice(state, [layer], [layer + directions], [0]),
+            activations=[activation] * directions,
+            direction="bidirectional" if bidirectional else "forward",
+            hidden_size=int(state.shape[-1]),
+        )
+        series = op.Reshape(op.Transpose(steps, perm=[0, 2, 1, 3]), [0, 0, -1])
+        states.append(last)
+    output = op.Transpose(series, perm=[1, 0, 2]) if batch_first else series
+    return output, op.Concat(*states, axis=0)
+
+
+def _stacked(params: Sequence[Any]) -> Any:
+    from onnxscript import opset18
+
+    op: Any = opset18
+    return op.Concat(*(op.Unsqueeze(one, [0]) for one in params), axis=0)

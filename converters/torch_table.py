@@ -1,0 +1,71 @@
+"""Which layers of torch.nn and functions of torch convert and agree: `python -m onnxtool.converters.torch_table`.
+
+Each is built small with random weights, exported as a user would, and held against PyTorch itself on generated rows.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+from onnxtool.converters.table import Result, command, converted, installed, rows_of
+from onnxtool.converters.torch_cases import FUNCTION, NO_MODEL, torch_cases, torch_module
+from onnxtool.models.artifact import first_line
+
+
+def case_names() -> list[str]:
+    """Every case: layers with their variants, then functions."""
+    return sorted(torch_cases(), key=lambda name: (name.startswith(FUNCTION), name))
+
+
+def examine(name: str) -> Result:
+    """Build, convert and compare one case."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            module = torch_module(name)
+        except Exception as error:  # layers raise anything; a case that does not fit shows in the table
+            return {"outcome": "fails", "reason": f"It cannot be built: {first_line(error)}"}
+        outcome, reason = converted(module, inputs=torch_cases()[name].inputs)
+    return {"outcome": outcome, "reason": reason}
+
+
+def versions() -> dict[str, str]:
+    """The versions that decide what converts."""
+    return installed("torch", "onnxscript", "onnx", "onnxruntime")
+
+
+def to_markdown(results: dict[str, Result]) -> str:
+    """The table, and the layers that have no case."""
+    missing = [name for name in case_names() if name not in results]
+    lines = [
+        "# PyTorch's layers and functions",
+        "",
+        "Written by `python -m onnxtool.converters.torch_table --record reports/coverage/torch.json --markdown",
+        "reports/coverage/torch.md`; do not edit. Every layer of torch.nn is here, and functions that models call.",
+        "Each has random weights and running statistics, is exported for any number of rows (and of steps, where it",
+        "has some), and held against PyTorch on generated rows by the tolerance of `verify`.",
+        f"Versions: {', '.join(f'{name} {version}' for name, version in versions().items())}.",
+        "",
+        *rows_of(results),
+    ]
+    lines += ["", "## Not run", "", ", ".join(missing) or "None.", "", "## Layers without a case", ""]
+    lines += [f"- {', '.join(names.split())}: {why}." for names, why in NO_MODEL.items()]
+    lines += ["- Lazy modules: another layer once they have run.", "- Losses, but for a few: of training only."]
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command."""
+    return command(
+        "torch_table",
+        __doc__,
+        names=case_names,
+        versions=versions(),
+        examine=examine,
+        to_markdown=to_markdown,
+        arguments=arguments,
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
