@@ -8,6 +8,7 @@ import linecache
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -124,12 +125,10 @@ def from_module(source: Any, example: Tensors, opset: int) -> Conversion:
     if count_rows(example, specs) == 1:  # PyTorch may take a single row for one to broadcast
         example = _one_more(example, specs, rows=True) or example
     output = source.run(example)
-    sizes = [_sizes(output, example)]
+    names = list(named_tensors(output, example))
     longer = _one_more(example, specs, rows=False)
     if longer is not None and _runs(source, longer):  # else the example is as long as the model allows
         example = longer  # what is exported at one length is then verified at another
-        output = source.run(longer)
-        sizes.append(_sizes(output, longer))
     model = source.model if source.exported or _is_plain(source, output) else _flat(source)
     choices = []
     program, fault = _try_export(source, model, example, specs, opset)
@@ -143,13 +142,7 @@ def from_module(source: Any, example: Tensors, opset: int) -> Conversion:
         if still is not None:
             raise ConversionError(fault)
         choices = [f"Exported for exactly {rows} rows, and not for any number. {fault}"]
-    return Conversion(_finished(program, specs, sizes), choices)
-
-
-def _sizes(output: Any, inputs: Tensors) -> dict[str, tuple[int, ...]]:
-    """Shapes of the outputs, then of the inputs."""
-    outputs = named_tensors(output, inputs)
-    return {name: tuple(tensor.shape) for name, tensor in (outputs | inputs).items()}
+    return Conversion(_finished(program, specs, names), choices)
 
 
 def _one_more(example: Tensors, specs: Sequence[TensorSpec], rows: bool) -> Tensors | None:
@@ -192,12 +185,13 @@ def _try_export(
     translations = torch_operators.translations() | torch_recurrent.translations()
 
     def export(translations: dict[Any, Any]) -> Any:
-        # Without gradients: the exporter can trace an LSTM of any length only then.
         with (
             quiet(),
             evaluating(source.module),
             torch.no_grad(),
+            _weights_computed(source.module),
             torch_recurrent.traced_by_shape(),
+            torch_recurrent.projections(),
             torch_packed.exportable(),
             torch_attention.unfused(),
         ):
@@ -222,6 +216,19 @@ def _try_export(
     except Exception as error:  # the exporter and the user's module raise what they like
         return None, _explain(error, source)
     return program, _undone(program, specs, source.exported)
+
+
+@contextmanager
+def _weights_computed(module: Any) -> Iterator[None]:
+    """Compute weights that are parametrised, as by `orthogonal` or `weight_norm`, before the trace and not in it."""
+    from torch.nn.utils import parametrize
+
+    with parametrize.cached():
+        for part in module.modules():
+            if parametrize.is_parametrized(part):
+                for name in part.parametrizations:
+                    getattr(part, name)
+        yield
 
 
 def _is_plain(source: Any, output: Any) -> bool:
@@ -291,20 +298,17 @@ def _fixed(spec: TensorSpec, axis: int, size: object) -> str:
     return f"{text} Give it its size, as in --input {spec.name}:{spec.dtype}[{','.join(map(str, shape))}]"
 
 
-def _finished(
-    program: Any, specs: Sequence[TensorSpec], sizes: Sequence[dict[str, tuple[int, ...]]]
-) -> onnx.ModelProto:
+def _finished(program: Any, specs: Sequence[TensorSpec], names: Sequence[str]) -> onnx.ModelProto:
     """Name inputs and outputs, and leave out what is stale or tells of the machine that exported.
 
     Args:
         program: What the exporter returned.
         specs: The inputs.
-        sizes: What `_sizes` returned for one example, or for two of different lengths.
+        names: Of the outputs.
     """
     import onnx_ir as ir
 
     graph = program.model.graph
-    names = list(sizes[0])[: -len(specs) or None]
     if len(graph.inputs) != len(specs) or len(graph.outputs) != len(names):
         raise ConversionError(
             f"PyTorch's exporter made {len(graph.inputs)} inputs and {len(graph.outputs)} outputs of "
@@ -320,12 +324,11 @@ def _finished(
             graph.append(node)
             graph.outputs[position] = node.outputs[0]
         _rename(graph.outputs[position], name, graph)
-    for node in graph.all_nodes():
+    for node in list(graph.all_nodes()):
         _keep_rank(node)
+        _keep_layout(node)
         for trace in _TRACES:
             node.metadata_props.pop(trace, None)
-    if len(sizes) > 1:
-        _forget_sizes(graph, specs, sizes)
     model: onnx.ModelProto = program.model_proto
     return model
 
@@ -342,30 +345,17 @@ def _keep_rank(node: Any) -> None:
             node.resize_inputs(1)
 
 
-def _forget_sizes(graph: Any, specs: Sequence[TensorSpec], sizes: Sequence[dict[str, tuple[int, ...]]]) -> None:
-    """Take the example's lengths out of the graph's annotations, which ONNX Runtime would believe.
-
-    The exporter leaves them there for what an LSTM returns, for one.
-    """
+def _keep_layout(node: Any) -> None:
+    """Keep ONNX Runtime from moving a transpose behind a cubic resize: it fails on channels that are last."""
     import onnx_ir as ir
 
-    def varying(name: str) -> Iterator[tuple[int, ...]]:
-        return zip(*(example[name] for example in sizes), strict=True)
-
-    known: dict[tuple[int, ...], int | str | None] = {}
-    for spec in specs:
-        for size, dim in zip(varying(spec.name), spec.shape, strict=True):
-            if known.setdefault(size, dim) != dim:
-                known[size] = None  # two names for one size: neither is sure
-    for value in graph.outputs:
-        pairs = zip(value.shape, varying(value.name), strict=True)
-        value.shape = ir.Shape(
-            known.get(size) if isinstance(dim, int) and len(set(size)) > 1 else dim for dim, size in pairs
-        )
-    for node in graph.all_nodes():
-        for value in node.outputs:
-            if not value.is_graph_output():
-                value.shape = None
+    if node.op_type == "Resize" and (mode := node.attributes.get("mode")) and mode.value == "cubic":
+        image = node.inputs[0]
+        shape = ir.node("Constant", [], {"value_ints": [0] * len(image.shape)})
+        same = ir.node("Reshape", [image, shape.outputs[0]])
+        same.outputs[0].type, same.outputs[0].shape = image.type, image.shape
+        node.graph.insert_before(node, [shape, same])
+        node.replace_input_with(0, same.outputs[0])
 
 
 def _rename(value: Any, name: str, graph: Any) -> None:

@@ -226,6 +226,11 @@ def _resized(cases: Cases) -> None:
             lambda x, mode=mode: f.interpolate(x, size=(5, 5), mode=mode, antialias=True),
             IMAGE,
         )
+    cases.call(
+        "interpolate/channels-last",
+        lambda x: f.interpolate(x.permute(0, 3, 1, 2), size=(5, 5), mode="bicubic").permute(0, 2, 3, 1),
+        "12,12,4",
+    )
     cases.call("pad", lambda x: f.pad(x, (1, 2, 3, 1), mode="reflect"), IMAGE)
     grid = "5,7,2"
     cases.call("grid_sample", lambda x, g: f.grid_sample(x, g.tanh(), align_corners=False), IMAGE, grid)
@@ -394,7 +399,8 @@ def _reduced(cases: Cases) -> None:
         "norm", lambda x: (x.norm(dim=-1), x.norm(p=1, dim=-1), torch.linalg.vector_norm(x, 3, dim=-1)), ROW
     )
     cases.call("normalize", torch.nn.functional.normalize, ROW)
-    cases.call("cumsum", lambda x: (x.cumsum(-1), x.cummax(-1)[0], x.cummin(-1)[0], x.logcumsumexp(-1)), ROW)
+    cases.call("cumsum", lambda x: (x.cumsum(-1), x.logcumsumexp(-1)), ROW)
+    cases.call("cummax", lambda x: (torch.cummax(x, 1), torch.cummin(x, -1)), IMAGE)
     cases.call("cumprod", lambda x: x.cumprod(-1), ROW)
     cases.call("topk", lambda x: torch.topk(x, 3), ROW)
     cases.call("sort", lambda x: torch.sort(x, descending=True), ROW)
@@ -454,6 +460,7 @@ def _mathematical(cases: Cases) -> None:
     cases.call("lgamma", lambda x: torch.lgamma(x.abs() + 1), ROW)
     cases.call("i0", torch.special.i0, ROW)
     cases.call("atan2", torch.atan2, ROW, OTHERS)
+    cases.call("atan2/zero", lambda x: torch.atan2(x.relu(), x), ROW)
     cases.call("hypot", torch.hypot, ROW, OTHERS)
     cases.call("pow", lambda x: (x.abs() ** 0.5, x**2, 2**x, x.abs().pow(x)), ROW)
     cases.call("fmod", lambda x, y: (torch.fmod(x, y.abs() + 1), torch.remainder(x, y.abs() + 1)), ROW, OTHERS)
@@ -478,6 +485,8 @@ def _mathematical(cases: Cases) -> None:
     cases.call("det", torch.linalg.det, square)
     cases.call("inv", lambda x: torch.linalg.inv(positive(x)), square)
     cases.call("solve", lambda x: torch.linalg.solve(positive(x), x), square)
+    cases.call("solve/vector", lambda x, y: torch.linalg.solve(positive(x), y), square, "3")
+    cases.call("solve/right", lambda x: torch.linalg.solve(positive(x), x, left=False), square)
     cases.call("cholesky", lambda x: torch.linalg.cholesky(positive(x)), square)
     cases.call("eigvalsh", lambda x: torch.linalg.eigvalsh(positive(x)), square)
     cases.call("svdvals", torch.linalg.svdvals, square)

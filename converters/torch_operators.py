@@ -5,9 +5,12 @@ Each function is named as the operator, takes its arguments in their order, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from onnx import TensorProto
 
 
@@ -21,14 +24,24 @@ def translations() -> dict[Any, Callable[..., Any]]:
         aten._adaptive_avg_pool2d.default: adaptive_avg_pool,
         aten._adaptive_avg_pool3d.default: adaptive_avg_pool,
         aten._cdist_forward.default: cdist,
+        aten.atan2.default: atan2,
+        aten.cummax.default: partial(cumulated_extreme, "GreaterOrEqual"),
+        aten.cummin.default: partial(cumulated_extreme, "LessOrEqual"),
+        aten.cumprod.default: cumprod,
         aten.hypot.default: hypot,
         aten.kthvalue.default: kthvalue,
+        aten.inverse.default: inverse,
+        aten.linalg_cholesky.default: cholesky,
+        aten.linalg_inv.default: inverse,
+        aten.linalg_solve.default: solve,
         aten.median.default: median_of_all,
         aten.median.dim: median,
         aten.mode.default: mode,
+        aten.remainder.Scalar: remainder,
         aten.rrelu_with_noise_functional.default: rrelu,
         aten.searchsorted.Tensor: searchsorted,
         aten.searchsorted.Scalar: searchsorted,
+        aten.unfold_backward.default: overlap_add,
     }
 
 
@@ -171,7 +184,172 @@ def searchsorted(  # noqa: PLR0917 - ordered as PyTorch's operator
     return op.ReduceSum(op.Cast(below, to=TensorProto.INT32 if out_int32 else TensorProto.INT64), [-1], keepdims=0)
 
 
+# -- Along an axis -----------------------------------------------------------------------------------------------
+# In as many steps as the length has bits: each takes in what lies twice as far back.
+
+
+def cumprod(values: Any, dim: int, dtype: int | None = None) -> Any:
+    """The product of all up to each place along an axis of known length."""
+    op = _op()
+    length = _length(values, dim)
+    values = values if dtype is None else op.Cast(values, to=dtype)
+    for step in _doubling(length):
+        later, earlier, head = _apart(values, step, length, dim)
+        values = op.Concat(head, op.Mul(later, earlier), axis=dim)
+    return values
+
+
+def cumulated_extreme(better: str, values: Any, dim: int) -> tuple[Any, Any]:
+    """The extreme of all up to each place along an axis of known length, and where it was last."""
+    op = _op()
+    length, rank = _length(values, dim), len(values.shape)
+    shape = [length if axis == dim % rank else 1 for axis in range(rank)]
+    numbers = op.Reshape(op.Constant(value_ints=list(range(length))), shape)
+    places = op.Expand(numbers, op.Shape(values))
+    for step in _doubling(length):
+        later, earlier, head = _apart(values, step, length, dim)
+        place, before, first = _apart(places, step, length, dim)
+        kept = getattr(op, better)(later, earlier)
+        values = op.Concat(head, op.Where(kept, later, earlier), axis=dim)
+        places = op.Concat(first, op.Where(kept, place, before), axis=dim)
+    return values, places
+
+
+def _doubling(length: int) -> Iterator[int]:
+    """1, 2, 4... up to a length."""
+    return (1 << bit for bit in range((length - 1).bit_length()))
+
+
+def _apart(values: Any, step: int, length: int, dim: int) -> list[Any]:
+    """All but the first `step`, all but as many of the last, and those first."""
+    parts = ((step, length), (0, length - step), (0, step))
+    return [_op().Slice(values, [start], [end], [dim]) for start, end in parts]
+
+
+def _length(values: Any, dim: int) -> int:
+    length = values.shape[dim]
+    if not isinstance(length, int):
+        raise NotImplementedError(f"dimension {dim} must have its size, and not be any")
+    return length
+
+
+# -- Signals -----------------------------------------------------------------------------------------------------
+
+
+def overlap_add(frames: Any, input_sizes: Any, dim: int, size: int, step: int) -> Any:
+    """The sum of windows at their places, which the inverse of a spectrogram is made of.
+
+    Args:
+        frames: [..., windows, ..., size], with the windows at `dim`.
+        input_sizes: Of the result, which has `input_sizes[dim]` there.
+        dim: Axis of the windows.
+        size: Of a window.
+        step: From a window to the next.
+    """
+    op = _op()
+    rank = len(frames.shape)
+    dim %= rank - 1
+    others = [axis for axis in range(rank - 1) if axis != dim]
+    last = op.Transpose(frames, perm=[*others, rank - 1, dim])
+    kernel = op.CastLike(op.Constant(value=_tensor(np.eye(size, dtype=np.float32)[:, None])), frames)
+    added = op.ConvTranspose(op.Reshape(last, [-1, size, 0]), kernel, strides=[step])
+    length = op.Gather(input_sizes, [dim]) if not isinstance(input_sizes, list | tuple) else input_sizes[dim]
+    missing = op.Sub(op.Reshape(length, [1]), op.Shape(added, start=2))
+    added = op.Pad(added, op.Concat(op.Constant(value_ints=[0] * 5), missing, axis=0))
+    shape = op.Concat(op.Shape(last, end=-2), op.Constant(value_ints=[-1]), axis=0)
+    order = [*range(len(others))]
+    order.insert(dim, len(others))
+    return op.Transpose(op.Reshape(added, shape), perm=order)
+
+
+# -- Linear algebra ----------------------------------------------------------------------------------------------
+
+
+def inverse(matrix: Any) -> Any:
+    """The inverse of square matrices of known size."""
+    op = _op()
+    size = _length(matrix, -1)
+    ones = op.Constant(value=_tensor(np.eye(size, dtype=np.float32)))
+    return _eliminated(matrix, op.Expand(op.CastLike(ones, matrix), op.Shape(matrix)), size)
+
+
+def solve(matrix: Any, right: Any, left: bool = True) -> Any:
+    """X of matrix X = right, or of X matrix = right, for square matrices of known size."""
+    op = _op()
+    size, rank = _length(matrix, -1), len(matrix.shape)
+    if len(right.shape) < rank:
+        return op.Squeeze(_eliminated(matrix, op.Unsqueeze(right, [-1]), size), [-1])
+    if left:
+        return _eliminated(matrix, right, size)
+    return _transposed(_eliminated(_transposed(matrix, rank), _transposed(right, rank), size), rank)
+
+
+def _eliminated(matrix: Any, right: Any, size: int) -> Any:
+    """Gauss and Jordan's elimination, with the largest of a column as its pivot.
+
+    Args:
+        matrix: [..., size, size].
+        right: [..., size, columns].
+        size: Of the matrix.
+    """
+    op = _op()
+    rows = op.Constant(value=_tensor(np.arange(size)[:, None]))
+    joined = op.Concat(matrix, right, axis=-1)
+    for step in range(size):
+        rest = op.Slice(op.Abs(op.Slice(joined, [step], [step + 1], [-1])), [step], [size], [-2])
+        pivot = op.Add(op.ArgMax(rest, axis=-2, keepdims=1), step)
+        here = op.Equal(rows, step)
+        order = op.Where(here, pivot, op.Where(op.Equal(rows, pivot), step, rows))
+        joined = op.GatherElements(joined, op.Expand(order, op.Shape(joined)), axis=-2)
+        column = op.Slice(joined, [step], [step + 1], [-1])
+        row = op.Slice(joined, [step], [step + 1], [-2])
+        row = op.Div(row, op.Slice(row, [step], [step + 1], [-1]))
+        joined = op.Where(here, row, op.Sub(joined, op.Mul(column, row)))
+    return op.Slice(joined, [size], [np.iinfo(np.int64).max], [-1])
+
+
+def cholesky(matrix: Any, upper: bool = False) -> Any:
+    """The factor of positive definite matrices of known size, a column at a time."""
+    op = _op()
+    size, rank = _length(matrix, -1), len(matrix.shape)
+    rows = op.Constant(value=_tensor(np.arange(size)[:, None]))
+    rest, columns = matrix, []
+    for step in range(size):
+        column = op.Slice(rest, [step], [step + 1], [-1])
+        root = op.Sqrt(op.Slice(column, [step], [step + 1], [-2]))
+        column = op.Where(op.Less(rows, step), op.CastLike(0.0, column), op.Div(column, root))
+        rest = op.Sub(rest, op.Mul(column, _transposed(column, rank)))
+        columns.append(column)
+    factor = op.Concat(*columns, axis=-1)
+    return _transposed(factor, rank) if upper else factor
+
+
+def _transposed(matrix: Any, rank: int) -> Any:
+    return _op().Transpose(matrix, perm=[*range(rank - 2), rank - 1, rank - 2])
+
+
+def _tensor(array: NDArray[np.generic]) -> Any:
+    import onnx_ir as ir
+
+    return ir.tensor(array)
+
+
 # -- Arithmetic --------------------------------------------------------------------------------------------------
+
+
+def atan2(opposite: Any, adjacent: Any) -> Any:
+    """The angle of each pair, with the signs of zeros; PyTorch's exporter has -pi for (0, -1)."""
+    op = _op()
+    zero, one = op.CastLike(0.0, opposite), op.CastLike(1.0, opposite)
+
+    def is_negative(number: Any) -> Any:
+        return op.Or(op.Less(number, zero), op.Less(op.Div(one, number), zero))
+
+    height, width = op.Abs(opposite), op.Abs(adjacent)
+    same = op.Where(op.Equal(height, zero), zero, one)  # 0 by 0, and infinity by infinity
+    angle = op.Atan(op.Where(op.Equal(height, width), same, op.Div(height, width)))
+    angle = op.Where(is_negative(adjacent), op.Sub(op.CastLike(np.pi, angle), angle), angle)
+    return op.Mul(angle, op.Where(is_negative(opposite), op.Neg(one), one))  # of a zero, Where loses the sign
 
 
 def cdist(first: Any, second: Any, p: float, compute_mode: int | None = None) -> Any:
@@ -204,6 +382,18 @@ def hypot(first: Any, second: Any) -> Any:
     larger, smaller = op.Max(first, second), op.Min(first, second)
     ratio = op.Div(smaller, op.Where(op.Equal(larger, op.CastLike(0.0, larger)), op.CastLike(1.0, larger), larger))
     return op.Mul(larger, op.Sqrt(op.Add(op.Mul(ratio, ratio), op.CastLike(1.0, larger))))
+
+
+def remainder(values: Any, other: Any) -> Any:
+    """The remainder with the sign of `other`, which may be the size of a dimension too."""
+    op = _op()
+    if values.dtype.is_integer() and isinstance(other, float):
+        values = op.Cast(values, to=TensorProto.FLOAT)
+    other = op.CastLike(other, values)
+    if values.dtype.is_integer():
+        return op.Mod(values, other)
+    left = op.Mod(values, other, fmod=1)
+    return op.Where(op.Less(op.Mul(left, other), op.CastLike(0.0, left)), op.Add(left, other), left)
 
 
 def rrelu(  # noqa: PLR0917 - ordered as PyTorch's operator

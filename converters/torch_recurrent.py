@@ -56,6 +56,73 @@ def _lstm_shape(series: Any, states: Sequence[Any], *arguments: Any) -> tuple[An
     return (*_shape(series, states[0], *arguments), states[1].new_empty(states[1].shape))
 
 
+@contextmanager
+def projections() -> Iterator[None]:
+    """Have an LSTM whose outputs are projected (`proj_size`), which ONNX's LSTM has not, traced as a scan."""
+    from torch import _VF
+
+    native = _VF.lstm
+
+    def choosing(series: Any, states: Any, *arguments: Any) -> Any:
+        projected = isinstance(states, tuple | list) and states[0].shape[-1] != states[1].shape[-1]
+        return (_projected if projected else native)(series, states, *arguments)
+
+    _VF.lstm = choosing  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        _VF.lstm = native
+
+
+def _projected(  # noqa: PLR0917 - ordered as PyTorch's operator
+    series: Any,
+    states: Sequence[Any],
+    params: Sequence[Any],
+    has_biases: bool,
+    num_layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+) -> tuple[Any, Any, Any]:
+    import torch
+
+    directions, kinds = (2 if bidirectional else 1), (5 if has_biases else 3)
+    series = series.transpose(0, 1) if batch_first else series
+    last = []
+    for layer in range(0, num_layers * directions, directions):
+        outputs = []
+        for number in range(layer, layer + directions):
+            backwards = number > layer
+            weights = params[number * kinds : (number + 1) * kinds]
+            given = series.flip(0) if backwards else series
+            said, *after = _scanned(given, states[0][number], states[1][number], *weights)
+            outputs.append(said.flip(0) if backwards else said)
+            last.append(after)
+        series = torch.cat(outputs, -1)
+    hidden, cells = (torch.stack(one) for one in zip(*last, strict=True))
+    return series.transpose(0, 1) if batch_first else series, hidden, cells
+
+
+def _scanned(series: Any, hidden: Any, cell: Any, kernel: Any, recurrent: Any, *others: Any) -> list[Any]:
+    """One direction of one layer: outputs of each step, the last output and the last cell."""
+    import torch
+    from torch._higher_order_ops.scan import scan_op
+
+    *biases, projection = others
+
+    def step(hidden: Any, cell: Any, now: Any, recurrent: Any, projection: Any) -> list[Any]:
+        enter, forget, new, leave = (now + hidden @ recurrent.T).chunk(4, -1)
+        cell = forget.sigmoid() * cell + enter.sigmoid() * new.tanh()
+        hidden = (leave.sigmoid() * cell.tanh()) @ projection.T
+        return [hidden.clone(), cell.clone(), hidden.clone()]
+
+    gates = torch.nn.functional.linear(series, kernel, sum(biases) if biases else None)
+    weights = [recurrent.clone(), projection.clone()]  # as nodes of the trace
+    hidden, cell, outputs = scan_op(step, [hidden.clone(), cell.clone()], [gates], weights)
+    return [outputs, hidden, cell]
+
+
 def translations() -> dict[Any, Callable[..., Any]]:
     """What `torch.onnx.export` takes as `custom_translation_table`: it has no ONNX for plain recurrent layers."""
     from torch.ops import aten

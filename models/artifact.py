@@ -136,7 +136,13 @@ class OnnxModel:
         try:
             return runtime.InferenceSession(str(self.path), options, providers=list(providers))
         except Exception as error:  # ONNX Runtime's exceptions have no common base
-            raise ModelError(f"ONNX Runtime refuses {self.path}: {first_line(error)}") from error
+            why = f"ONNX Runtime refuses {self.path}: {first_line(error)}"
+            if "NOT_IMPLEMENTED" in why and _in_bfloat16(self.proto.graph):
+                why += (
+                    "\nThe model computes in bfloat16, for which the runtime has few kernels. Convert it in float32, "
+                    "which holds the same weights; of PyTorch: model.float()."
+                )
+            raise ModelError(why) from error
 
     def predict(self, session: Any, tensors: Tensors) -> Tensors:
         """Run one batch.
@@ -209,6 +215,12 @@ def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
             elif attribute.type == onnx.AttributeProto.GRAPHS:
                 for inner in attribute.graphs:
                     yield from all_nodes(inner)
+
+
+def _in_bfloat16(graph: onnx.GraphProto) -> bool:
+    casts = (attribute.i for node in all_nodes(graph) for attribute in node.attribute if attribute.name == "to")
+    kinds = (tensor.data_type for tensor in all_tensors(graph))
+    return onnx.TensorProto.BFLOAT16 in (*casts, *kinds)
 
 
 def all_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
