@@ -194,8 +194,6 @@ def to_markdown(results: dict[str, Result], versions: Mapping[str, str]) -> str:
             f"of timm get {_ROWS} images of {_SIZE} by {_SIZE}, or of their own size where they take no other;",
             "torchvision's get 320 by 320. They are exported for any number of images, and held against PyTorch",
             "by the tolerance of `verify`.",
-            "The table holds what was run so far: the command goes on where it was, the smallest network of each",
-            "module before other variants.",
             f"Modules of timm without a small network: {missing}.",
             f"Versions: {', '.join(f'{name} {version}' for name, version in versions.items())}.",
             "",

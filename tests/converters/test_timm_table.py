@@ -42,7 +42,7 @@ def test_what_does_not_agree_has_a_reason() -> None:
     assert not any("Traceback" in result["reason"] for result in results)
 
 
-@pytest.mark.parametrize(("backbones", "least"), [(False, 80), (True, 12)])
+@pytest.mark.parametrize(("backbones", "least"), [(False, 184), (True, 184)])
 def test_networks_agree(backbones: bool, least: int) -> None:
     outcomes = of_kind(detectors=False, backbones=backbones)
     assert len(outcomes) >= least
