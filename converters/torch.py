@@ -182,9 +182,8 @@ def _try_export(
         size_args, size_kwargs = source.arguments(sizes)
         dynamic = inspect.Signature(source.parameters).bind(*size_args, **size_kwargs).arguments
 
-    translations = torch_operators.translations() | torch_recurrent.translations()
-
-    def export(translations: dict[Any, Any]) -> Any:
+    own = (torch_attention, torch_operators, torch_recurrent)
+    try:
         with (
             quiet(),
             evaluating(source.module),
@@ -195,24 +194,16 @@ def _try_export(
             torch_packed.exportable(),
             torch_attention.unfused(),
         ):
-            return torch.onnx.export(
+            program = torch.onnx.export(
                 model,
                 args,
                 kwargs=kwargs,
                 dynamic_shapes=dynamic,
                 opset_version=opset,
-                custom_translation_table=translations,
+                custom_translation_table=dict(item for module in own for item in module.translations().items()),
                 dynamo=True,
                 verbose=False,
             )
-
-    try:
-        try:
-            program = export(translations)
-        except Exception as error:
-            if not torch_attention.is_missing(error):
-                raise
-            program = export(translations | torch_attention.translations())
     except Exception as error:  # the exporter and the user's module raise what they like
         return None, _explain(error, source)
     return program, _undone(program, specs, source.exported)

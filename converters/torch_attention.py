@@ -1,6 +1,7 @@
-"""Attention of PyTorch: without its fused kernels, and over any number of dimensions.
+"""Attention of PyTorch: without its fused kernels, over any number of dimensions, with any mask.
 
-Its exporter knows 4 alone: batch, heads, length and width.
+Its exporter knows 4 dimensions alone, batch, heads, length and width; and where a mask hides all there is to look at,
+it has the mean in place of PyTorch's 0.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+
+from onnx import TensorProto
 
 
 @contextmanager
@@ -61,15 +64,6 @@ def _blanking(forward: Callable[..., Any]) -> Callable[..., Any]:
     return blanking
 
 
-def is_missing(error: BaseException | None) -> bool:
-    """Whether the exporter gave up on attention of other than 4 dimensions."""
-    while error is not None:
-        if "only 4D query, key, and value are supported" in str(error):
-            return True
-        error = error.__cause__
-    return False
-
-
 def translations() -> dict[Any, Callable[..., Any]]:
     """What `torch.onnx.export` takes as `custom_translation_table`."""
     import torch
@@ -104,16 +98,32 @@ def _attention(  # noqa: PLR0917 - ordered as PyTorch's operator
 
     op: Any = opset18  # whose annotations do not know that numbers become constants
 
-    if enable_gqa and len(query.shape) != 4:
-        raise NotImplementedError("attention with enable_gqa takes 4 dimensions")
-    rank = len(key.shape)
+    if enable_gqa:
+        key, value = (_shared(one, query.shape[-3]) for one in (key, value))
+    rank = len(query.shape)
     scores = op.MatMul(query, op.Transpose(key, perm=[*range(rank - 2), rank - 1, rank - 2]))
     scores = op.Mul(scores, op.CastLike(query.shape[-1] ** -0.5 if scale is None else scale, query))
+    nothing = op.CastLike(float("-inf"), query)
     if is_causal:
         ones = op.Expand(1.0, op.Shape(scores, start=-2))
-        scores = op.Where(op.Equal(op.Trilu(ones, upper=0), 1.0), scores, op.CastLike(float("-inf"), query))
-    elif attn_mask is not None and attn_mask.dtype == ir.DataType.BOOL:
-        scores = op.Where(attn_mask, scores, op.CastLike(float("-inf"), query))
-    elif attn_mask is not None:
+        scores = op.Where(op.Equal(op.Trilu(ones, upper=0), 1.0), scores, nothing)
+    if attn_mask is None:
+        return op.MatMul(op.Softmax(scores, axis=-1), value)
+    if attn_mask.dtype == ir.DataType.BOOL:
+        scores = op.Where(attn_mask, scores, nothing)
+        seen = op.Cast(op.ReduceMax(op.Cast(attn_mask, to=TensorProto.UINT8), [-1]), to=TensorProto.BOOL)
+    else:
         scores = op.Add(scores, attn_mask)
-    return op.MatMul(op.Softmax(scores, axis=-1), value)
+        seen = op.Greater(op.ReduceMax(attn_mask, [-1]), op.CastLike(nothing, attn_mask))
+    return op.Where(seen, op.MatMul(op.Softmax(scores, axis=-1), value), op.CastLike(0.0, query))
+
+
+def _shared(heads: Any, count: int) -> Any:
+    """Each head as often as there are queries for it: [..., count, length, width]."""
+    from onnxscript import opset18
+
+    op: Any = opset18
+    before, after = op.Shape(heads, end=-3), op.Shape(heads, start=-2)
+    shape = op.Concat(before, op.Constant(value_ints=[count]), after, axis=0)
+    repeated = op.Constant(value_ints=[count // heads.shape[-3], 1, 1])
+    return op.Reshape(op.Expand(op.Unsqueeze(heads, [-3]), repeated), shape)

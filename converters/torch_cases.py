@@ -356,6 +356,17 @@ def _attention(cases: Cases) -> None:
         "4,6,8",
         "2,6,8",
     )
+    keys = "2,6,8"
+    cases.call(
+        "scaled_dot_product_attention/hidden", lambda q, k, m: attend(q, k, k, m), heads, keys, "bool:1,time,6"
+    )
+    cases.call(
+        "scaled_dot_product_attention/biased",
+        lambda q, k, m: attend(q, k, k, m.relu().log()),
+        heads,
+        keys,
+        "2,time,6",
+    )
     cases.call("scaled_dot_product_attention/3", lambda q, k: attend(q, k, k), SERIES, SERIES)
     cases.call("einsum", lambda a, b: torch.einsum("btc,bsc->bts", a, b), SERIES, "source,8")
 
