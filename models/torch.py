@@ -21,6 +21,7 @@ from onnxtool.models.artifact import first_line
 from onnxtool.models.domain import Domain
 from onnxtool.models.signature import Tensors, dtype_name
 from onnxtool.models.source import LoadOptions, SourceModel, Step
+from onnxtool.models.torch_domains import torch_domains
 from onnxtool.models.torch_files import quiet, read_weights
 from onnxtool.models.torch_signature import agreed, forward_parameters, module_inputs, program_inputs
 
@@ -139,16 +140,8 @@ class TorchSource(SourceModel):
         return tuple(args), kwargs | rest
 
     def domains(self) -> Mapping[str, Domain]:
-        """Whole numbers stay below the smallest vocabulary of the model's embeddings; masks are mostly open."""
-        vocabulary = min(_vocabularies(self), default=None)
-        domains: dict[str, Domain] = {}
-        for spec in self.inputs:
-            if "int" in spec.dtype and vocabulary is not None:
-                domains[spec.name] = Domain(high=vocabulary)
-            elif spec.dtype == "bool" and "mask" in spec.name:
-                # A row that is masked wholly is NaN in most models. A padding mask is True where it masks.
-                domains[spec.name] = Domain(choices=(*[("pad" not in spec.name)] * 3, "pad" in spec.name))
-        return domains
+        """Tokens and masks; see `models.torch_domains`."""
+        return torch_domains(self)
 
 
 def _part_outputs(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Step]:
@@ -323,18 +316,6 @@ def _program_arguments(program: Any, tensors: Sequence[Any]) -> tuple[tuple[Any,
 def _weights(module: Any) -> Iterator[Any]:
     yield from module.parameters()
     yield from module.buffers()
-
-
-def _vocabularies(source: TorchSource) -> Iterator[int]:
-    """Number of rows of every embedding."""
-    if source.exported:
-        for node in source.model.graph.nodes:
-            if node.op == "call_function" and str(node.target).startswith("aten.embedding"):
-                yield int(node.args[0].meta["val"].shape[0])
-        return
-    for module in source.module.modules():
-        if getattr(module, "original_name", type(module).__name__) in {"Embedding", "EmbeddingBag"}:
-            yield int(module.weight.shape[0])
 
 
 def _call(function: Callable[..., Any], reference: str) -> Any:

@@ -10,6 +10,7 @@ import sys
 import textwrap
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -485,6 +486,33 @@ def test_domains_keep_tokens_within_the_vocabulary() -> None:
         assert 0.6 < made["mask"].mean() < 0.9
     assert FRAMEWORK.wrap(scripted, inputs("input:int64[batch]")).domains()["input"].high == 17
     assert not FRAMEWORK.wrap(resnet(), LoadOptions()).domains()
+
+
+def test_each_input_has_the_vocabulary_of_its_own_embedding() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.words, self.kinds = nn.Embedding(50, 4), nn.Embedding(3, 4)
+
+        def forward(self, words: Any, kinds: Any, places: Any, attention_mask: Any) -> Any:
+            embedded = self.words(words) + self.kinds(kinds) + self.words(places + 1)
+            return embedded * attention_mask.unsqueeze(-1)
+
+    signature = [f"{name}:int64[batch,5]" for name in ("words", "kinds", "places", "attention_mask")]
+    module = Two()
+    with quiet():
+        program = torch.export.export(module, tuple(torch.ones(2, 5, dtype=torch.int64) for _ in range(4)))
+    for source in (FRAMEWORK.wrap(module, inputs(*signature)), FRAMEWORK.wrap(program, LoadOptions())):
+        domains = source.domains()
+        assert {name: domains[name].high for name in ("words", "kinds", "places")} == {
+            "words": 50,
+            "kinds": 3,
+            "places": 3,
+        }
+        made = make_inputs(source.inputs, 64, 0, domains)
+        assert set(np.unique(made["attention_mask"])) <= {0, 1}
+        assert 0.5 < made["attention_mask"].mean() < 1
+    assert not any(part._forward_pre_hooks for part in module.modules())
 
 
 def test_it_owns_modules_and_programs_only(tmp_path: Path) -> None:
