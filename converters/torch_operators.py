@@ -16,13 +16,17 @@ from onnx import TensorProto
 
 def translations() -> dict[Any, Callable[..., Any]]:
     """What `torch.onnx.export` takes as `custom_translation_table`."""
+    import torch
     from torch.ops import aten
 
-    return {
+    # Hugging Face's own operator for what PyTorch's does in bfloat16 alone.
+    fallback = getattr(torch.ops.transformers, "grouped_mm_fallback", None)
+    return ({fallback.default: grouped_mm} if fallback is not None else {}) | {
         aten.adaptive_max_pool2d.default: adaptive_max_pool,
         aten.adaptive_max_pool3d.default: adaptive_max_pool,
         aten._adaptive_avg_pool2d.default: adaptive_avg_pool,
         aten._adaptive_avg_pool3d.default: adaptive_avg_pool,
+        aten._grouped_mm.default: grouped_mm,
         aten._cdist_forward.default: cdist,
         aten.atan2.default: atan2,
         aten.cummax.default: partial(cumulated_extreme, "GreaterOrEqual"),
@@ -39,6 +43,7 @@ def translations() -> dict[Any, Callable[..., Any]]:
         aten.mode.default: mode,
         aten.remainder.Scalar: remainder,
         aten.rrelu_with_noise_functional.default: rrelu,
+        aten.rsub.Scalar: rsub,
         aten.searchsorted.Tensor: searchsorted,
         aten.searchsorted.Scalar: searchsorted,
         aten.unfold_backward.default: overlap_add,
@@ -265,6 +270,28 @@ def overlap_add(frames: Any, input_sizes: Any, dim: int, size: int, step: int) -
 # -- Linear algebra ----------------------------------------------------------------------------------------------
 
 
+def grouped_mm(rows: Any, weights: Any, offs: Any, bias: Any = None, out_dtype: int | None = None) -> Any:
+    """The product of each group of rows with its own matrix: a mixture of experts.
+
+    Args:
+        rows: [count, width], those of a group together.
+        weights: [groups, width, any].
+        offs: Where each group ends: [groups].
+        bias: None.
+        out_dtype: None, or the dtype of the rows.
+    """
+    op = _op()
+    if len(rows.shape) != 2 or bias is not None:
+        raise NotImplementedError("a grouped product takes rows of two dimensions")
+    ends = op.Cast(offs, to=TensorProto.INT64)
+    start, parts = op.Constant(value_ints=[0]), []
+    for group in range(_length(weights, 0)):
+        end = op.Slice(ends, [group], [group + 1])
+        parts.append(op.MatMul(op.Slice(rows, start, end, [0]), op.Gather(weights, group)))
+        start = end
+    return op.Concat(*parts, axis=0)
+
+
 def inverse(matrix: Any) -> Any:
     """The inverse of square matrices of known size."""
     op = _op()
@@ -387,13 +414,27 @@ def hypot(first: Any, second: Any) -> Any:
 def remainder(values: Any, other: Any) -> Any:
     """The remainder with the sign of `other`, which may be the size of a dimension too."""
     op = _op()
-    if values.dtype.is_integer() and isinstance(other, float):
-        values = op.Cast(values, to=TensorProto.FLOAT)
-    other = op.CastLike(other, values)
-    if values.dtype.is_integer():
+    whole = values.dtype.is_integer() and not isinstance(other, float)
+    values, other = _promoted(values, other)
+    if whole:
         return op.Mod(values, other)
     left = op.Mod(values, other, fmod=1)
     return op.Where(op.Less(op.Mul(left, other), op.CastLike(0.0, left)), op.Add(left, other), left)
+
+
+def rsub(values: Any, other: Any, alpha: float = 1) -> Any:
+    """`other - alpha * values`: of whole numbers from a real one, as in 1.0 - mask, it is real."""
+    op = _op()
+    values, other = _promoted(values, other)
+    return op.Sub(other, values if alpha == 1 else op.Mul(values, op.CastLike(alpha, values)))
+
+
+def _promoted(values: Any, other: Any) -> tuple[Any, Any]:
+    """A tensor and a number in the dtype of their result."""
+    op = _op()
+    if isinstance(other, float) and not values.dtype.is_floating_point():
+        values = op.Cast(values, to=TensorProto.FLOAT)
+    return values, op.CastLike(other, values)
 
 
 def rrelu(  # noqa: PLR0917 - ordered as PyTorch's operator
