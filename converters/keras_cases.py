@@ -233,6 +233,10 @@ def layer_model(name: str) -> Any:
     return randomised(keras.Model(inputs, outputs))
 
 
+_UNSETTLED = ("EfficientNetV2S", "EfficientNetV2M", "EfficientNetV2L")
+"""So deep that values, and their rounding, grow without bound by random weights: they get the images' statistics."""
+
+
 def application_model(name: str) -> Any:
     """A network of 7 classes over images of 64 by 64 (96 where it needs more), of random weights."""
     keras = import_keras()
@@ -240,10 +244,7 @@ def application_model(name: str) -> Any:
     size = 96 if name.startswith(("Inception", "Xception", "NASNet")) else 64
     build = getattr(keras.applications, name)
     model = randomised(build(weights=None, input_shape=(size, size, 3), classes=7, classifier_activation=None))
-    if name in (
-        "EfficientNetV2M",
-        "EfficientNetV2L",
-    ):  # so deep that values, and their rounding, grow without bound
+    if name in _UNSETTLED:
         _normalise(model)
     return model
 

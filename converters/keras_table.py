@@ -88,9 +88,9 @@ def main(arguments: list[str] | None = None) -> int:
         "keras_table",
         __doc__,
         names=case_names,
-        versions=versions(on),
+        versions=lambda: versions(on),
         examine=examine,
-        to_markdown=lambda results: to_markdown(results, on),
+        to_markdown=lambda results, _: to_markdown(results, on),
         arguments=arguments,
     )
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Literal, TypeAlias, TypeVar
 
-from onnxtool.errors import ConversionError, OnnxtoolError, SourceError
+from onnxtool.errors import ConversionError, MissingExtraError, OnnxtoolError, SourceError
 from onnxtool.files import write_text
 from onnxtool.janitor import die_with
 from onnxtool.models.artifact import first_line
@@ -193,9 +193,9 @@ def command(
     about: str | None,
     *,
     names: Callable[[], list[str]],
-    versions: Mapping[str, str],
+    versions: Callable[[], Mapping[str, str]],
     examine: Callable[[str], Result],
-    to_markdown: Callable[[dict[str, Result]], str],
+    to_markdown: Callable[[dict[str, Result], Mapping[str, str]], str],
     arguments: Sequence[str] | None,
 ) -> int:
     """Run the command of a table.
@@ -204,9 +204,9 @@ def command(
         module: The last part of its module's name.
         about: What `--help` says.
         names: Names of all cases.
-        versions: See `fill`.
+        versions: See `fill`; a library that is missing ends the command.
         examine: See `fill`.
-        to_markdown: Makes the page of the whole record.
+        to_markdown: Makes the page of the whole record, from it and the versions.
         arguments: Of the command line.
     """
     parser = argparse.ArgumentParser(prog=f"python -m onnxtool.converters.{module}", description=about)
@@ -218,10 +218,15 @@ def command(
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--limit", type=float, default=LIMIT_S, help="seconds for a case")
     asked = parser.parse_args(arguments)
+    try:
+        told = versions()
+    except MissingExtraError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
     chosen = [name for name in names() if re.fullmatch(asked.only, name)]
-    results = fill(asked.record, versions, examine, chosen, workers=asked.workers, limit_s=asked.limit)
+    results = fill(asked.record, told, examine, chosen, workers=asked.workers, limit_s=asked.limit)
     outcomes = Counter(results[name]["outcome"] for name in chosen)
     sys.stdout.write(f"{outcomes['agrees']} of {len(chosen)} agree. {dict(outcomes)}\n")
     if asked.markdown:
-        write_text(asked.markdown, to_markdown(results))
+        write_text(asked.markdown, to_markdown(results, told))
     return 0

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import sys
 import warnings
 from collections import Counter
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -213,18 +211,13 @@ def _kind(case: str) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command."""
-    try:
-        told = versions()
-    except MissingExtraError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
     return command(
         "timm_table",
         __doc__,
         names=case_names,
-        versions=told,
+        versions=versions,
         examine=examine,
-        to_markdown=partial(to_markdown, versions=told),
+        to_markdown=to_markdown,
         arguments=arguments,
     )
 

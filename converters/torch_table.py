@@ -6,6 +6,7 @@ Each is built small with random weights, exported as a user would, and held agai
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 
 from onnxtool.converters.table import Result, command, converted, installed, rows_of
 from onnxtool.converters.torch_cases import FUNCTION, NO_MODEL, torch_cases, torch_module
@@ -34,7 +35,7 @@ def versions() -> dict[str, str]:
     return installed("torch", "onnxscript", "onnx", "onnxruntime")
 
 
-def to_markdown(results: dict[str, Result]) -> str:
+def to_markdown(results: dict[str, Result], versions: Mapping[str, str]) -> str:
     """The table, and the layers that have no case."""
     missing = [name for name in case_names() if name not in results]
     lines = [
@@ -44,7 +45,7 @@ def to_markdown(results: dict[str, Result]) -> str:
         "reports/coverage/torch.md`; do not edit. Every layer of torch.nn is here, and functions that models call.",
         "Each has random weights and running statistics, is exported for any number of rows (and of steps, where it",
         "has some), and held against PyTorch on generated rows by the tolerance of `verify`.",
-        f"Versions: {', '.join(f'{name} {version}' for name, version in versions().items())}.",
+        f"Versions: {', '.join(f'{name} {version}' for name, version in versions.items())}.",
         "",
         *rows_of(results),
     ]
@@ -60,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
         "torch_table",
         __doc__,
         names=case_names,
-        versions=versions(),
+        versions=versions,
         examine=examine,
         to_markdown=to_markdown,
         arguments=arguments,
