@@ -111,7 +111,7 @@ def _attention(  # noqa: PLR0917 - ordered as PyTorch's operator
         return op.MatMul(op.Softmax(scores, axis=-1), value)
     if attn_mask.dtype == ir.DataType.BOOL:
         scores = op.Where(attn_mask, scores, nothing)
-        seen = op.Cast(op.ReduceMax(op.Cast(attn_mask, to=TensorProto.UINT8), [-1]), to=TensorProto.BOOL)
+        seen = op.Cast(op.ReduceMax(op.Cast(attn_mask, to=TensorProto.INT32), [-1]), to=TensorProto.BOOL)
     else:
         scores = op.Add(scores, attn_mask)
         seen = op.Greater(op.ReduceMax(attn_mask, [-1]), op.CastLike(nothing, attn_mask))
