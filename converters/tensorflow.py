@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from logging.handlers import BufferingHandler
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,7 @@ HASHING = frozenset({"StringToHashBucketFast", "StringToHashBucketStrong", "Spar
 """Operators that hash text: no operator of ONNX sees a string's bytes, so that no graph of them can."""
 
 
+_LARGE_BYTES = 100_000_000
 _REWRITERS = frozenset({__name__, rewrite_resize.__module__, rewrite_rfft.__module__, rewrite_text.__module__})
 """Whose failures end a conversion, where tf2onnx goes on with the operator as it was."""
 
@@ -112,7 +115,7 @@ def convert_function(
     """
     tf = import_tensorflow()
     require("tf2onnx", "tensorflow")
-    from tf2onnx import optimizer, tf_loader
+    from tf2onnx import tf_loader
     from tf2onnx.tfonnx import process_tf_graph
 
     signature = [
@@ -131,29 +134,40 @@ def convert_function(
             output_names = [tensor.name for tensor in function.outputs]
             with tf.device("/cpu:0"):
                 graph_def, tables = tf_loader.from_trackable(None, function, input_names, output_names, False)
+                large = graph_def.ByteSize() > _LARGE_BYTES
+                if large:
+                    gc.collect()  # graphs are cycles, and each holds all weights
                 graph_def = _inline_compiled(graph_def, input_names, output_names)
+                if large:
+                    gc.collect()
                 with tf.Graph().as_default() as graph:
                     tf.import_graph_def(graph_def, name="")
-                    converted = process_tf_graph(
-                        graph,
-                        continue_on_error=True,
-                        opset=opset,
-                        custom_rewriter=[
-                            _rewrite_erfc,
-                            _rewrite_bucketize,
-                            rewrite_resize,
-                            rewrite_rfft,
-                            rewrite_text,
-                            lambda graph, nodes: _rewrite_integer_tables(graph, nodes, tables),
-                        ],
-                        input_names=input_names,
-                        output_names=output_names,
-                        tensors_to_rename=dict(
-                            zip([*input_names, *output_names], [*(s.name for s in inputs), *outputs], strict=True)
-                        ),
-                        initialized_tables=tables,
+                    del graph_def
+                    model = _optimized(
+                        process_tf_graph(
+                            graph,
+                            continue_on_error=True,
+                            opset=opset,
+                            custom_rewriter=[
+                                _rewrite_erfc,
+                                _rewrite_bucketize,
+                                rewrite_resize,
+                                rewrite_rfft,
+                                rewrite_text,
+                                lambda graph, nodes: _rewrite_integer_tables(graph, nodes, tables),
+                            ],
+                            input_names=input_names,
+                            output_names=output_names,
+                            tensors_to_rename=dict(
+                                zip(
+                                    [*input_names, *output_names],
+                                    [*(s.name for s in inputs), *outputs],
+                                    strict=True,
+                                )
+                            ),
+                            initialized_tables=tables,
+                        )
                     )
-                    model = optimizer.optimize_graph(converted).make_model("onnxtool")
         except Exception as error:  # tracing runs the model's own code; tf2onnx raises what comes up
             raise ConversionError(f"tf2onnx cannot convert the model: {reason(error)}") from error
     _check(model, records, opset)
@@ -171,7 +185,6 @@ def convert_tflite(source: TFLiteModel, opset: int) -> Conversion:
         ConversionError: ONNX has no form for an operator.
     """
     require("tf2onnx", "tensorflow")
-    from tf2onnx import optimizer
     from tf2onnx.tfonnx import process_tf_graph
 
     names = [name for side in source.tensors for name in side]
@@ -182,20 +195,40 @@ def convert_tflite(source: TFLiteModel, opset: int) -> Conversion:
         path = Path(folder) / "model.tflite"
         path.write_bytes(source.file.content)
         try:
-            converted = process_tf_graph(
-                None,
-                opset=opset,
-                tflite_path=str(path),
-                input_names=source.tensors[0],
-                output_names=source.tensors[1],
-                tensors_to_rename=dict(zip(names, ours, strict=True)),
+            model = _optimized(
+                process_tf_graph(
+                    None,
+                    opset=opset,
+                    tflite_path=str(path),
+                    input_names=source.tensors[0],
+                    output_names=source.tensors[1],
+                    tensors_to_rename=dict(zip(names, ours, strict=True)),
+                )
             )
-            model = optimizer.optimize_graph(converted).make_model("onnxtool")
         except Exception as error:  # tf2onnx raises what comes up
             raise ConversionError(f"tf2onnx cannot convert the model: {reason(error)}") from error
     _check(model, records, opset)
     _set_signature(model, source.inputs, source.shapes, source.outputs)
     return Conversion(model, [f"tf2onnx wrote opset {opset} from the TensorFlow Lite file."])
+
+
+def _optimized(graph: Any) -> onnx.ModelProto:
+    """The model, optimised by tf2onnx.
+
+    tf2onnx copies the graph before each optimisation. Each leaves the former nodes behind, with their weights: in
+    cycles, and in what protobuf keeps as long as one part of it lives; of large models they would fill memory.
+    """
+    from tf2onnx import optimizer
+
+    def collecting(kind: Callable[[], Any]) -> Any:
+        gc.collect()
+        return kind()
+
+    kinds = optimizer._get_optimizers()
+    if sum(node.attr["value"].ByteSize() for node in graph.get_nodes() if node.is_const()) > _LARGE_BYTES:
+        kinds = {name: partial(collecting, kind) for name, kind in kinds.items()}
+    model: onnx.ModelProto = optimizer.optimize_graph(graph, optimizers=kinds).make_model("onnxtool")
+    return model
 
 
 @contextmanager
@@ -231,7 +264,6 @@ def _inline_compiled(graph_def: Any, inputs: list[str], outputs: list[str]) -> A
         part.attr.pop("_noinline", None)
     tf = import_tensorflow()
     with tf.Graph().as_default():
-        tf.import_graph_def(graph_def, name="")
         return tf_loader.tf_optimize(inputs, outputs, graph_def)
 
 
