@@ -5,8 +5,7 @@ Each is built small with random weights, converted as a user would, and held aga
 
 from __future__ import annotations
 
-import warnings
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from onnxtool.converters.keras_cases import (
     NO_MODEL,
@@ -16,8 +15,7 @@ from onnxtool.converters.keras_cases import (
     layer_cases,
     layer_model,
 )
-from onnxtool.converters.table import Result, command, converted, installed, rows_of
-from onnxtool.models.artifact import first_line
+from onnxtool.converters.table import Result, command, examined, installed, rows_of, versions_line
 from onnxtool.models.keras_backend import backend
 
 NETWORK = "applications."
@@ -44,15 +42,14 @@ def case_names() -> list[str]:
 
 def examine(name: str) -> Result:
     """Build, convert and compare one case."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            network = name.startswith(NETWORK)
-            model = application_model(name.removeprefix(NETWORK)) if network else layer_model(name)
-        except Exception as error:  # layers raise anything; a case that does not fit shows in the table
-            return {"outcome": "fails", "reason": f"It cannot be built: {first_line(error)}"}
-        outcome, reason = converted(model, data=application_rows(model) if network else None)
-    return {"outcome": outcome, "reason": reason}
+
+    def build() -> tuple[object, dict[str, Any]]:
+        if not name.startswith(NETWORK):
+            return layer_model(name), {}
+        model = application_model(name.removeprefix(NETWORK))
+        return model, {"data": application_rows(model)}
+
+    return examined(build)
 
 
 def versions(on: str) -> dict[str, str]:
@@ -72,7 +69,7 @@ def to_markdown(results: dict[str, Result], on: str) -> str:
         "has random weights and running statistics, and is held against Keras by the tolerance of `verify`: layers",
         "on generated rows, networks on 8 images. Where a network takes longer than the limit, that says nothing of",
         "whether it agrees.",
-        f"Versions: {', '.join(f'{name} {version}' for name, version in versions(on).items())}.",
+        versions_line(versions(on)),
         "",
         *rows_of(results),
     ]

@@ -6,6 +6,7 @@ A crash, or a case that takes too long, costs one row of a table; a run that was
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import re
@@ -21,7 +22,7 @@ from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 from threading import Lock
-from typing import Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from onnxtool.errors import ConversionError, MissingExtraError, OnnxtoolError, SourceError
 from onnxtool.files import write_text
@@ -66,6 +67,22 @@ def converted(model: object, *, data: Data | None = None, inputs: Sequence[str] 
     if parity is not None and parity.passed:
         return "agrees", ""
     return "drifts", " ".join(check.message for check in report.subjects[0].checks)
+
+
+def examined(build: Callable[[], tuple[object, dict[str, Any]]]) -> Result:
+    """Build a model, convert it, and say what became of it.
+
+    Args:
+        build: Makes the model, and what else `converted` is told.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            model, told = build()
+        except Exception as error:  # libraries raise anything; a case that does not fit shows in the table
+            return {"outcome": "fails", "reason": f"It cannot be built: {first_line(error)}"}
+        outcome, reason = converted(model, **told)
+    return {"outcome": outcome, "reason": reason}
 
 
 def _without_folder(error: OnnxtoolError) -> str:
@@ -171,6 +188,29 @@ def from_json(record: Path, versions: Mapping[str, str]) -> dict[str, Result]:
 def installed(*packages: str) -> dict[str, str]:
     """The versions of packages, whatever their build: torch 2.13.0+cpu is 2.13.0."""
     return {name: version(name).partition("+")[0] for name in packages}
+
+
+def imported(name: str, install: str) -> Any:
+    """Import a library that only a table needs.
+
+    Args:
+        name: The module.
+        install: What to install for it.
+
+    Raises:
+        MissingExtraError: it is not installed, or does not go with what is.
+    """
+    try:
+        return importlib.import_module(name)
+    except (ImportError, RuntimeError) as error:
+        raise MissingExtraError(
+            f"{name} cannot be imported: {first_line(error)}. Install it with: pip install {install}."
+        ) from error
+
+
+def versions_line(versions: Mapping[str, str]) -> str:
+    """What a page says of the versions that its results were found with."""
+    return f"Versions: {', '.join(f'{name} {version}' for name, version in versions.items())}."
 
 
 def rows_of(results: Mapping[str, Result]) -> list[str]:

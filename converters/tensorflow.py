@@ -143,31 +143,26 @@ def convert_function(
                 with tf.Graph().as_default() as graph:
                     tf.import_graph_def(graph_def, name="")
                     del graph_def
-                    model = _optimized(
-                        process_tf_graph(
-                            graph,
-                            continue_on_error=True,
-                            opset=opset,
-                            custom_rewriter=[
-                                _rewrite_erfc,
-                                _rewrite_bucketize,
-                                rewrite_resize,
-                                rewrite_rfft,
-                                rewrite_text,
-                                lambda graph, nodes: _rewrite_integer_tables(graph, nodes, tables),
-                            ],
-                            input_names=input_names,
-                            output_names=output_names,
-                            tensors_to_rename=dict(
-                                zip(
-                                    [*input_names, *output_names],
-                                    [*(s.name for s in inputs), *outputs],
-                                    strict=True,
-                                )
-                            ),
-                            initialized_tables=tables,
-                        )
+                    converted = process_tf_graph(
+                        graph,
+                        continue_on_error=True,
+                        opset=opset,
+                        custom_rewriter=[
+                            _rewrite_erfc,
+                            _rewrite_bucketize,
+                            rewrite_resize,
+                            rewrite_rfft,
+                            rewrite_text,
+                            lambda graph, nodes: _rewrite_integer_tables(graph, nodes, tables),
+                        ],
+                        input_names=input_names,
+                        output_names=output_names,
+                        tensors_to_rename=dict(
+                            zip([*input_names, *output_names], [*(s.name for s in inputs), *outputs], strict=True)
+                        ),
+                        initialized_tables=tables,
                     )
+                    model = _optimized(converted)
         except Exception as error:  # tracing runs the model's own code; tf2onnx raises what comes up
             raise ConversionError(f"tf2onnx cannot convert the model: {reason(error)}") from error
     _check(model, records, opset)
@@ -195,16 +190,15 @@ def convert_tflite(source: TFLiteModel, opset: int) -> Conversion:
         path = Path(folder) / "model.tflite"
         path.write_bytes(source.file.content)
         try:
-            model = _optimized(
-                process_tf_graph(
-                    None,
-                    opset=opset,
-                    tflite_path=str(path),
-                    input_names=source.tensors[0],
-                    output_names=source.tensors[1],
-                    tensors_to_rename=dict(zip(names, ours, strict=True)),
-                )
+            converted = process_tf_graph(
+                None,
+                opset=opset,
+                tflite_path=str(path),
+                input_names=source.tensors[0],
+                output_names=source.tensors[1],
+                tensors_to_rename=dict(zip(names, ours, strict=True)),
             )
+            model = _optimized(converted)
         except Exception as error:  # tf2onnx raises what comes up
             raise ConversionError(f"tf2onnx cannot convert the model: {reason(error)}") from error
     _check(model, records, opset)

@@ -16,10 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxtool.converters.table import Result, command, converted, installed, rows_of
+from onnxtool.converters.table import Result, command, examined, imported, installed, rows_of, versions_line
 from onnxtool.converters.torch_cases import randomised
-from onnxtool.errors import MissingExtraError
-from onnxtool.models.artifact import first_line
 
 BACKBONE = "/backbone"
 DETECTOR = "torchvision."
@@ -58,15 +56,13 @@ def detectors() -> list[str]:
 
 def examine(case: str) -> Result:
     """Build, convert and compare one case."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            model, images = detector(case) if case.startswith(DETECTOR) else network(case)
-        except Exception as error:  # networks raise anything; a case that does not fit shows in the table
-            return {"outcome": "fails", "reason": f"It cannot be built: {first_line(error)}"}
+
+    def build() -> tuple[object, dict[str, Any]]:
+        model, images = detector(case) if case.startswith(DETECTOR) else network(case)
         name = next(iter(inspect.signature(model.forward).parameters))
-        outcome, reason = converted(model, data={name: images})
-    return {"outcome": outcome, "reason": reason}
+        return model, {"data": {name: images}}
+
+    return examined(build)
 
 
 def network(case: str) -> tuple[Any, NDArray[np.float32]]:
@@ -149,18 +145,8 @@ def _parameters(name: str) -> int:
 
 
 def import_timm() -> Any:
-    """Import timm.
-
-    Raises:
-        MissingExtraError: it is not installed, or its torchvision is not made for the installed torch.
-    """
-    try:
-        return importlib.import_module("timm")
-    except (ImportError, RuntimeError) as error:
-        raise MissingExtraError(
-            f"timm cannot be imported: {first_line(error)}. "
-            "Install it with: pip install timm, and the torchvision that goes with your torch."
-        ) from error
+    """Import timm; see `table.imported`."""
+    return imported("timm", "timm, and the torchvision that goes with your torch")
 
 
 def versions() -> dict[str, str]:
@@ -193,7 +179,7 @@ def to_markdown(results: dict[str, Result], versions: Mapping[str, str]) -> str:
             "torchvision's get 320 by 320. They are exported for any number of images, and held against PyTorch",
             "by the tolerance of `verify`.",
             f"Modules of timm without a small network: {missing}.",
-            f"Versions: {', '.join(f'{name} {version}' for name, version in versions.items())}.",
+            versions_line(versions),
             "",
             "; ".join(f"{agreed[kind]} of {kinds[kind]} {kind} agree" for kind in sorted(kinds)) + ".",
             "",

@@ -12,6 +12,8 @@ from typing import Any
 
 from onnx import TensorProto
 
+from onnxtool.converters.torch_operators import onnx_ops, transposed
+
 
 @contextmanager
 def unfused() -> Iterator[None]:
@@ -94,14 +96,12 @@ def _attention(  # noqa: PLR0917 - ordered as PyTorch's operator
         enable_gqa: Whether several queries share a key.
     """
     import onnx_ir as ir
-    from onnxscript import opset18
 
-    op: Any = opset18  # whose annotations do not know that numbers become constants
-
+    op = onnx_ops()
     if enable_gqa:
         key, value = (_shared(one, query.shape[-3]) for one in (key, value))
     rank = len(query.shape)
-    scores = op.MatMul(query, op.Transpose(key, perm=[*range(rank - 2), rank - 1, rank - 2]))
+    scores = op.MatMul(query, transposed(key, rank))
     scores = op.Mul(scores, op.CastLike(query.shape[-1] ** -0.5 if scale is None else scale, query))
     nothing = op.CastLike(float("-inf"), query)
     if is_causal:
@@ -120,9 +120,7 @@ def _attention(  # noqa: PLR0917 - ordered as PyTorch's operator
 
 def _shared(heads: Any, count: int) -> Any:
     """Each head as often as there are queries for it: [..., count, length, width]."""
-    from onnxscript import opset18
-
-    op: Any = opset18
+    op = onnx_ops()
     before, after = op.Shape(heads, end=-3), op.Shape(heads, start=-2)
     shape = op.Concat(before, op.Constant(value_ints=[count]), after, axis=0)
     repeated = op.Constant(value_ints=[count // heads.shape[-3], 1, 1])

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-LAYER, FUNCTION = "", "function."
+FUNCTION = "function."
 ROW, OTHERS, SERIES, IMAGE, VOLUME = "8", "8", "time,8", "4,12,12", "4,8,8,8"
 SPATIAL = ((1, "4,10"), (2, IMAGE), (3, VOLUME))
 

@@ -50,7 +50,7 @@ def translations() -> dict[Any, Callable[..., Any]]:
     }
 
 
-def _op() -> Any:
+def onnx_ops() -> Any:
     """ONNX's operators; their annotations do not know that numbers become constants."""
     from onnxscript import opset18
 
@@ -67,7 +67,7 @@ def adaptive_avg_pool(images: Any, output_size: Sequence[int]) -> Any:
         images: [..., spatial axes].
         output_size: Windows of each spatial axis.
     """
-    op = _op()
+    op = onnx_ops()
     rank = len(images.shape)
     letters = "abcdefgh"[:rank]
     for axis, bins in enumerate(output_size, rank - len(output_size)):
@@ -84,7 +84,7 @@ def adaptive_avg_pool(images: Any, output_size: Sequence[int]) -> Any:
 
 def adaptive_max_pool(images: Any, output_size: Sequence[int]) -> tuple[Any, Any]:
     """The maximum of each window, and its place within all spatial axes; see `adaptive_avg_pool`."""
-    op = _op()
+    op = onnx_ops()
     rank, axes = len(images.shape), len(output_size)
     leading = rank - axes
     windows, place = images, op.Constant(value_int=0)
@@ -108,7 +108,7 @@ def adaptive_max_pool(images: Any, output_size: Sequence[int]) -> tuple[Any, Any
 
 def _windows(size: Any, bins: int) -> tuple[Any, Any]:
     """First place, and the one after the last, of each window of an axis: [bins, 1] each."""
-    op = _op()
+    op = onnx_ops()
     number = op.Constant(value_ints=list(range(bins)))
     start = op.Div(op.Mul(number, size), bins)
     end = op.Div(op.Add(op.Mul(op.Add(number, 1), size), bins - 1), bins)
@@ -120,14 +120,14 @@ def _windows(size: Any, bins: int) -> tuple[Any, Any]:
 
 def kthvalue(values: Any, k: int, dim: int = -1, keepdim: bool = False) -> tuple[Any, Any]:
     """The k-th smallest along an axis, and its place."""
-    op = _op()
+    op = onnx_ops()
     found = op.TopK(values, op.Constant(value_ints=[k]), axis=dim, largest=0)
     return _kept(tuple(op.Slice(one, [k - 1], [k], [dim]) for one in found), dim, keepdim)
 
 
 def median(values: Any, dim: int, keepdim: bool = False) -> tuple[Any, Any]:
     """The lower of both in the middle along an axis, and its place."""
-    op = _op()
+    op = onnx_ops()
     size = op.Shape(values, start=dim, end=dim + 1 or None)
     half = op.Div(op.Add(size, 1), 2)
     found = op.TopK(values, half, axis=dim, largest=0)
@@ -136,12 +136,12 @@ def median(values: Any, dim: int, keepdim: bool = False) -> tuple[Any, Any]:
 
 def median_of_all(values: Any) -> Any:
     """The lower of both in the middle of all."""
-    return median(_op().Reshape(values, [-1]), 0)[0]
+    return median(onnx_ops().Reshape(values, [-1]), 0)[0]
 
 
 def mode(values: Any, dim: int = -1, keepdim: bool = False) -> tuple[Any, Any]:
     """The most frequent along an axis, of several the smallest, and its last place."""
-    op = _op()
+    op = onnx_ops()
     rank = len(values.shape)
     order = [axis for axis in range(rank) if axis != dim % rank]
     last = op.Transpose(values, perm=[*order, dim % rank])
@@ -158,7 +158,7 @@ def mode(values: Any, dim: int = -1, keepdim: bool = False) -> tuple[Any, Any]:
 
 
 def _kept(found: tuple[Any, ...], dim: int, keepdim: bool) -> tuple[Any, Any]:
-    first, second = found if keepdim else (_op().Squeeze(one, [dim]) for one in found)
+    first, second = found if keepdim else (onnx_ops().Squeeze(one, [dim]) for one in found)
     return first, second
 
 
@@ -180,7 +180,7 @@ def searchsorted(  # noqa: PLR0917 - ordered as PyTorch's operator
         side: "right" says the same.
         sorter: Places that sort the sequence.
     """
-    op = _op()
+    op = onnx_ops()
     if sorter is not None:
         sorted_sequence = op.GatherElements(sorted_sequence, sorter, axis=-1)
     sequence = sorted_sequence if len(sorted_sequence.shape) == 1 else op.Unsqueeze(sorted_sequence, [-2])
@@ -195,7 +195,7 @@ def searchsorted(  # noqa: PLR0917 - ordered as PyTorch's operator
 
 def cumprod(values: Any, dim: int, dtype: int | None = None) -> Any:
     """The product of all up to each place along an axis of known length."""
-    op = _op()
+    op = onnx_ops()
     length = _length(values, dim)
     values = values if dtype is None else op.Cast(values, to=dtype)
     for step in _doubling(length):
@@ -206,7 +206,7 @@ def cumprod(values: Any, dim: int, dtype: int | None = None) -> Any:
 
 def cumulated_extreme(better: str, values: Any, dim: int) -> tuple[Any, Any]:
     """The extreme of all up to each place along an axis of known length, and where it was last."""
-    op = _op()
+    op = onnx_ops()
     length, rank = _length(values, dim), len(values.shape)
     shape = [length if axis == dim % rank else 1 for axis in range(rank)]
     numbers = op.Reshape(op.Constant(value_ints=list(range(length))), shape)
@@ -228,7 +228,7 @@ def _doubling(length: int) -> Iterator[int]:
 def _apart(values: Any, step: int, length: int, dim: int) -> list[Any]:
     """All but the first `step`, all but as many of the last, and those first."""
     parts = ((step, length), (0, length - step), (0, step))
-    return [_op().Slice(values, [start], [end], [dim]) for start, end in parts]
+    return [onnx_ops().Slice(values, [start], [end], [dim]) for start, end in parts]
 
 
 def _length(values: Any, dim: int) -> int:
@@ -251,7 +251,7 @@ def overlap_add(frames: Any, input_sizes: Any, dim: int, size: int, step: int) -
         size: Of a window.
         step: From a window to the next.
     """
-    op = _op()
+    op = onnx_ops()
     rank = len(frames.shape)
     dim %= rank - 1
     others = [axis for axis in range(rank - 1) if axis != dim]
@@ -280,7 +280,7 @@ def grouped_mm(rows: Any, weights: Any, offs: Any, bias: Any = None, out_dtype: 
         bias: None.
         out_dtype: None, or the dtype of the rows.
     """
-    op = _op()
+    op = onnx_ops()
     if len(rows.shape) != 2 or bias is not None:
         raise NotImplementedError("a grouped product takes rows of two dimensions")
     ends = op.Cast(offs, to=TensorProto.INT64)
@@ -294,7 +294,7 @@ def grouped_mm(rows: Any, weights: Any, offs: Any, bias: Any = None, out_dtype: 
 
 def inverse(matrix: Any) -> Any:
     """The inverse of square matrices of known size."""
-    op = _op()
+    op = onnx_ops()
     size = _length(matrix, -1)
     ones = op.Constant(value=_tensor(np.eye(size, dtype=np.float32)))
     return _eliminated(matrix, op.Expand(op.CastLike(ones, matrix), op.Shape(matrix)), size)
@@ -302,13 +302,13 @@ def inverse(matrix: Any) -> Any:
 
 def solve(matrix: Any, right: Any, left: bool = True) -> Any:
     """X of matrix X = right, or of X matrix = right, for square matrices of known size."""
-    op = _op()
+    op = onnx_ops()
     size, rank = _length(matrix, -1), len(matrix.shape)
     if len(right.shape) < rank:
         return op.Squeeze(_eliminated(matrix, op.Unsqueeze(right, [-1]), size), [-1])
     if left:
         return _eliminated(matrix, right, size)
-    return _transposed(_eliminated(_transposed(matrix, rank), _transposed(right, rank), size), rank)
+    return transposed(_eliminated(transposed(matrix, rank), transposed(right, rank), size), rank)
 
 
 def _eliminated(matrix: Any, right: Any, size: int) -> Any:
@@ -319,7 +319,7 @@ def _eliminated(matrix: Any, right: Any, size: int) -> Any:
         right: [..., size, columns].
         size: Of the matrix.
     """
-    op = _op()
+    op = onnx_ops()
     rows = op.Constant(value=_tensor(np.arange(size)[:, None]))
     joined = op.Concat(matrix, right, axis=-1)
     for step in range(size):
@@ -337,7 +337,7 @@ def _eliminated(matrix: Any, right: Any, size: int) -> Any:
 
 def cholesky(matrix: Any, upper: bool = False) -> Any:
     """The factor of positive definite matrices of known size, a column at a time."""
-    op = _op()
+    op = onnx_ops()
     size, rank = _length(matrix, -1), len(matrix.shape)
     rows = op.Constant(value=_tensor(np.arange(size)[:, None]))
     rest, columns = matrix, []
@@ -345,14 +345,15 @@ def cholesky(matrix: Any, upper: bool = False) -> Any:
         column = op.Slice(rest, [step], [step + 1], [-1])
         root = op.Sqrt(op.Slice(column, [step], [step + 1], [-2]))
         column = op.Where(op.Less(rows, step), op.CastLike(0.0, column), op.Div(column, root))
-        rest = op.Sub(rest, op.Mul(column, _transposed(column, rank)))
+        rest = op.Sub(rest, op.Mul(column, transposed(column, rank)))
         columns.append(column)
     factor = op.Concat(*columns, axis=-1)
-    return _transposed(factor, rank) if upper else factor
+    return transposed(factor, rank) if upper else factor
 
 
-def _transposed(matrix: Any, rank: int) -> Any:
-    return _op().Transpose(matrix, perm=[*range(rank - 2), rank - 1, rank - 2])
+def transposed(matrix: Any, rank: int) -> Any:
+    """Matrices with rows for columns: [..., columns, rows]."""
+    return onnx_ops().Transpose(matrix, perm=[*range(rank - 2), rank - 1, rank - 2])
 
 
 def _tensor(array: NDArray[np.generic]) -> Any:
@@ -366,7 +367,7 @@ def _tensor(array: NDArray[np.generic]) -> Any:
 
 def atan2(opposite: Any, adjacent: Any) -> Any:
     """The angle of each pair, with the signs of zeros; PyTorch's exporter has -pi for (0, -1)."""
-    op = _op()
+    op = onnx_ops()
     zero, one = op.CastLike(0.0, opposite), op.CastLike(1.0, opposite)
 
     def is_negative(number: Any) -> Any:
@@ -388,7 +389,7 @@ def cdist(first: Any, second: Any, p: float, compute_mode: int | None = None) ->
         p: The norm, 0 or more.
         compute_mode: How PyTorch computes it.
     """
-    op = _op()
+    op = onnx_ops()
     apart = op.Abs(op.Sub(op.Unsqueeze(first, [-2]), op.Unsqueeze(second, [-3])))
     if p == 2:
         return op.ReduceL2(apart, [-1], keepdims=0)
@@ -404,7 +405,7 @@ def cdist(first: Any, second: Any, p: float, compute_mode: int | None = None) ->
 
 def hypot(first: Any, second: Any) -> Any:
     """The root of the sum of both squares, which do not overflow."""
-    op = _op()
+    op = onnx_ops()
     first, second = op.Abs(first), op.Abs(second)
     larger, smaller = op.Max(first, second), op.Min(first, second)
     ratio = op.Div(smaller, op.Where(op.Equal(larger, op.CastLike(0.0, larger)), op.CastLike(1.0, larger), larger))
@@ -413,7 +414,7 @@ def hypot(first: Any, second: Any) -> Any:
 
 def remainder(values: Any, other: Any) -> Any:
     """The remainder with the sign of `other`, which may be the size of a dimension too."""
-    op = _op()
+    op = onnx_ops()
     whole = values.dtype.is_integer() and not isinstance(other, float)
     values, other = _promoted(values, other)
     if whole:
@@ -424,14 +425,14 @@ def remainder(values: Any, other: Any) -> Any:
 
 def rsub(values: Any, other: Any, alpha: float = 1) -> Any:
     """`other - alpha * values`: of whole numbers from a real one, as in 1.0 - mask, it is real."""
-    op = _op()
+    op = onnx_ops()
     values, other = _promoted(values, other)
     return op.Sub(other, values if alpha == 1 else op.Mul(values, op.CastLike(alpha, values)))
 
 
 def _promoted(values: Any, other: Any) -> tuple[Any, Any]:
     """A tensor and a number in the dtype of their result."""
-    op = _op()
+    op = onnx_ops()
     if isinstance(other, float) and not values.dtype.is_floating_point():
         values = op.Cast(values, to=TensorProto.FLOAT)
     return values, op.CastLike(other, values)
@@ -446,4 +447,4 @@ def rrelu(  # noqa: PLR0917 - ordered as PyTorch's operator
     generator: Any = None,
 ) -> tuple[Any, Any]:
     """The slope of a model that predicts, in the middle of both bounds."""
-    return _op().LeakyRelu(values, alpha=(lower + upper) / 2), noise
+    return onnx_ops().LeakyRelu(values, alpha=(lower + upper) / 2), noise

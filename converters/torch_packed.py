@@ -32,13 +32,11 @@ class _Lengths(NamedTuple):
 
     def size(self, axis: int) -> _Longest:
         """How many steps there are."""
-        return _Longest(self.lengths)
+        return _Longest()
 
 
-class _Longest(NamedTuple):
-    """The greatest length, which no given `total_length` is compared with: only the run knows it."""
-
-    lengths: Any
+class _Longest:
+    """Stands for the greatest length, which only the run knows: no `total_length` is said to be below it."""
 
     def __gt__(self, other: object) -> bool:
         return False
@@ -47,7 +45,6 @@ class _Longest(NamedTuple):
 @contextmanager
 def exportable() -> Iterator[None]:
     """Replace, while a model is traced, what packs and pads and the layers in between."""
-    import torch
     from torch import _VF, nn
 
     kinds = (nn.LSTM, nn.GRU, nn.RNN)
@@ -55,7 +52,7 @@ def exportable() -> Iterator[None]:
     packs, pads = _VF._pack_padded_sequence, _VF._pad_packed_sequence
     _VF._pack_padded_sequence, _VF._pad_packed_sequence = _pack, _pad
     for kind, forward in zip(kinds, forwards, strict=True):
-        kind.forward = _choosing(forward, torch.nn.utils.rnn.PackedSequence)
+        kind.forward = _choosing(forward, nn.utils.rnn.PackedSequence)
     try:
         yield
     finally:

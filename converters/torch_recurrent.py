@@ -7,6 +7,8 @@ from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
+from onnxtool.converters.torch_operators import onnx_ops
+
 _EXPORTERS_OWN = ("register_lstm_while_loop_decomposition", "register_gru_while_loop_decomposition")
 
 
@@ -159,9 +161,7 @@ def rnn(  # noqa: PLR0917 - ordered as PyTorch's operator
         bidirectional: Whether each layer goes backwards too.
         batch_first: Whether the series, and the output, has the batch first.
     """
-    from onnxscript import opset18
-
-    op: Any = opset18
+    op = onnx_ops()
     directions, kinds = (2 if bidirectional else 1), (4 if has_biases else 2)
     series = op.Transpose(series, perm=[1, 0, 2]) if batch_first else series
     states = []
@@ -188,7 +188,5 @@ def rnn(  # noqa: PLR0917 - ordered as PyTorch's operator
 
 
 def _stacked(params: Sequence[Any]) -> Any:
-    from onnxscript import opset18
-
-    op: Any = opset18
+    op = onnx_ops()
     return op.Concat(*(op.Unsqueeze(one, [0]) for one in params), axis=0)

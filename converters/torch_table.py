@@ -5,12 +5,10 @@ Each is built small with random weights, exported as a user would, and held agai
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 
-from onnxtool.converters.table import Result, command, converted, installed, rows_of
+from onnxtool.converters.table import Result, command, examined, installed, rows_of, versions_line
 from onnxtool.converters.torch_cases import FUNCTION, NO_MODEL, torch_cases, torch_module
-from onnxtool.models.artifact import first_line
 
 
 def case_names() -> list[str]:
@@ -20,14 +18,7 @@ def case_names() -> list[str]:
 
 def examine(name: str) -> Result:
     """Build, convert and compare one case."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            module = torch_module(name)
-        except Exception as error:  # layers raise anything; a case that does not fit shows in the table
-            return {"outcome": "fails", "reason": f"It cannot be built: {first_line(error)}"}
-        outcome, reason = converted(module, inputs=torch_cases()[name].inputs)
-    return {"outcome": outcome, "reason": reason}
+    return examined(lambda: (torch_module(name), {"inputs": torch_cases()[name].inputs}))
 
 
 def versions() -> dict[str, str]:
@@ -45,7 +36,7 @@ def to_markdown(results: dict[str, Result], versions: Mapping[str, str]) -> str:
         "reports/coverage/torch.md`; do not edit. Every layer of torch.nn is here, and functions that models call.",
         "Each has random weights and running statistics, is exported for any number of rows (and of steps, where it",
         "has some), and held against PyTorch on generated rows by the tolerance of `verify`.",
-        f"Versions: {', '.join(f'{name} {version}' for name, version in versions.items())}.",
+        versions_line(versions),
         "",
         *rows_of(results),
     ]

@@ -6,15 +6,11 @@ for any number of rows and of tokens, and held against PyTorch itself.
 
 from __future__ import annotations
 
-import importlib
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from onnxtool.converters.table import Result, command, converted, installed, rows_of
+from onnxtool.converters.table import Result, command, examined, imported, installed, rows_of, versions_line
 from onnxtool.converters.torch_cases import randomised
-from onnxtool.errors import MissingExtraError
-from onnxtool.models.artifact import first_line
 
 IDS, MASK = "input_ids:int64[batch,sequence]", "attention_mask:int64[batch,sequence]"
 TOKENS, TARGET = "input_ids:int64[batch,8]", "decoder_input_ids:int64[batch,target]"
@@ -38,6 +34,16 @@ _SPEECH = _WIDTH | {
     "num_conv_pos_embedding_groups": 2,
 }
 _T5 = {"vocab_size": 99, "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "use_cache": False}
+_GPT = {"vocab_size": 99, "n_embd": 32, "n_layer": 2, "n_head": 4, "use_cache": False}
+_MAMBA = {"vocab_size": 99, "hidden_size": 32, "num_hidden_layers": 1, "state_size": 4, "use_cache": False}
+_PATCHES = {
+    "num_input_channels": 3,
+    "context_length": 32,
+    "patch_length": 8,
+    "patch_stride": 8,
+    "d_model": 16,
+    "prediction_length": 8,
+}
 _EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
 _NECK = {"neck_hidden_sizes": [8, 8, 8, 8], "fusion_hidden_size": 8}
 
@@ -58,15 +64,8 @@ TEXT: dict[str, dict[str, Any]] = {
     },
     "ElectraModel": _TEXT | {"embedding_size": 16},
     "FalconForCausalLM": _TEXT | {"use_cache": False},
-    "GPT2LMHeadModel": {"vocab_size": 99, "n_embd": 32, "n_layer": 2, "n_head": 4, "use_cache": False},
-    "GPTJForCausalLM": {
-        "vocab_size": 99,
-        "n_embd": 32,
-        "n_layer": 2,
-        "n_head": 4,
-        "rotary_dim": 4,
-        "use_cache": False,
-    },
+    "GPT2LMHeadModel": _GPT,
+    "GPTJForCausalLM": _GPT | {"rotary_dim": 4},
     "GPTNeoXForCausalLM": _TEXT | {"use_cache": False},
     "Gemma2ForCausalLM": _CAUSAL | {"head_dim": 8},
     "Gemma3ForCausalLM": _CAUSAL | {"head_dim": 8, "sliding_window": 4},
@@ -151,23 +150,10 @@ OTHERS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ),
     "LongformerModel": (_TEXT | {"attention_window": [4, 4]}, (TOKENS, "attention_mask:int64[batch,8]")),
     "Mamba2ForCausalLM": (
-        {
-            "vocab_size": 99,
-            "hidden_size": 32,
-            "num_hidden_layers": 1,
-            "state_size": 4,
-            "num_heads": 8,
-            "head_dim": 8,
-            "n_groups": 1,
-            "chunk_size": 8,
-            "use_cache": False,
-        },
+        _MAMBA | {"num_heads": 8, "head_dim": 8, "n_groups": 1, "chunk_size": 8},
         (TOKENS,),
     ),
-    "MambaForCausalLM": (
-        {"vocab_size": 99, "hidden_size": 32, "num_hidden_layers": 1, "state_size": 4, "use_cache": False},
-        (TOKENS,),
-    ),
+    "MambaForCausalLM": (_MAMBA, (TOKENS,)),
     "MarianModel": (_WRITING, (IDS, MASK, TARGET)),
     "MobileViTModel": (
         {
@@ -177,30 +163,9 @@ OTHERS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         },
         (LARGER,),
     ),
-    "PatchTSMixerForPrediction": (
-        {
-            "num_input_channels": 3,
-            "context_length": 32,
-            "patch_length": 8,
-            "patch_stride": 8,
-            "d_model": 16,
-            "num_layers": 1,
-            "prediction_length": 8,
-        },
-        (SERIES,),
-    ),
+    "PatchTSMixerForPrediction": (_PATCHES | {"num_layers": 1}, (SERIES,)),
     "PatchTSTForPrediction": (
-        {
-            "num_input_channels": 3,
-            "context_length": 32,
-            "patch_length": 8,
-            "patch_stride": 8,
-            "d_model": 16,
-            "num_attention_heads": 2,
-            "num_hidden_layers": 1,
-            "ffn_dim": 32,
-            "prediction_length": 8,
-        },
+        _PATCHES | {"num_attention_heads": 2, "num_hidden_layers": 1, "ffn_dim": 32},
         (SERIES,),
     ),
     "PoolFormerModel": (_STAGES | {"hidden_sizes": [8, 8, 16, 16]}, (IMAGE,)),
@@ -266,14 +231,12 @@ def case_names() -> list[str]:
 
 def examine(name: str) -> Result:
     """Build, convert and compare one case."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            model, inputs = network(name)
-        except Exception as error:  # what a class says whose configuration has changed
-            return {"outcome": "fails", "reason": f"It cannot be built: {first_line(error)}"}
-        outcome, reason = converted(model, inputs=inputs)
-    return {"outcome": outcome, "reason": reason}
+
+    def build() -> tuple[object, dict[str, Any]]:
+        model, inputs = network(name)
+        return model, {"inputs": inputs}
+
+    return examined(build)
 
 
 def network(name: str) -> tuple[Any, tuple[str, ...]]:
@@ -323,17 +286,8 @@ def _detector(library: Any, name: str) -> Any:
 
 
 def import_transformers() -> Any:
-    """Import transformers.
-
-    Raises:
-        MissingExtraError: it is not installed, or cannot be imported.
-    """
-    try:
-        return importlib.import_module("transformers")
-    except (ImportError, RuntimeError) as error:
-        raise MissingExtraError(
-            f"transformers cannot be imported: {first_line(error)}. Install it with: pip install transformers."
-        ) from error
+    """Import transformers; see `table.imported`."""
+    return imported("transformers", "transformers")
 
 
 def versions() -> dict[str, str]:
@@ -358,7 +312,7 @@ def to_markdown(results: dict[str, Result], versions: Mapping[str, str]) -> str:
             "built small with random weights, and exported as the module that it is, with its own arguments, nested",
             "outputs and masks: for any number of rows, and of tokens where it takes any. It is held against PyTorch",
             "by the tolerance of `verify`, on tokens of its whole vocabulary and masks with holes.",
-            f"Versions: {', '.join(f'{name} {version}' for name, version in versions.items())}.",
+            versions_line(versions),
             "",
             *rows_of(results),
             "",

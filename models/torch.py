@@ -10,6 +10,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +142,11 @@ class TorchSource(SourceModel):
 
     def domains(self) -> Mapping[str, Domain]:
         """Tokens and masks; see `models.torch_domains`."""
-        return torch_domains(self)
+        return self._domains
+
+    @cached_property
+    def _domains(self) -> Mapping[str, Domain]:
+        return torch_domains(self)  # which runs the module
 
 
 def _part_outputs(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Step]:

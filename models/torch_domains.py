@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+
 from onnxtool.errors import SourceError
 from onnxtool.models.domain import Domain
 from onnxtool.models.inputs import make_inputs
@@ -66,7 +68,7 @@ def _vocabulary_of_each(source: Any, smallest: int) -> dict[str, int]:
         )
         pairs = [(names.get(index.name), size) for index, size in _lookups(source.model.graph)]
     else:
-        pairs = list(_watched(source, smallest))
+        pairs = _watched(source, smallest)
     found: dict[str, int] = {}
     for name, size in pairs:
         if name is not None:
@@ -74,19 +76,21 @@ def _vocabulary_of_each(source: Any, smallest: int) -> dict[str, int]:
     return found
 
 
-def _watched(source: Any, smallest: int) -> Iterator[tuple[str | None, int]]:
+def _watched(source: Any, smallest: int) -> list[tuple[str | None, int]]:
     import torch
 
     if isinstance(source.module, torch.jit.ScriptModule):  # which cannot be watched
-        return
+        return []
     whole = {spec.name: Domain(high=smallest) for spec in source.inputs if "int" in spec.dtype}
-    tensors = source.tensors(make_inputs(source.inputs, _ROWS, 0, whole))
+    arrays = make_inputs(source.inputs, _ROWS, 0, whole)
     seen: list[tuple[str | None, int]] = []
 
     def watching(size: int) -> Callable[..., None]:
         def watch(_: Any, given: tuple[Any, ...]) -> None:
-            same = (name for name in whole if given and torch.equal(given[0].flatten(), tensors[name].flatten()))
-            seen.append((next(same, None), size))
+            if given:
+                index = given[0].cpu().numpy().ravel()
+                same = (name for name in whole if np.array_equal(index, arrays[name].ravel()))
+                seen.append((next(same, None), size))
 
         return watch
 
@@ -94,10 +98,10 @@ def _watched(source: Any, smallest: int) -> Iterator[tuple[str | None, int]]:
         part.register_forward_pre_hook(watching(int(part.weight.shape[0]))) for part in _embeddings(source.module)
     ]
     try:
-        source.run({name: tensor.cpu().numpy() for name, tensor in tensors.items()})
+        source.run(arrays)
     except SourceError:  # it wants something else of its inputs
         pass
     finally:
         for hook in hooks:
             hook.remove()
-    yield from seen
+    return seen
