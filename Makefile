@@ -20,6 +20,7 @@ test: lint types mcs $(VENV)/.test
 lint: $(VENV)/.test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/lint-imports --no-logo
 
 types: $(VENV)/.test
 	$(VENV)/bin/mypy
@@ -41,7 +42,7 @@ reliability: $(VENV)/.test
 
 # Files that are generated from the code, and checked by the tests.
 schema: $(VENV)/.test
-	$(VENV)/bin/python -m onnxtool.reports.schema
+	$(VENV)/bin/python docs/generate_schemas.py
 	$(VENV)/bin/python docs/generate_cli.py
 	$(VENV)/bin/python docs/generate_mlnet_rules.py
 

@@ -11,13 +11,13 @@ import numpy as np
 from onnxtool.bench import gate, paired
 from onnxtool.bench.paired import PairAnswer, PairTask
 from onnxtool.bench.plan import CellPlan, check_duration, check_effect, plan_cells
-from onnxtool.bench.process import run_worker
-from onnxtool.bench.providers import full_name
 from onnxtool.bench.runner import batch_of, check_rows, end_of, fixed_batch, worker_environment
-from onnxtool.channel import send
 from onnxtool.errors import ModelError
-from onnxtool.models.artifact import OnnxModel
+from onnxtool.models.onnx.artifact import OnnxModel
+from onnxtool.models.onnx.providers import full_name
+from onnxtool.models.rows.channel import send
 from onnxtool.models.signature import Tensors
+from onnxtool.process import run_worker
 from onnxtool.reports.model import Comparison
 
 WORKER = "onnxtool.bench.paired"

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from onnxtool.bench.plan import CellPlan
 from onnxtool.errors import require
-from onnxtool.models.artifact import OnnxModel
+from onnxtool.models.onnx.artifact import OnnxModel
 from onnxtool.models.signature import Tensors, dtype_name
 from onnxtool.reports.environment import gpus
 

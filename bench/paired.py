@@ -15,16 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from onnxtool.bench import gate, providers, timing
+from onnxtool.bench import gate, timing
 from onnxtool.bench.gate import Judgement
-from onnxtool.bench.log import tidy
 from onnxtool.bench.plan import CellPlan
-from onnxtool.bench.providers import UnavailableError
 from onnxtool.bench.session import open_session, runs_of, with_engine
 from onnxtool.bench.worker import GRACE_S
-from onnxtool.channel import receive, send
 from onnxtool.errors import OnnxtoolError, require
 from onnxtool.janitor import die_with
+from onnxtool.models.onnx import providers
+from onnxtool.models.onnx.log import tidy
+from onnxtool.models.onnx.providers import UnavailableError
+from onnxtool.models.rows.channel import receive, send
 from onnxtool.models.signature import Tensors
 
 BLOCK_NS = 1_000_000

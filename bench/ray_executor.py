@@ -20,7 +20,7 @@ from onnxtool.bench.plan import SOURCE, CellPlan
 from onnxtool.bench.runner import run_task
 from onnxtool.bench.task import SourceTask, Task
 from onnxtool.errors import OnnxtoolError, UsageError, require
-from onnxtool.models.artifact import OnnxModel, first_line
+from onnxtool.models.onnx.artifact import OnnxModel, first_line
 from onnxtool.reports.environment import environment
 from onnxtool.reports.model import Cell, Environment
 

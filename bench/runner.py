@@ -16,16 +16,17 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxtool.bench.log import last_line, runtime_messages
 from onnxtool.bench.plan import SOURCE, CellPlan, check_duration, plan_cells
-from onnxtool.bench.process import Outcome, run_worker, signal_name
-from onnxtool.bench.providers import full_name
 from onnxtool.bench.resume import kept_cells
 from onnxtool.bench.statistics import summarise
 from onnxtool.bench.task import SourceTask, Task, read_answer, write_task
 from onnxtool.errors import DataError
-from onnxtool.models.artifact import OnnxModel
+from onnxtool.models.onnx.artifact import OnnxModel
+from onnxtool.models.onnx.log import runtime_messages
+from onnxtool.models.onnx.providers import full_name
 from onnxtool.models.signature import Tensors, TensorSpec
+from onnxtool.models.source import files_of
+from onnxtool.process import Outcome, last_line, run_worker, signal_name
 from onnxtool.reports.model import Bench, Cell, Environment, Scenario
 from onnxtool.sandbox import launch
 
@@ -206,7 +207,7 @@ def _confined(task: Task) -> Iterator[tuple[list[str], Mapping[str, str]]]:
         yield [], worker_environment(task)
         return
     with tempfile.TemporaryDirectory(prefix="onnxtool-source-") as name:
-        readable = launch.files_of(task.model.source, task.model.options)
+        readable = files_of(task.model.source, task.model.options)
         module = launch.confinement(limits, [Path(name), SHARED_MEMORY], readable)
         yield module, worker_environment(task, launch.environment(Path(name)))
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
 
-from onnxtool.bench import engines, providers
+from onnxtool.bench import engines
 from onnxtool.bench.plan import CUDA_GRAPHS, CellPlan
 from onnxtool.bench.timing import Run
 from onnxtool.errors import UsageError
+from onnxtool.models.onnx import providers
 from onnxtool.models.signature import Tensors
 from onnxtool.reports.model import Placement
 

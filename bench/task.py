@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, TypeAdapter
 
 from onnxtool.bench.plan import CellPlan
-from onnxtool.channel import receive, send
+from onnxtool.models.rows.channel import receive, send
 from onnxtool.models.signature import Tensors
 from onnxtool.models.source import LoadOptions
 from onnxtool.reports.model import Cell

@@ -18,14 +18,15 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxtool.bench import load, memory, providers, throttling, timing
-from onnxtool.bench.log import tidy
+from onnxtool.bench import load, memory, throttling, timing
 from onnxtool.bench.plan import CUDA_GRAPHS, CellPlan
-from onnxtool.bench.providers import UnavailableError
 from onnxtool.bench.session import open_session, profiled_placement_of, runs_of, with_engine
 from onnxtool.bench.task import SourceTask, Task, read_task, write_answer
 from onnxtool.errors import MissingExtraError, OnnxtoolError, require
 from onnxtool.janitor import die_with
+from onnxtool.models.onnx import providers
+from onnxtool.models.onnx.log import tidy
+from onnxtool.models.onnx.providers import UnavailableError
 from onnxtool.models.signature import Tensors
 from onnxtool.reports.model import Cell
 from onnxtool.sandbox import confine
@@ -131,7 +132,7 @@ def _prove_placement(model: str, plan: CellPlan, inputs: Tensors, cell: Cell) ->
 
 
 def _source_run(source_task: SourceTask, threads: int | None) -> timing.Run:
-    from onnxtool.converters.framework import open_source
+    from onnxtool.opening import open_source
 
     if confine.confined and find_spec("joblib"):  # which would start processes, and nothing can be run in here
         from joblib import parallel

@@ -41,9 +41,9 @@ def test_no_slower_than_the_source(benchmark, name):
     import onnxruntime
     from sklearn.datasets import load_digits
 
-    from onnxtool.converters.framework import open_source
     from onnxtool.converters.sklearn import convert_registered
     from onnxtool.models.source import LoadOptions
+    from onnxtool.opening import open_source
 
     digits = load_digits()
     model = _ensembles()[name].fit(digits.data.astype(np.float32), digits.target)
@@ -69,7 +69,7 @@ import pickle, resource, sys
 import psutil
 from sklearn.datasets import load_iris
 from sklearn.ensemble import RandomForestClassifier
-from onnxtool.converters.framework import open_source
+from onnxtool.opening import open_source
 from onnxtool.converters.sklearn import convert_registered
 from onnxtool.models.source import LoadOptions
 small = RandomForestClassifier(2).fit(*load_iris(return_X_y=True))

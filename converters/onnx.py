@@ -8,10 +8,10 @@ from typing import cast
 import onnx
 from onnx import version_converter
 
-from onnxtool.converters.finish import default_opset
 from onnxtool.converters.framework import Conversion, ConvertOptions, Framework
+from onnxtool.converters.graph.finish import default_opset
 from onnxtool.errors import ConversionError, ModelError, StrayWeightsError
-from onnxtool.models.artifact import OnnxModel, first_line
+from onnxtool.models.onnx.artifact import OnnxModel, first_line
 from onnxtool.models.signature import Tensors
 from onnxtool.models.source import LoadOptions, SourceModel
 
@@ -52,7 +52,7 @@ class OnnxFramework(Framework):
 
     def wrap(self, model: object, options: LoadOptions) -> SourceModel:
         """Run it on the provider that the options name."""
-        from onnxtool.validators.onnx_source import OnnxSource
+        from onnxtool.models.onnx.source import OnnxSource
 
         return OnnxSource(cast(OnnxModel, model), options.provider)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from onnxtool.validators.mlnet import RULES, MlnetRule
-from onnxtool.validators.mlnet_releases import RELEASES
+from onnxtool.targets.mlnet.releases import RELEASES
+from onnxtool.targets.mlnet.rules import RULES, MlnetRule
 
 HEAD = """# ML.NET's rules
 

@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxtool.errors import SourceError, UsageError, require
-from onnxtool.models.artifact import first_line
-from onnxtool.models.domain import Domain
-from onnxtool.models.fitted import Column
+from onnxtool.models.onnx.artifact import first_line
+from onnxtool.models.rows.domain import Domain
 from onnxtool.models.signature import BATCH, Role, Tensors, TensorSpec
+from onnxtool.models.sklearn.fitted import Column
 from onnxtool.models.source import LoadOptions, SourceModel
 
 Library: TypeAlias = Literal["xgboost", "lightgbm", "catboost"]

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from numpy.typing import NDArray
 from pydantic import ConfigDict
 
-from onnxtool.models.domain import Domain
+from onnxtool.models.rows.domain import Domain
 from onnxtool.models.signature import Role, Tensors, TensorSpec
 from onnxtool.sandbox.limits import Limits
 
@@ -40,6 +40,11 @@ class LoadOptions:
     data: Tensors = field(default_factory=dict)
     provider: str = "cpu"
     limits: Limits | None = None
+
+
+def files_of(source: str, options: LoadOptions) -> list[Path]:
+    """What is to be read to open a source."""
+    return [Path(source), *([options.weights] if options.weights else [])]
 
 
 @dataclass(frozen=True, slots=True)

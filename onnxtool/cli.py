@@ -605,8 +605,9 @@ def report(
 ) -> None:
     """Render a saved report in another format, or hand it to a tracker of experiments."""
     from onnxtool.files import write_text
-    from onnxtool.reports import json, mlflow, tensorboard
+    from onnxtool.reports import json, tensorboard
     from onnxtool.reports.render import render
+    from onnxtool.targets.mlflow import tracking as mlflow
 
     if format_name is None and experiment is None and log_folder is None:
         raise UsageError(
@@ -635,7 +636,7 @@ def report(
 def inspect(model: Path, as_json: bool) -> None:
     """Describe an ONNX MODEL: inputs, outputs, opsets, operators, parameters, size."""
     with held_back():
-        from onnxtool.models.artifact import OnnxModel
+        from onnxtool.models.onnx.artifact import OnnxModel
         from onnxtool.reports.summary import print_model
 
     summary = OnnxModel.read(model).summary()

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 from packaging.requirements import Requirement
-from pydantic import BaseModel
 
 from onnxtool._version import __version__
 from onnxtool.bench.runner import run_bench
 from onnxtool.errors import OnnxtoolError, require
+from onnxtool.reports.diagnosis import Diagnosis, Extra, Provider
 from onnxtool.reports.environment import environment
 from onnxtool.reports.model import Environment
 from onnxtool.sandbox.launch import lacks
@@ -28,42 +28,6 @@ _SAME = {"tensorflow-cpu": "tensorflow", "xgboost-cpu": "xgboost"}
 """Builds that bring the same package: a user has one or the other."""
 
 _TESTED_EXTRAS = ("sklearn", "boosting", "torch", "tensorflow", "keras", "optimize", "data")
-
-
-class Extra(BaseModel):
-    """An optional part of onnxtool."""
-
-    name: str
-    installed: dict[str, str]
-    missing: list[str]
-
-
-class Provider(BaseModel):
-    """An execution provider; `usable` when a model really ran on it here."""
-
-    name: str
-    usable: bool
-    reason: str = ""
-
-
-class Diagnosis(BaseModel):
-    """What `onnxtool doctor` found.
-
-    Attributes:
-        sandbox: What cannot be kept from a source file here.
-    """
-
-    onnxtool: str
-    environment: Environment
-    extras: list[Extra]
-    providers: list[Provider]
-    sandbox: list[str]
-    problems: list[str]
-
-    @property
-    def healthy(self) -> bool:
-        """Whether nothing is broken. What is merely not installed does no harm."""
-        return not self.problems
 
 
 def examine() -> Diagnosis:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import selectors
 import signal
 import subprocess
@@ -108,3 +109,13 @@ def _drain(log: IO[bytes], text: bytes) -> tuple[bool, bytes]:
     """Add what the log holds by now, and say whether it is still open."""
     chunk = log.read(1 << 20)
     return chunk != b"", (text + (chunk or b""))[-LOG_LIMIT:]
+
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_LONGEST = 500
+
+
+def last_line(log: str) -> str | None:
+    """The last line of a worker's standard error that is not blank, without colours, 500 characters at most."""
+    lines = [line.strip() for line in _COLOUR.sub("", log).splitlines() if line.strip()]
+    return lines[-1][:_LONGEST] if lines else None

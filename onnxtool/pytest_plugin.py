@@ -19,7 +19,7 @@ import pytest
 
 if TYPE_CHECKING:
     from onnxtool.api.arguments import PathLike
-    from onnxtool.models.data import Data
+    from onnxtool.models.rows.data import Data
     from onnxtool.reports.model import Report
 
 
@@ -115,12 +115,12 @@ def onnx_benchmark(request: pytest.FixtureRequest) -> OnnxBenchmark:
         seed: int = 0,
     ) -> dict[str, Any]:
         from onnxtool.api.benching import rows_of
-        from onnxtool.bench import providers
         from onnxtool.bench.plan import plan_cells
         from onnxtool.bench.runner import batch_of
         from onnxtool.bench.session import open_session
-        from onnxtool.models.artifact import OnnxModel
-        from onnxtool.models.data import to_arrays
+        from onnxtool.models.onnx import providers
+        from onnxtool.models.onnx.artifact import OnnxModel
+        from onnxtool.models.rows.data import to_arrays
 
         read = OnnxModel.read(model)
         (plan,) = plan_cells([providers.full_name(provider)], [batch], [threads], options=options)

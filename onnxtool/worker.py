@@ -1,4 +1,4 @@
-"""The confined process of a source model: `python -m onnxtool.sandbox BOUNDS onnxtool.sandbox.worker PARENT FOLDER`.
+"""The confined process of a source model: `python -m onnxtool.sandbox BOUNDS onnxtool.worker PARENT FOLDER`.
 
 Requests come on standard input, answers go to what was standard output; what a library prints goes to standard error.
 """
@@ -13,14 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from onnxtool.converters.finish import write
-from onnxtool.converters.framework import ConvertOptions, frameworks, open_source
+from onnxtool.converters.framework import ConvertOptions, frameworks
+from onnxtool.converters.graph.finish import write
 from onnxtool.errors import OnnxtoolError
 from onnxtool.janitor import die_with
 from onnxtool.models.signature import Tensors
 from onnxtool.models.source import SourceModel
-from onnxtool.sandbox import confine
-from onnxtool.sandbox.messages import (
+from onnxtool.opening import open_source
+from onnxtool.opening.messages import (
     CONVERTED,
     OPTIONS,
     Ask,
@@ -31,6 +31,8 @@ from onnxtool.sandbox.messages import (
     read_message,
     write_message,
 )
+from onnxtool.sandbox import confine
+from onnxtool.validators.parity.agreement import agreement
 
 
 def main() -> None:
@@ -106,7 +108,7 @@ def _answer(
         case "domains":
             return {name: PlainDomain.of(domain).model_dump() for name, domain in source.domains().items()}, {}
         case "convert":
-            asked = ConvertOptions(content["opset"], content["target"], group_of(tensors, "rows"))
+            asked = ConvertOptions(content["opset"], content["target"], group_of(tensors, "rows"), agreement)
             conversion = frameworks()[source.framework].convert(source, group_of(tensors, "example"), asked)
             write(conversion.model, folder / CONVERTED)
             return conversion.choices, {}

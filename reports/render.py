@@ -25,7 +25,7 @@ FORMATS: Mapping[str, str] = MappingProxyType(
         "junit": "onnxtool.reports.junit",
         "md": "onnxtool.reports.markdown",
         "sarif": "onnxtool.reports.sarif",
-        "mlnet": "onnxtool.reports.mlnet",
+        "mlnet": "onnxtool.targets.mlnet.report",
         "pytest-benchmark": "onnxtool.reports.pytest_benchmark",
         "text": "onnxtool.reports.terminal",
     }

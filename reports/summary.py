@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from onnxtool.reports import units
+from onnxtool.reports.diagnosis import Diagnosis
 from onnxtool.reports.model import ModelSummary, Tensor
 from onnxtool.reports.terminal import ROWS
-
-if TYPE_CHECKING:
-    from onnxtool.doctor import Diagnosis
 
 
 def print_model(model: ModelSummary) -> None:

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 from onnxtool.bench.plan import CellPlan
 from onnxtool.bench.task import SourceTask, Task, read_answer, read_task, write_answer, write_task
-from onnxtool.channel import receive, send
+from onnxtool.models.rows.channel import receive, send
 from onnxtool.models.signature import TensorSpec
 from onnxtool.models.source import LoadOptions
 from onnxtool.reports.model import Cell

@@ -20,10 +20,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 import onnxtool
 from onnxtool.bench import memory
-from onnxtool.models.artifact import OnnxModel
+from onnxtool.models.onnx.artifact import OnnxModel
+from onnxtool.models.onnx.evaluate import whole
 from onnxtool.reports import tensorboard
 from onnxtool.reports.render import FORMATS, render
-from onnxtool.validators.graph import whole
 
 CI = {**os.environ, "CI": "true"}
 
@@ -32,9 +32,9 @@ import sys
 from pathlib import Path
 import numpy as np, onnx
 from onnx import TensorProto, helper, numpy_helper
-from onnxtool.converters import finish
+from onnxtool.converters.graph import finish
 from onnxtool.files import staged_path
-from onnxtool.models import artifact
+from onnxtool.models.onnx import artifact
 
 artifact.INLINE_LIMIT = 100  # as if it were beyond 2 GB: weights lie beside it
 mine = float(sys.argv[2])

@@ -20,11 +20,11 @@ import onnxtool
 from benchmarks.reliability import faults, sizes
 from benchmarks.reliability.kill import state, whole
 from onnxtool.bench.plan import plan_cells
-from onnxtool.bench.providers import CPU
 from onnxtool.bench.session import profiled_placement_of
 from onnxtool.cli import cli
 from onnxtool.errors import OutputError
 from onnxtool.files import write_text
+from onnxtool.models.onnx.providers import CPU
 from onnxtool.reports.render import render
 
 

@@ -1,4 +1,4 @@
-"""Which layers and networks of Keras convert and agree: `python -m onnxtool.converters.keras_table`.
+"""Which layers and networks of Keras convert and agree: `python -m benchmarks.coverage.keras`.
 
 Each is built small with random weights, converted as a user would, and held against Keras itself on generated rows.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from onnxtool.converters.keras_cases import (
+from benchmarks.coverage.keras_cases import (
     NO_MODEL,
     application_model,
     application_names,
@@ -15,8 +15,8 @@ from onnxtool.converters.keras_cases import (
     layer_cases,
     layer_model,
 )
-from onnxtool.converters.table import Result, command, examined, installed, rows_of, versions_line
-from onnxtool.models.keras_backend import backend
+from benchmarks.coverage.table import Result, command, examined, installed, rows_of, versions_line
+from onnxtool.models.keras.backend import backend
 
 NETWORK = "applications."
 
@@ -64,7 +64,7 @@ def to_markdown(results: dict[str, Result], on: str) -> str:
     lines = [
         f"# Keras's layers and networks on its {shown.title} backend",
         "",
-        f"Written by `KERAS_BACKEND={on} python -m onnxtool.converters.keras_table --record",
+        f"Written by `KERAS_BACKEND={on} python -m benchmarks.coverage.keras --record",
         f"reports/coverage/{shown.page}.json --markdown reports/coverage/{shown.page}.md`; do not edit. Each case",
         "has random weights and running statistics, and is held against Keras by the tolerance of `verify`: layers",
         "on generated rows, networks on 8 images. Where a network takes longer than the limit, that says nothing of",

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from onnxtool.models.keras_backend import import_keras
+from onnxtool.models.keras.backend import import_keras
 
 Shapes: TypeAlias = tuple[tuple[int | None, ...], ...]
 Maker: TypeAlias = Callable[[Any], Any]

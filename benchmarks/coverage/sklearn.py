@@ -1,4 +1,4 @@
-"""Which of scikit-learn's estimators convert and agree: `python -m onnxtool.converters.coverage`.
+"""Which of scikit-learn's estimators convert and agree: `python -m benchmarks.coverage.sklearn`.
 
 Every estimator of `sklearn.utils.all_estimators()` is fitted, converted as a user would, and held against its own
 predictions on rows that it has not seen, in float32, in float64 and behind a ColumnTransformer over a data frame
@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from onnxtool.converters.coverage_cases import (
+from benchmarks.coverage.sklearn_cases import (
     DICTIONARIES,
     KINDS,
     READERS,
@@ -30,10 +30,10 @@ from onnxtool.converters.coverage_cases import (
     estimators,
     make,
 )
-from onnxtool.converters.table import Outcome, converted, examine_each, installed
+from benchmarks.coverage.table import Outcome, converted, examine_each, installed
 from onnxtool.errors import require
 from onnxtool.files import write_text
-from onnxtool.models.artifact import first_line
+from onnxtool.models.onnx.artifact import first_line
 
 LIMIT_S = 60.0
 """What one case may take."""
@@ -164,7 +164,7 @@ def to_markdown(results: list[Result], versions: dict[str, str]) -> str:
     lines = [
         "# scikit-learn's estimators",
         "",
-        "Written by `python -m onnxtool.converters.coverage --json reports/coverage/sklearn.json --markdown",
+        "Written by `python -m benchmarks.coverage.sklearn --json reports/coverage/sklearn.json --markdown",
         "reports/coverage/sklearn.md`; do not edit. Each estimator is fitted small, with its defaults where they",
         "serve, converted as a user would, and held against its own predictions on rows that it has not seen, by the",
         "tolerance of `verify`.",
@@ -208,7 +208,7 @@ def versions() -> dict[str, str]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command."""
-    parser = argparse.ArgumentParser(prog="python -m onnxtool.converters.coverage", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.coverage.sklearn", description=__doc__)
     parser.add_argument("--only", metavar="REGEX", default="", help="estimators whose whole name matches")
     parser.add_argument("--json", type=Path, help="where the record goes; by default nowhere")
     parser.add_argument("--markdown", type=Path, help="where the table goes; by default nowhere")

@@ -27,8 +27,8 @@ from typing import Any, Literal, TypeAlias, TypeVar
 from onnxtool.errors import ConversionError, MissingExtraError, OnnxtoolError, SourceError
 from onnxtool.files import write_text
 from onnxtool.janitor import die_with
-from onnxtool.models.artifact import first_line
-from onnxtool.models.data import Data
+from onnxtool.models.onnx.artifact import first_line
+from onnxtool.models.rows.data import Data
 
 Outcome: TypeAlias = Literal["agrees", "drifts", "refused", "fails", "no rows"]
 """`refused` gives a reason and `fails` none; `no rows`, of what says nothing of new rows, is not counted."""

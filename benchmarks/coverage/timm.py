@@ -1,6 +1,6 @@
 """Which small networks of timm convert and agree, as classifiers and as backbones, and torchvision's detectors.
 
-`python -m onnxtool.converters.timm_table` needs timm, which brings torchvision. Each network is built with random
+`python -m benchmarks.coverage.timm` needs timm, which brings torchvision. Each network is built with random
 weights and running statistics, converted as a user would, and held against PyTorch itself.
 """
 
@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxtool.converters.table import Result, command, examined, imported, installed, rows_of, versions_line
-from onnxtool.converters.torch_cases import randomised
+from benchmarks.coverage.table import Result, command, examined, imported, installed, rows_of, versions_line
+from benchmarks.coverage.torch_cases import randomised
 
 BACKBONE = "/backbone"
 DETECTOR = "torchvision."
@@ -169,7 +169,7 @@ def to_markdown(results: dict[str, Result], versions: Mapping[str, str]) -> str:
         [
             "# timm's small networks, and torchvision's detectors",
             "",
-            "Written by `python -m onnxtool.converters.timm_table --limit 400 --record",
+            "Written by `python -m benchmarks.coverage.timm --limit 400 --record",
             "reports/coverage/timm.json --markdown reports/coverage/timm.md`; do not edit. Of each of timm's",
             f"modules the smallest network is here, and every variant of at most {SMALL / 1e6:g} million",
             "parameters: as a classifier, and as the backbone of a detector (`features_only=True`), with a",

@@ -1,4 +1,4 @@
-"""Which layers of torch.nn and functions of torch convert and agree: `python -m onnxtool.converters.torch_table`.
+"""Which layers of torch.nn and functions of torch convert and agree: `python -m benchmarks.coverage.torch`.
 
 Each is built small with random weights, exported as a user would, and held against PyTorch itself on generated rows.
 """
@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from onnxtool.converters.table import Result, command, examined, installed, rows_of, versions_line
-from onnxtool.converters.torch_cases import FUNCTION, NO_MODEL, torch_cases, torch_module
+from benchmarks.coverage.table import Result, command, examined, installed, rows_of, versions_line
+from benchmarks.coverage.torch_cases import FUNCTION, NO_MODEL, torch_cases, torch_module
 
 
 def case_names() -> list[str]:
@@ -32,7 +32,7 @@ def to_markdown(results: dict[str, Result], versions: Mapping[str, str]) -> str:
     lines = [
         "# PyTorch's layers and functions",
         "",
-        "Written by `python -m onnxtool.converters.torch_table --record reports/coverage/torch.json --markdown",
+        "Written by `python -m benchmarks.coverage.torch --record reports/coverage/torch.json --markdown",
         "reports/coverage/torch.md`; do not edit. Every layer of torch.nn is here, and functions that models call.",
         "Each has random weights and running statistics, is exported for any number of rows (and of steps, where it",
         "has some), and held against PyTorch on generated rows by the tolerance of `verify`.",

@@ -1,6 +1,6 @@
 """Which architectures of Hugging Face's transformers convert and agree, built small, without weights from outside.
 
-`python -m onnxtool.converters.transformers_table` needs transformers. Each model has random weights, is exported
+`python -m benchmarks.coverage.transformers` needs transformers. Each model has random weights, is exported
 for any number of rows and of tokens, and held against PyTorch itself.
 """
 
@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from onnxtool.converters.table import Result, command, examined, imported, installed, rows_of, versions_line
-from onnxtool.converters.torch_cases import randomised
+from benchmarks.coverage.table import Result, command, examined, imported, installed, rows_of, versions_line
+from benchmarks.coverage.torch_cases import randomised
 
 IDS, MASK = "input_ids:int64[batch,sequence]", "attention_mask:int64[batch,sequence]"
 TOKENS, TARGET = "input_ids:int64[batch,8]", "decoder_input_ids:int64[batch,target]"
@@ -307,7 +307,7 @@ def to_markdown(results: dict[str, Result], versions: Mapping[str, str]) -> str:
         [
             "# Architectures of Hugging Face's transformers",
             "",
-            "Written by `python -m onnxtool.converters.transformers_table --limit 300 --record",
+            "Written by `python -m benchmarks.coverage.transformers --limit 300 --record",
             "reports/coverage/transformers.json --markdown reports/coverage/transformers.md`; do not edit. Each is",
             "built small with random weights, and exported as the module that it is, with its own arguments, nested",
             "outputs and masks: for any number of rows, and of tokens where it takes any. It is held against PyTorch",

@@ -61,7 +61,7 @@ def _pickles(folder: Path) -> None:
 
 
 def _read_pickle(path: Path) -> None:
-    from onnxtool.models import pickles
+    from onnxtool.models.safety import pickles
 
     if pickles.is_skops(path):
         pickles.load_skops(path)
@@ -84,7 +84,7 @@ def _onnx(folder: Path) -> None:
 
 
 def _read_onnx(path: Path) -> None:
-    from onnxtool.models.artifact import OnnxModel
+    from onnxtool.models.onnx.artifact import OnnxModel
 
     model = OnnxModel.read(path)
     model.summary()
@@ -110,8 +110,8 @@ def _data(folder: Path) -> None:
 
 
 def _read_data(path: Path) -> None:
-    from onnxtool.models.data import read_data
-    from onnxtool.models.stream import stream_data
+    from onnxtool.models.rows.data import read_data
+    from onnxtool.models.rows.stream import stream_data
 
     read_data(path)
     for _ in stream_data(path):
@@ -182,7 +182,7 @@ def _tflite(folder: Path) -> None:
 def _read_tflite(path: Path) -> None:
     """As `load_tflite`, but the interpreter runs in this process: another one for each file takes seconds."""
     from onnxtool.errors import SourceError
-    from onnxtool.models.tflite import check, interpreter
+    from onnxtool.models.tensorflow.tflite import check, interpreter
 
     content = path.read_bytes()
     check(content, path)
@@ -201,8 +201,8 @@ def _torch(folder: Path) -> None:
 
 def _open(path: Path) -> None:
     """Whatever it is by its content, as `convert` opens it."""
-    from onnxtool.converters.framework import open_source
     from onnxtool.models.source import LoadOptions
+    from onnxtool.opening import open_source
 
     open_source(str(path), LoadOptions())
 

@@ -20,15 +20,15 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from onnxtool.converters.by_class import LINKS, split_by_class, text_of
+from onnxtool.converters.boosting.by_class import LINKS, split_by_class, text_of
+from onnxtool.converters.boosting.oblivious import tables_of, write_sums
 from onnxtool.converters.framework import Conversion, ConvertOptions, Framework
-from onnxtool.converters.oblivious import tables_of, write_sums
 from onnxtool.converters.sklearn import BOOSTING, convert_registered
 from onnxtool.converters.sklearn.graph import Graph, is_double
 from onnxtool.converters.sklearn.hist_gradient_boosting import float32_at_most
 from onnxtool.errors import ConversionError, require
 from onnxtool.models import boosting
-from onnxtool.models.artifact import first_line
+from onnxtool.models.onnx.artifact import first_line
 from onnxtool.models.signature import Tensors
 from onnxtool.models.source import LoadOptions, SourceModel
 
@@ -61,9 +61,13 @@ class BoostingFramework(Framework):
         return boosting.BoostingModel(model, options)
 
     def convert(self, source: SourceModel, example: Tensors, options: ConvertOptions) -> Conversion:
-        """Convert through the converters that `register_for_pipelines` registers."""
+        """Convert through the converters that `register_steps` registers."""
         require("onnxmltools", self.extra)
         return convert_registered(source, options.opset or self.default_opset)
+
+    def register_steps(self) -> None:
+        """Make the libraries that are installed known to skl2onnx."""
+        _register()
 
 
 FRAMEWORK = BoostingFramework()
@@ -73,8 +77,7 @@ ZIPMAP = {"zipmap": [True, False, "columns"], "nocl": [True, False], "output_cla
 
 
 @cache
-def register_for_pipelines() -> None:
-    """Make the libraries that are installed known to skl2onnx."""
+def _register() -> None:
     if find_spec("onnxmltools") is None:
         return
     shapes = require("skl2onnx.common.shape_calculator", "boosting")

@@ -12,7 +12,7 @@ from onnxtool import clock
 from onnxtool._version import __version__
 from onnxtool.errors import ConversionError
 from onnxtool.files import writing
-from onnxtool.models.artifact import first_line, fits_inline
+from onnxtool.models.onnx.artifact import first_line, fits_inline
 from onnxtool.models.signature import BATCH, TensorSpec
 
 # Names that converters make up for a dimension they know nothing of: unk__63, s77, ?, None, '', onnx::Dim_3.

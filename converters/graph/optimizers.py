@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 import onnx
 
 from onnxtool.errors import ConversionError, OnnxtoolError, require
-from onnxtool.models.artifact import all_nodes, first_line, fits_inline
+from onnxtool.models.onnx.artifact import all_nodes, first_line, fits_inline
 
 Optimize: TypeAlias = Literal["none", "basic", "full"]
 

@@ -9,7 +9,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxtool.models.artifact import all_nodes
+from onnxtool.models.onnx.artifact import all_nodes
+from onnxtool.models.onnx.evaluate import zipmap_classes
 
 ML = "ai.onnx.ml"
 _LABEL_ENCODER = 2  # the first version of ML whose LabelEncoder has keys_strings
@@ -108,12 +109,6 @@ def zipmap_to_tensor(model: onnx.ModelProto, value: onnx.ValueInfoProto) -> bool
     value.CopyFrom(helper.make_tensor_value_info(value.name, TensorProto.FLOAT, [batch, len(classes)]))
     name_slots(model, value.name, classes)
     return True
-
-
-def zipmap_classes(node: onnx.NodeProto) -> list[str]:
-    """The classes of a ZipMap, as text, in the order of its columns."""
-    classes = [name.decode() for found in _attributes(node, "classlabels_strings") for name in found.strings]
-    return classes + [str(label) for found in _attributes(node, "classlabels_int64s") for label in found.ints]
 
 
 def name_slots(model: onnx.ModelProto, column: str, names: Sequence[str]) -> bool:

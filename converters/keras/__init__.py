@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from onnxtool.converters import keras_torch
 from onnxtool.converters.framework import Conversion, ConvertOptions, Framework
+from onnxtool.converters.keras import torch as keras_torch
 from onnxtool.converters.tensorflow import FRAMEWORK as TENSORFLOW
 from onnxtool.converters.tensorflow import convert_function
 from onnxtool.converters.torch import FRAMEWORK as TORCH
 from onnxtool.models.keras import KerasModel, is_keras_file, load_keras, reset_states
-from onnxtool.models.keras_backend import backend, import_keras
+from onnxtool.models.keras.backend import backend, import_keras
 from onnxtool.models.signature import Tensors
 from onnxtool.models.source import LoadOptions, SourceModel
 

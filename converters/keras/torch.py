@@ -11,7 +11,7 @@ from onnxtool.converters.framework import Conversion
 from onnxtool.converters.torch import from_module
 from onnxtool.errors import ConversionError
 from onnxtool.models.keras import KerasModel
-from onnxtool.models.keras_backend import import_keras
+from onnxtool.models.keras.backend import import_keras
 from onnxtool.models.signature import Tensors
 from onnxtool.models.source import LoadOptions
 from onnxtool.models.torch import TorchSource

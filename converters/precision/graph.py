@@ -10,7 +10,7 @@ import onnx
 from onnx import TensorProto, inliner
 
 from onnxtool.errors import ConversionError
-from onnxtool.models.artifact import all_nodes, fits_inline
+from onnxtool.models.onnx.artifact import all_nodes, fits_inline
 
 PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 """Operators in which networks spend their time, and whose weights are most of a file."""

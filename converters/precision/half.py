@@ -11,9 +11,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnxtool.converters.precision.graph import PRODUCTS, float_tensors, put_in_order
 from onnxtool.errors import ConversionError, require
-from onnxtool.models.artifact import first_line
+from onnxtool.models.onnx.artifact import first_line
+from onnxtool.models.onnx.evaluate import evaluate, exposing, open_session
 from onnxtool.models.signature import Tensors
-from onnxtool.validators.graph import evaluate, exposing, open_session
 
 OPERATORS = (*PRODUCTS, "Einsum", "GRU", "LSTM", "RNN")
 """Operators whose weights take half the room."""

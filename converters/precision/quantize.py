@@ -15,10 +15,10 @@ from typing import Any, Literal, TypeAlias
 
 import onnx
 
-from onnxtool.converters.finish import default_opset
+from onnxtool.converters.graph.finish import default_opset
 from onnxtool.converters.precision.graph import PRODUCTS, put_in_order
 from onnxtool.errors import ConversionError, require
-from onnxtool.models.artifact import first_line
+from onnxtool.models.onnx.artifact import first_line
 from onnxtool.models.signature import Tensors
 
 Method: TypeAlias = Literal["MinMax", "Percentile", "Entropy"]

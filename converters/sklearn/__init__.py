@@ -16,7 +16,7 @@ from typing import Any
 
 import onnx
 
-from onnxtool.converters.framework import Conversion, ConvertOptions, Framework
+from onnxtool.converters.framework import Conversion, ConvertOptions, Framework, frameworks
 from onnxtool.converters.sklearn.graph import ML, ML_OPSET, completed
 from onnxtool.converters.sklearn.outputs import (
     merged,
@@ -27,10 +27,10 @@ from onnxtool.converters.sklearn.outputs import (
 from onnxtool.converters.sklearn.scoping import registered
 from onnxtool.converters.sklearn.wrappers import inner
 from onnxtool.errors import ConversionError, require
-from onnxtool.models import pickles
-from onnxtool.models.artifact import first_line
-from onnxtool.models.lineage import VECTORIZERS, sparse_readers, steps
+from onnxtool.models.onnx.artifact import first_line
+from onnxtool.models.safety import pickles
 from onnxtool.models.signature import Tensors, TensorSpec
+from onnxtool.models.sklearn.lineage import VECTORIZERS, sparse_readers, steps
 from onnxtool.models.source import LoadOptions, SourceModel
 
 BOOSTING = frozenset({"xgboost", "lightgbm", "catboost"})
@@ -73,7 +73,7 @@ class SklearnFramework(Framework):
         from onnxtool.converters.sklearn.choosing import choose
 
         opset = options.opset or self.default_opset
-        return choose(source, options.rows, partial(convert_registered, opset=opset))
+        return choose(source, options, partial(convert_registered, opset=opset))
 
 
 def convert_registered(source: Any, opset: int) -> Conversion:
@@ -120,8 +120,7 @@ FRAMEWORK = SklearnFramework()
 
 
 def register() -> None:
-    """Make own converters, and those of the boosting libraries installed, known to skl2onnx."""
-    from onnxtool.converters.boosting import register_for_pipelines
+    """Make own converters, and those that other frameworks bring for steps of a pipeline, known to skl2onnx."""
     from onnxtool.converters.sklearn import (
         clusters,
         committees,
@@ -152,7 +151,8 @@ def register() -> None:
         quantiles, embeddings, wrappers,
     ):  # fmt: skip
         family.register()
-    register_for_pipelines()
+    for framework in frameworks().values():
+        framework.register_steps()
 
 
 def _type(spec: TensorSpec) -> Any:

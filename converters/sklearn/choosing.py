@@ -6,67 +6,65 @@ it, the graph computes in double precision between casts. What was chosen and wh
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import onnx
 from onnx import TensorProto, helper
 
-from onnxtool.converters.framework import Conversion
+from onnxtool.converters.framework import Agreement, Conversion, ConvertOptions
 from onnxtool.converters.sklearn.trees import EXACT
-from onnxtool.errors import ConversionError, OnnxtoolError
-from onnxtool.models.artifact import OnnxModel, fits_inline
-from onnxtool.models.signature import Tensors
-from onnxtool.validators.parity import Rows, check_parity, made_up_rows
-
-ROWS = 256
-"""Rows on which the ways are measured; what is chosen is then verified on all rows."""
-
-SEED = 0
+from onnxtool.errors import ConversionError
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One way of converting.
-
-    Attributes:
-        conversion: What it made.
-        off: Rows out of tolerance; None where ONNX Runtime refuses the model.
-        finding: What was found, as half a sentence.
-    """
+    """One way of converting, and how far it agrees."""
 
     conversion: Conversion
-    off: int | None
-    finding: str
+    agreement: Agreement
+
+    @property
+    def off(self) -> int | None:
+        """Rows out of tolerance; None where ONNX Runtime refuses the model."""
+        return self.agreement.off
+
+    @property
+    def finding(self) -> str:
+        """What was found, as half a sentence."""
+        return self.agreement.finding
 
 
-def choose(source: Any, rows: Tensors, convert: Callable[[Any], Conversion]) -> Conversion:
+def choose(source: Any, options: ConvertOptions, convert: Callable[[Any], Conversion]) -> Conversion:
     """Convert in the fastest way that agrees.
 
     Args:
         source: A `SklearnModel`.
-        rows: Rows of the user's own to measure with; none for rows that are made up.
+        options: How ways are compared, and on which rows.
         convert: Converts a source with the inputs that it has.
 
     Raises:
         ConversionError: no way converts the model.
     """
     wide = tuple(replace(spec, dtype="float64") if spec.dtype == "float32" else spec for spec in source.inputs)
-    if wide == source.inputs or type(source.model).__name__ in EXACT:
+    compare = options.compare
+    if compare is None or wide == source.inputs or type(source.model).__name__ in EXACT:
         return convert(source)
+
+    def measured(conversion: Conversion) -> Measured:
+        return Measured(conversion, compare(source, conversion.model, options.rows))
+
     failure: ConversionError | None = None
     first = None
     try:
-        first = _measured(source, convert(source), rows)
+        first = measured(convert(source))
         if first.off == 0:
             return first.conversion
     except ConversionError as error:
         failure = error
     try:
-        second = _measured(source, _in_double(source, wide, convert), rows)
+        second = measured(_in_double(source, wide, convert))
     except ConversionError:
         if first is None:
             raise failure or ConversionError("The model has no conversion.") from None
@@ -80,26 +78,6 @@ def choose(source: Any, rows: Tensors, convert: Callable[[Any], Conversion]) -> 
         raise failure or ConversionError("The model has no conversion.")
     kept = f"Computed in single precision, though {reason}: in double precision {second.finding}."
     return Conversion(first.conversion.model, [kept, *first.conversion.choices])
-
-
-def _measured(source: Any, conversion: Conversion, given: Tensors) -> Measured:
-    if not fits_inline(conversion.model):
-        return Measured(conversion, 0, "the model is too large to be tried out")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
-        path.write_bytes(conversion.model.SerializeToString())
-        model = OnnxModel(path, conversion.model)
-        rows = made_up_rows(source.inputs, source, model, SEED)
-        few = {name: tensor[:ROWS] for name, tensor in (given or rows.tensors).items()}
-        try:
-            parity = check_parity(source, model, Rows(few, rows.origin, SEED))
-        except OnnxtoolError as error:
-            return Measured(conversion, None, str(error).replace(str(path), "the model").rstrip("."))
-    off = max(output.rows_off if output.problem is None else parity.rows for output in parity.outputs)
-    if parity.passed:
-        return Measured(conversion, 0, "all rows agree")
-    failing = ", ".join(output.name for output in parity.outputs if not output.passed)
-    return Measured(conversion, max(off, 1), f"{off} of {parity.rows} rows are off ({failing})")
 
 
 def _in_double(source: Any, wide: Any, convert: Callable[[Any], Conversion]) -> Conversion:

@@ -21,7 +21,7 @@ from onnx import TensorProto
 from onnxtool.converters.sklearn.graph import ML, Graph, is_double, number_type
 from onnxtool.converters.sklearn.trees import add_parts, parts_of, quantum_up_to
 from onnxtool.errors import ConversionError, require
-from onnxtool.models.lineage import is_missing
+from onnxtool.models.sklearn.lineage import is_missing
 
 
 def register() -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnxtool.converters.sklearn.registration import transformer
 from onnxtool.converters.sklearn.values import Value, repeated
 from onnxtool.errors import ConversionError
-from onnxtool.models.lineage import is_missing
+from onnxtool.models.sklearn.lineage import is_missing
 
 
 def register() -> None:

@@ -17,7 +17,7 @@ from onnx import TensorProto
 from onnxtool.converters.sklearn.graph import ML, Graph, is_double, number_type
 from onnxtool.converters.sklearn.values import Value
 from onnxtool.errors import require
-from onnxtool.models.lineage import is_missing
+from onnxtool.models.sklearn.lineage import is_missing
 
 OPTIONS: dict[str, list[Any]] = {
     "zipmap": [True, False, "columns"],

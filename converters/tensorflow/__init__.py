@@ -18,13 +18,13 @@ import numpy as np
 import onnx
 
 from onnxtool.converters.framework import Conversion, ConvertOptions, Framework
-from onnxtool.converters.tensorflow_graph import cast, constant
-from onnxtool.converters.tensorflow_graph import node as write
-from onnxtool.converters.tensorflow_resize import rewrite_resize
-from onnxtool.converters.tensorflow_signal import rewrite_rfft
-from onnxtool.converters.tensorflow_text import DOMAIN, add_functions, rewrite_text
+from onnxtool.converters.tensorflow.graph import cast, constant
+from onnxtool.converters.tensorflow.graph import node as write
+from onnxtool.converters.tensorflow.resize import rewrite_resize
+from onnxtool.converters.tensorflow.signal import rewrite_rfft
+from onnxtool.converters.tensorflow.text import DOMAIN, add_functions, rewrite_text
 from onnxtool.errors import ConversionError, require
-from onnxtool.models.artifact import all_nodes
+from onnxtool.models.onnx.artifact import all_nodes
 from onnxtool.models.signature import BATCH, Dim, Tensors, TensorSpec, numpy_dtype
 from onnxtool.models.source import LoadOptions, SourceModel
 from onnxtool.models.tensorflow import (
@@ -36,7 +36,7 @@ from onnxtool.models.tensorflow import (
     quiet_native,
     reason,
 )
-from onnxtool.models.tflite import TFLiteFile, TFLiteModel, is_tflite, load_tflite
+from onnxtool.models.tensorflow.tflite import TFLiteFile, TFLiteModel, is_tflite, load_tflite
 
 MAX_OPSET = 18
 """The highest that tf2onnx 1.17 writes; every core layer of Keras was found to convert alike at 17 and 18."""

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from onnxtool.converters.tensorflow_graph import cast, constant
-from onnxtool.converters.tensorflow_graph import node as write
+from onnxtool.converters.tensorflow.graph import cast, constant
+from onnxtool.converters.tensorflow.graph import node as write
 from onnxtool.errors import ConversionError
 from onnxtool.models.tensorflow import import_tensorflow
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from onnx.helper import tensor_dtype_to_np_dtype
 
-from onnxtool.converters.tensorflow_graph import constant, node
+from onnxtool.converters.tensorflow.graph import constant, node
 
 
 def rewrite_rfft(graph: Any, nodes: list[Any]) -> list[Any]:

@@ -14,10 +14,10 @@ from typing import Any
 import onnx
 from onnx import TensorProto, parser
 
-from onnxtool.converters.tensorflow_graph import constant
-from onnxtool.converters.tensorflow_graph import node as write
+from onnxtool.converters.tensorflow.graph import constant
+from onnxtool.converters.tensorflow.graph import node as write
 from onnxtool.errors import ConversionError
-from onnxtool.models.artifact import all_nodes
+from onnxtool.models.onnx.artifact import all_nodes
 
 DOMAIN = "onnxtool"
 OPSET = 20

@@ -17,16 +17,16 @@ from typing import Any
 import numpy as np
 import onnx
 
-from onnxtool.converters import torch_attention, torch_operators, torch_packed, torch_recurrent
-from onnxtool.converters.finish import default_opset
 from onnxtool.converters.framework import Conversion, ConvertOptions, Framework
+from onnxtool.converters.graph.finish import default_opset
+from onnxtool.converters.torch import attention, operators, packed, recurrent
 from onnxtool.errors import ConversionError, SourceError, UsageError
-from onnxtool.models.artifact import first_line
-from onnxtool.models.data import count_rows
+from onnxtool.models.onnx.artifact import first_line
+from onnxtool.models.rows.data import count_rows
 from onnxtool.models.signature import Tensors, TensorSpec
 from onnxtool.models.source import LoadOptions, SourceModel
 from onnxtool.models.torch import TorchSource, build, evaluating, named_tensors
-from onnxtool.models.torch_files import kind_of, quiet, read_export, read_torchscript
+from onnxtool.models.torch.files import kind_of, quiet, read_export, read_torchscript
 
 _CALLABLE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 # Measured with torch 2.13: beyond, its exporters leave it to ONNX's version converter, which stops half way.
@@ -182,17 +182,17 @@ def _try_export(
         size_args, size_kwargs = source.arguments(sizes)
         dynamic = inspect.Signature(source.parameters).bind(*size_args, **size_kwargs).arguments
 
-    own = (torch_attention, torch_operators, torch_recurrent)
+    own = (attention, operators, recurrent)
     try:
         with (
             quiet(),
             evaluating(source.module),
             torch.no_grad(),
             _weights_computed(source.module),
-            torch_recurrent.traced_by_shape(),
-            torch_recurrent.projections(),
-            torch_packed.exportable(),
-            torch_attention.unfused(),
+            recurrent.traced_by_shape(),
+            recurrent.projections(),
+            packed.exportable(),
+            attention.unfused(),
         ):
             program = torch.onnx.export(
                 model,
@@ -385,7 +385,7 @@ def _from_torchscript(source: Any, example: Tensors, opset: int) -> Conversion:
     values = tuple(source.tensors(example).values())
     content = io.BytesIO()
     try:
-        with quiet(), evaluating(source.module), torch.no_grad(), torch_attention.unfused():
+        with quiet(), evaluating(source.module), torch.no_grad(), attention.unfused():
             model = source.model
             if len(specs) < len(source.parameters) or not _is_plain(source, output):
                 # Its scripts stay scripts within a trace; defaults would become inputs, and None fail.

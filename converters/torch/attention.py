@@ -12,7 +12,7 @@ from typing import Any
 
 from onnx import TensorProto
 
-from onnxtool.converters.torch_operators import onnx_ops, transposed
+from onnxtool.converters.torch.operators import onnx_ops, transposed
 
 
 @contextmanager

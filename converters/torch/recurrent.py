@@ -7,7 +7,7 @@ from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
-from onnxtool.converters.torch_operators import onnx_ops
+from onnxtool.converters.torch.operators import onnx_ops
 
 _EXPORTERS_OWN = ("register_lstm_while_loop_decomposition", "register_gru_while_loop_decomposition")
 

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from onnxtool.errors import SourceError, UntrustedError, UsageError, require
-from onnxtool.models.archives import DAMAGE, members
-from onnxtool.models.artifact import first_line
-from onnxtool.models.domain import Domain
-from onnxtool.models.keras_backend import as_graph, backend, import_keras, run, version
+from onnxtool.models.keras.backend import as_graph, backend, import_keras, run, version
+from onnxtool.models.onnx.artifact import first_line
+from onnxtool.models.rows.domain import Domain
+from onnxtool.models.safety.archives import DAMAGE, members
 from onnxtool.models.signature import BATCH, Tensors, TensorSpec, dtype_name
 from onnxtool.models.source import LoadOptions, SourceModel, Step
 from onnxtool.models.tensorflow import override, quiet, reason, tensor_spec, unique

@@ -10,8 +10,8 @@ import onnx
 from onnx import helper, numpy_helper
 
 from onnxtool.errors import ModelError
+from onnxtool.models.onnx.evaluate import evaluate, exposing, intermediate, open_session
 from onnxtool.models.signature import Tensors
-from onnxtool.validators.graph import evaluate, exposing, intermediate, open_session
 
 _NARROW = {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16}
 

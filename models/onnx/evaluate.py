@@ -10,7 +10,7 @@ import onnx
 from onnx import inliner
 
 from onnxtool.errors import ModelError, require
-from onnxtool.models.artifact import INLINE_LIMIT, OnnxModel, first_line, fits_inline
+from onnxtool.models.onnx.artifact import INLINE_LIMIT, OnnxModel, first_line, fits_inline
 from onnxtool.models.signature import Tensors
 
 
@@ -76,3 +76,9 @@ def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
         if entry.name == name:
             return onnx.helper.get_attribute_value(entry)
     return default
+
+
+def zipmap_classes(node: onnx.NodeProto) -> list[str]:
+    """The classes of a ZipMap, as text, in the order of its columns."""
+    texts = [name.decode() for name in attribute(node, "classlabels_strings", ())]
+    return [*texts, *map(str, attribute(node, "classlabels_int64s", ()))]

@@ -30,9 +30,3 @@ def runtime_messages(log: str) -> list[str]:
     """The warnings and errors that ONNX Runtime logged, each once, in order, 20 at most."""
     messages = (tidy(match[1]) for match in _MESSAGE.finditer(_COLOUR.sub("", log)))
     return list(dict.fromkeys(messages))[:MOST]
-
-
-def last_line(log: str) -> str | None:
-    """The last line of a worker's standard error that is not blank."""
-    lines = [line.strip() for line in _COLOUR.sub("", log).splitlines() if line.strip()]
-    return lines[-1][:LONGEST] if lines else None

@@ -10,8 +10,9 @@ from time import perf_counter_ns
 from types import MappingProxyType
 from typing import Any
 
-from onnxtool.bench.log import tidy
-from onnxtool.errors import OutputError, UsageError, require
+from onnxtool.errors import ModelError, OutputError, UsageError, require
+from onnxtool.models.onnx.artifact import OnnxModel, first_line
+from onnxtool.models.onnx.log import tidy
 from onnxtool.models.signature import Tensors
 from onnxtool.reports.model import Placement
 
@@ -244,3 +245,32 @@ def _placements(nodes: Iterable[tuple[str, str]]) -> list[Placement]:
         Placement(provider=provider, nodes=counts.total(), operators=dict(counts.most_common()))
         for provider, counts in operators.items()
     ]
+
+
+def session_on(model: OnnxModel, provider: str) -> tuple[Any, list[str]]:
+    """A session on one provider, and which of the model's nodes it leaves to others.
+
+    Args:
+        model: The ONNX model.
+        provider: Full name of the provider.
+
+    Raises:
+        ModelError: ONNX Runtime refuses the model.
+        UsageError: the provider cannot be used here, or takes none of the nodes.
+    """
+    if provider == CPU:
+        return model.session(), []
+    options = require("onnxruntime", "cpu").SessionOptions()
+    options.log_severity_level = 3
+    record_placement(options)
+    try:
+        session = make_session(str(model.path), provider, options)
+        placed = recorded_placement(session) or []
+        if placed:
+            require_nodes(provider, placed)
+    except UnavailableError as error:
+        raise UsageError(f"{model.path} cannot be verified on {provider}. {error}") from error
+    except Exception as error:  # ONNX Runtime's exceptions have no common base
+        raise ModelError(f"ONNX Runtime refuses {model.path}: {first_line(error)}") from error
+    others = [part for part in placed if part.provider != provider]
+    return session, [f"{part.nodes} nodes ran on {part.provider} instead of {provider}." for part in others]

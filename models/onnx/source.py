@@ -8,17 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxtool.bench.providers import CPU, full_name
-from onnxtool.converters.repairs import zipmap_classes
 from onnxtool.errors import UsageError
-from onnxtool.models.artifact import OnnxModel
-from onnxtool.models.domain import Domain
-from onnxtool.models.inputs import graph_domains
+from onnxtool.models.onnx.artifact import OnnxModel
+from onnxtool.models.onnx.double import evaluate_in_double
+from onnxtool.models.onnx.evaluate import evaluate, exposing, intermediate, open_session, whole, zipmap_classes
+from onnxtool.models.onnx.providers import CPU, full_name, session_on
+from onnxtool.models.rows.domain import Domain
+from onnxtool.models.rows.inputs import graph_domains
 from onnxtool.models.signature import DTYPES, Role, Tensors
 from onnxtool.models.source import SourceModel, Step
-from onnxtool.validators.double import evaluate_in_double
-from onnxtool.validators.graph import evaluate, exposing, intermediate, open_session, whole
-from onnxtool.validators.parity import session_on
 
 
 class OnnxSource(SourceModel):

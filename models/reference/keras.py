@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxtool.models.keras_backend import import_keras
+from onnxtool.models.keras.backend import import_keras
 
 
 def cnn() -> Any:

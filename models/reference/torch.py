@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from onnxtool.models.torch_files import quiet
+from onnxtool.models.torch.files import quiet
 
 
 class BasicBlock(nn.Module):  # type: ignore[misc]

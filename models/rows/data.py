@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxtool.errors import DataError, require
-from onnxtool.models.archives import DAMAGE
+from onnxtool.models.safety.archives import DAMAGE
 from onnxtool.models.signature import Tensors, TensorSpec, dtype_name, numpy_dtype
 
 Data: TypeAlias = str | os.PathLike[str] | Mapping[str, Any] | NDArray[Any] | Any

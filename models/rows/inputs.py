@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 import onnx
 
-from onnxtool.models.domain import Domain
+from onnxtool.models.rows.domain import Domain
 from onnxtool.models.signature import Tensors, TensorSpec
 
 # Sizes for dynamic dimensions other than the rows: images must survive five halvings, sequences be short.

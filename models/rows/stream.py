@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxtool.errors import DataError, require
-from onnxtool.models.data import (
+from onnxtool.models.rows.data import (
     UNNAMED,
     data_format,
     plain_array,

@@ -31,8 +31,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxtool.errors import OnnxtoolError, SourceError, UntrustedError, require
-from onnxtool.models.admission import PARTIAL, Admitted, admit, set_dtype_state
-from onnxtool.models.archives import members
+from onnxtool.models.safety.admission import PARTIAL, Admitted, admit, set_dtype_state
+from onnxtool.models.safety.archives import members
 from onnxtool.sandbox import confine
 
 EXPANDED_LIMIT = 8 * 2**30

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxtool.errors import SourceError, UsageError, require
-from onnxtool.models.artifact import first_line
-from onnxtool.models.domain import Domain
-from onnxtool.models.fitted import Column, columns_of, vocabulary
-from onnxtool.models.lineage import VECTORIZERS, steps
+from onnxtool.models.onnx.artifact import first_line
+from onnxtool.models.rows.domain import Domain
 from onnxtool.models.signature import BATCH, Role, Tensors, TensorSpec, dtype_name
+from onnxtool.models.sklearn.fitted import Column, columns_of, vocabulary
+from onnxtool.models.sklearn.lineage import VECTORIZERS, steps
 from onnxtool.models.source import LoadOptions, SourceModel, Step
 
 Answer: TypeAlias = Callable[[Any], NDArray[Any]]

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxtool.models.domain import Domain
-from onnxtool.models.lineage import VECTORIZERS, Feature, Features, is_missing, steps, transformed
+from onnxtool.models.rows.domain import Domain
+from onnxtool.models.sklearn.lineage import VECTORIZERS, Feature, Features, is_missing, steps, transformed
 
 MOST_LANDMARKS = 2000
 """Thresholds kept for a column: a large forest has more than made-up rows could visit."""

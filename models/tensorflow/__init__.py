@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from onnxtool.errors import DataError, SourceError, UsageError, require
-from onnxtool.models.artifact import first_line
-from onnxtool.models.saved_model import check
+from onnxtool.models.onnx.artifact import first_line
+from onnxtool.models.safety.saved_model import check
 from onnxtool.models.signature import BATCH, DTYPES, Dim, Tensors, TensorSpec
 from onnxtool.models.source import LoadOptions, SourceModel
 

@@ -26,7 +26,7 @@ CUSTOM = 32
 PROBE_S = 120
 _PROBE = """
 import sys
-from onnxtool.models.tflite import interpreter
+from onnxtool.models.tensorflow.tflite import interpreter
 interpreter(sys.stdin.buffer.read()).invoke()
 """
 

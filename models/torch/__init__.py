@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxtool.errors import SourceError, require
-from onnxtool.models.artifact import first_line
-from onnxtool.models.domain import Domain
+from onnxtool.models.onnx.artifact import first_line
+from onnxtool.models.rows.domain import Domain
 from onnxtool.models.signature import Tensors, dtype_name
 from onnxtool.models.source import LoadOptions, SourceModel, Step
-from onnxtool.models.torch_domains import torch_domains
-from onnxtool.models.torch_files import quiet, read_weights
-from onnxtool.models.torch_signature import agreed, forward_parameters, module_inputs, program_inputs
+from onnxtool.models.torch.domains import torch_domains
+from onnxtool.models.torch.files import quiet, read_weights
+from onnxtool.models.torch.signature import agreed, forward_parameters, module_inputs, program_inputs
 
 _SHOWN = 5
 

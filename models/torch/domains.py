@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from onnxtool.errors import SourceError
-from onnxtool.models.domain import Domain
-from onnxtool.models.inputs import make_inputs
+from onnxtool.models.rows.domain import Domain
+from onnxtool.models.rows.inputs import make_inputs
 
 _ROWS = 2
 

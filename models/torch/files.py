@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from onnxtool.errors import SourceError, UntrustedError, require
-from onnxtool.models.archives import DAMAGE
-from onnxtool.models.artifact import first_line
+from onnxtool.models.onnx.artifact import first_line
+from onnxtool.models.safety.archives import DAMAGE
 
 Kind: TypeAlias = Literal["export", "torchscript", "weights", "damaged"]
 

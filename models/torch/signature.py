@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxtool.errors import UsageError
-from onnxtool.models.data import UNNAMED
+from onnxtool.models.rows.data import UNNAMED
 from onnxtool.models.signature import BATCH, DTYPES, Dim, Tensors, TensorSpec, dtype_name
 from onnxtool.models.source import LoadOptions
 

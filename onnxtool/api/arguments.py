@@ -8,14 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias, TypedDict
 
-from onnxtool.converters.framework import open_source
 from onnxtool.errors import UsageError
-from onnxtool.models.artifact import OnnxModel
-from onnxtool.models.data import fit_data
+from onnxtool.models.onnx.artifact import OnnxModel
+from onnxtool.models.rows.data import fit_data
 from onnxtool.models.signature import Tensors, TensorSpec
 from onnxtool.models.source import LoadOptions, SourceModel
+from onnxtool.opening import open_source
 from onnxtool.sandbox.limits import Limits
-from onnxtool.validators.parity import Rows
+from onnxtool.validators.parity.pairs import Rows
 
 PathLike: TypeAlias = str | os.PathLike[str]
 

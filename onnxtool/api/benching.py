@@ -15,17 +15,17 @@ from onnxtool.api.records import report_of, source_summary
 from onnxtool.bench.against import run_against
 from onnxtool.bench.baseline import compare_with_baseline
 from onnxtool.bench.plan import check_effect
-from onnxtool.bench.providers import full_name
 from onnxtool.bench.ray_executor import ray_cluster
 from onnxtool.bench.resume import check_same_place, earlier_bench
 from onnxtool.bench.runner import SourceTask, run_bench
-from onnxtool.converters.framework import open_source
 from onnxtool.errors import UsageError
-from onnxtool.models.artifact import OnnxModel
-from onnxtool.models.data import Data, fit_data, to_arrays
-from onnxtool.models.inputs import graph_domains, make_inputs
+from onnxtool.models.onnx.artifact import OnnxModel
+from onnxtool.models.onnx.providers import full_name
+from onnxtool.models.rows.data import Data, fit_data, to_arrays
+from onnxtool.models.rows.inputs import graph_domains, make_inputs
 from onnxtool.models.signature import Tensors
 from onnxtool.models.source import SourceModel
+from onnxtool.opening import open_source
 from onnxtool.reports.environment import environment
 from onnxtool.reports.gates import (
     bench_gates,
@@ -42,7 +42,7 @@ from onnxtool.reports.model import (
     Scenario,
     Subject,
 )
-from onnxtool.validators.parity import Rows
+from onnxtool.validators.parity.pairs import Rows
 
 
 def bench(

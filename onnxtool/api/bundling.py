@@ -14,9 +14,8 @@ from onnxtool.api.linting import lint_model
 from onnxtool.api.records import report_of, source_summary
 from onnxtool.bench.runner import run_bench
 from onnxtool.errors import UsageError
-from onnxtool.models.artifact import OnnxModel
-from onnxtool.models.data import Data, to_arrays
-from onnxtool.reports.bundle import check_replaceable, pinned_versions, write_bundle
+from onnxtool.models.onnx.artifact import OnnxModel
+from onnxtool.models.rows.data import Data, to_arrays
 from onnxtool.reports.gates import (
     bench_gates,
     parity_gate,
@@ -25,11 +24,12 @@ from onnxtool.reports.model import (
     Report,
     Subject,
 )
-from onnxtool.validators.feeds import match_inputs
-from onnxtool.validators.golden import golden_rows
-from onnxtool.validators.mlnet_releases import find_release
-from onnxtool.validators.parity import check_parity, made_up_rows
-from onnxtool.validators.tolerance import Limit
+from onnxtool.targets.golden import golden_rows
+from onnxtool.targets.mlnet.bundle import check_replaceable, pinned_versions, write_bundle
+from onnxtool.targets.mlnet.releases import find_release
+from onnxtool.validators.numerics.tolerance import Limit
+from onnxtool.validators.parity.feeds import match_inputs
+from onnxtool.validators.parity.pairs import check_parity, made_up_rows
 
 
 def bundle(

@@ -15,24 +15,17 @@ from onnxtool.api.arguments import LoadArguments, PathLike, Progress, fit_rows, 
 from onnxtool.api.lowering import Precision
 from onnxtool.api.proving import Proven, Wanted, prove
 from onnxtool.api.records import report_of, source_summary
-from onnxtool.converters.finish import default_opset, finish, write
-from onnxtool.converters.framework import (
-    ConvertOptions,
-    Framework,
-    Target,
-    convert_source,
-    frameworks,
-    open_source,
-)
-from onnxtool.converters.mlnet import Columns, adapt
-from onnxtool.converters.optimizers import Optimize, foreign_operators
+from onnxtool.converters.framework import ConvertOptions, Framework, Target, frameworks
+from onnxtool.converters.graph.finish import default_opset, finish, write
+from onnxtool.converters.graph.optimizers import Optimize, foreign_operators
 from onnxtool.errors import UsageError
 from onnxtool.files import check_writable, staged_path
-from onnxtool.models.artifact import OnnxModel
-from onnxtool.models.data import Data, count_rows, to_arrays
-from onnxtool.models.inputs import make_inputs
+from onnxtool.models.onnx.artifact import OnnxModel
+from onnxtool.models.rows.data import Data, count_rows, to_arrays
+from onnxtool.models.rows.inputs import make_inputs
 from onnxtool.models.signature import Tensors
 from onnxtool.models.source import SourceModel
+from onnxtool.opening import convert_source, open_source
 from onnxtool.reports.gates import (
     parity_gate,
     precision_gate,
@@ -43,10 +36,12 @@ from onnxtool.reports.model import (
     Report,
     Subject,
 )
-from onnxtool.validators.labels import Aside
-from onnxtool.validators.mlnet_releases import Release, find_release
-from onnxtool.validators.parity import Rows, made_up_rows
-from onnxtool.validators.tolerance import Limit
+from onnxtool.targets.mlnet.adapt import Columns, adapt
+from onnxtool.targets.mlnet.releases import Release, find_release
+from onnxtool.validators.drift.labels import Aside
+from onnxtool.validators.numerics.tolerance import Limit
+from onnxtool.validators.parity.agreement import agreement
+from onnxtool.validators.parity.pairs import Rows, made_up_rows
 
 # Two rows: an exporter that traces a single row takes the batch dimension for a constant 1.
 _EXAMPLE_ROWS = 2
@@ -136,7 +131,7 @@ def convert(
 
     tell(f"Converting from {framework.name}", 0, 0)
     began = time.perf_counter()
-    asked = ConvertOptions(opset=opset, target=target, rows=rows.tensors if rows else {})
+    asked = ConvertOptions(opset=opset, target=target, rows=rows.tensors if rows else {}, compare=agreement)
     conversion = convert_source(model, _example(model, rows, seed), asked)
     converted = time.perf_counter()
     proto = conversion.model

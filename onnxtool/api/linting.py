@@ -11,10 +11,11 @@ import onnx
 
 from onnxtool.api.arguments import PathLike
 from onnxtool.api.records import report_of
-from onnxtool.converters.finish import write
+from onnxtool.converters.graph.finish import write
 from onnxtool.errors import UsageError
 from onnxtool.files import check_writable, staged_path
-from onnxtool.models.artifact import OnnxModel
+from onnxtool.models.onnx.artifact import OnnxModel
+from onnxtool.models.onnx.source import OnnxSource
 from onnxtool.reports.gates import (
     parity_gate,
 )
@@ -24,11 +25,10 @@ from onnxtool.reports.model import (
     Report,
     Subject,
 )
-from onnxtool.validators.lint import described, find, lint_gates, repair
-from onnxtool.validators.mlnet import rules_of
-from onnxtool.validators.mlnet_releases import Deployment, Release, find_release
-from onnxtool.validators.onnx_source import OnnxSource
-from onnxtool.validators.parity import check_parity, made_up_rows
+from onnxtool.targets.lint import described, find, lint_gates, repair
+from onnxtool.targets.mlnet.releases import Deployment, Release, find_release
+from onnxtool.targets.mlnet.rules import rules_of
+from onnxtool.validators.parity.pairs import check_parity, made_up_rows
 
 
 def lint(

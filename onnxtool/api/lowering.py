@@ -13,8 +13,8 @@ import onnx
 
 from onnxtool.api.arguments import Progress
 from onnxtool.api.optimizing import Measures, compare
-from onnxtool.converters.finish import write
-from onnxtool.converters.optimizers import restore
+from onnxtool.converters.graph.finish import write
+from onnxtool.converters.graph.optimizers import restore
 from onnxtool.converters.precision import half
 from onnxtool.converters.precision.graph import float_tensors, prepared
 from onnxtool.converters.precision.quantize import (
@@ -25,10 +25,10 @@ from onnxtool.converters.precision.quantize import (
     quantizable,
 )
 from onnxtool.converters.precision.search import repair
-from onnxtool.models.artifact import OnnxModel, size_of
+from onnxtool.models.onnx.artifact import OnnxModel, size_of
 from onnxtool.reports import units
 from onnxtool.reports.model import LabelDrift, Lowering, LoweringAttempt
-from onnxtool.validators.trial import Outcome, Trial
+from onnxtool.validators.drift.trial import Outcome, Trial
 
 Precision: TypeAlias = Literal["fp16", "int8"]
 

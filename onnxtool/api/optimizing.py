@@ -15,10 +15,10 @@ from onnxtool.api.arguments import Progress
 from onnxtool.bench.against import run_against
 from onnxtool.bench.choice import choose
 from onnxtool.bench.runner import fixed_batch
-from onnxtool.converters.finish import write
-from onnxtool.converters.optimizers import Optimize, optimizers, rewrite
+from onnxtool.converters.graph.finish import write
+from onnxtool.converters.graph.optimizers import Optimize, optimizers, rewrite
 from onnxtool.errors import OnnxtoolError
-from onnxtool.models.artifact import OnnxModel, all_nodes, first_line, size_of
+from onnxtool.models.onnx.artifact import OnnxModel, all_nodes, first_line, size_of
 from onnxtool.models.signature import Tensors
 from onnxtool.reports import findings
 from onnxtool.reports.gates import parity_gate

@@ -10,17 +10,17 @@ import onnx
 from onnxtool.api.arguments import Progress
 from onnxtool.api.lowering import Precision, lower
 from onnxtool.api.optimizing import Measures, optimize_model
-from onnxtool.converters.finish import write
-from onnxtool.converters.mlnet import mend, refusal
-from onnxtool.converters.optimizers import Optimize
-from onnxtool.models.artifact import OnnxModel
+from onnxtool.converters.graph.finish import write
+from onnxtool.converters.graph.optimizers import Optimize
+from onnxtool.models.onnx.artifact import OnnxModel
 from onnxtool.models.source import SourceModel
 from onnxtool.reports.model import Candidate, LabelDrift, Lowering, Parity
-from onnxtool.validators.feeds import match_inputs
-from onnxtool.validators.mlnet_releases import Release
-from onnxtool.validators.parity import Pair, Rows, check_parity
-from onnxtool.validators.tolerance import Limit
-from onnxtool.validators.trial import Trial
+from onnxtool.targets.mlnet.adapt import mend, refusal
+from onnxtool.targets.mlnet.releases import Release
+from onnxtool.validators.drift.trial import Trial
+from onnxtool.validators.numerics.tolerance import Limit
+from onnxtool.validators.parity.feeds import match_inputs
+from onnxtool.validators.parity.pairs import Pair, Rows, check_parity
 
 
 @dataclass(frozen=True, slots=True)

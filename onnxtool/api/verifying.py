@@ -13,11 +13,11 @@ from onnxtool.api.arguments import LoadArguments, PathLike, Progress, load_optio
 from onnxtool.api.records import report_of, source_summary
 from onnxtool.errors import UsageError
 from onnxtool.files import check_writable
-from onnxtool.models.artifact import OnnxModel
-from onnxtool.models.data import Data, count_rows, fit_data, text_columns, to_arrays
+from onnxtool.models.onnx.artifact import OnnxModel
+from onnxtool.models.rows.data import Data, count_rows, fit_data, text_columns, to_arrays
+from onnxtool.models.rows.stream import stream_data
 from onnxtool.models.signature import Tensors
 from onnxtool.models.source import SourceModel
-from onnxtool.models.stream import stream_data
 from onnxtool.reports.gates import (
     drift_gate,
     hunt_gate,
@@ -27,11 +27,11 @@ from onnxtool.reports.model import (
     Report,
     Subject,
 )
-from onnxtool.validators.adversarial import DEFAULT_BUDGET, hunt
-from onnxtool.validators.explain import explain as find_cause
-from onnxtool.validators.labels import Aside, Quality
-from onnxtool.validators.parity import Block, Pair, Rows, check_parity, made_up_rows
-from onnxtool.validators.tolerance import Limit
+from onnxtool.validators.drift.labels import Aside, Quality
+from onnxtool.validators.numerics.tolerance import Limit
+from onnxtool.validators.parity.explain import explain as find_cause
+from onnxtool.validators.parity.pairs import Block, Pair, Rows, check_parity, made_up_rows
+from onnxtool.validators.parity.search import DEFAULT_BUDGET, hunt
 
 
 def verify(

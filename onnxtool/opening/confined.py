@@ -20,17 +20,12 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 import onnx
 from pydantic import TypeAdapter, ValidationError
 
-from onnxtool.bench.log import last_line
-from onnxtool.bench.process import signal_name
 from onnxtool.errors import SourceError
-from onnxtool.models.artifact import OnnxModel
-from onnxtool.models.domain import Domain
+from onnxtool.models.onnx.artifact import OnnxModel
+from onnxtool.models.rows.domain import Domain
 from onnxtool.models.signature import Tensors
-from onnxtool.models.source import LoadOptions, SourceModel, Step
-from onnxtool.reports import units
-from onnxtool.sandbox.launch import confinement, environment, files_of
-from onnxtool.sandbox.limits import Limits
-from onnxtool.sandbox.messages import (
+from onnxtool.models.source import LoadOptions, SourceModel, Step, files_of
+from onnxtool.opening.messages import (
     CONVERTED,
     OPTIONS,
     Ask,
@@ -41,6 +36,10 @@ from onnxtool.sandbox.messages import (
     read_message,
     write_message,
 )
+from onnxtool.process import last_line, signal_name
+from onnxtool.reports import units
+from onnxtool.sandbox.launch import confinement, environment
+from onnxtool.sandbox.limits import Limits
 
 if TYPE_CHECKING:
     from onnxtool.converters.framework import ConvertOptions
@@ -77,7 +76,7 @@ class SandboxedSource(SourceModel):
         confined = confinement(limits, [self._folder], files_of(source, options))
         self._process = subprocess.Popen(
             # -P: the current folder is on its import path only where it is on ours
-            [sys.executable, "-P", "-m", *confined, "onnxtool.sandbox.worker", str(parent), str(self._folder)],
+            [sys.executable, "-P", "-m", *confined, "onnxtool.worker", str(parent), str(self._folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

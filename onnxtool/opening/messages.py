@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, TypeAdapter
 
 from onnxtool import errors
-from onnxtool.channel import receive, send
-from onnxtool.models.domain import Domain
+from onnxtool.models.rows.channel import receive, send
+from onnxtool.models.rows.domain import Domain
 from onnxtool.models.signature import Role, Tensors, TensorSpec
 from onnxtool.models.source import LoadOptions
 

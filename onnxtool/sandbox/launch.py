@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
-from onnxtool.models.source import LoadOptions
 from onnxtool.sandbox.limits import Limits
 
 _PASSED = {"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT"}
@@ -45,11 +44,6 @@ def environment(folder: Path) -> dict[str, str]:
     }
     own = dict.fromkeys(("TMPDIR", "TEMP", "TMP", "XDG_CACHE_HOME", "MPLCONFIGDIR"), str(folder))
     return {**passed, **own, "PYTHONPATH": os.pathsep.join(sys.path)}
-
-
-def files_of(source: str, options: LoadOptions) -> list[Path]:
-    """What is to be read to open a source."""
-    return [Path(source), *([options.weights] if options.weights else [])]
 
 
 def lacks() -> list[str]:

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxtool.models.artifact import OnnxModel
-from onnxtool.models.data import count_rows
+from onnxtool.models.onnx.artifact import OnnxModel
+from onnxtool.models.rows.data import count_rows
 from onnxtool.models.source import SourceModel
-from onnxtool.reports.manifest import Golden, GoldenRow, Item
 from onnxtool.reports.model import Parity
-from onnxtool.validators.feeds import match_inputs
-from onnxtool.validators.parity import Rows, match_outputs
+from onnxtool.targets.mlnet.manifest import Golden, GoldenRow, Item
+from onnxtool.validators.parity.feeds import match_inputs
+from onnxtool.validators.parity.pairs import Rows, match_outputs
 
 _MOST_ROWS = 32
 _ELEMENTS = 2**17

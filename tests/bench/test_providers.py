@@ -4,10 +4,12 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from onnxtool.bench.log import runtime_messages, tidy
 from onnxtool.bench.plan import CellPlan
-from onnxtool.bench.process import Outcome
-from onnxtool.bench.providers import (
+from onnxtool.bench.runner import complete
+from onnxtool.bench.session import profiled_placement_of
+from onnxtool.errors import UsageError
+from onnxtool.models.onnx.log import runtime_messages, tidy
+from onnxtool.models.onnx.providers import (
     UnavailableError,
     cross_check,
     full_name,
@@ -17,9 +19,7 @@ from onnxtool.bench.providers import (
     recorded_placement,
     require_nodes,
 )
-from onnxtool.bench.runner import complete
-from onnxtool.bench.session import profiled_placement_of
-from onnxtool.errors import UsageError
+from onnxtool.process import Outcome
 from onnxtool.reports.model import Cell, Placement
 
 # What onnxruntime-gpu 1.31.1 wrote on a machine without CUDA.

@@ -23,12 +23,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from onnxtool.converters.boosting import FRAMEWORK, ZERO, prepared_text
-from onnxtool.converters.framework import ConvertOptions, frameworks, open_source
+from onnxtool.converters.framework import ConvertOptions, frameworks
 from onnxtool.converters.sklearn import convert_registered
 from onnxtool.errors import ConversionError, SourceError, UsageError
-from onnxtool.models.inputs import make_inputs
+from onnxtool.models.rows.inputs import make_inputs
 from onnxtool.models.signature import Tensors, TensorSpec
 from onnxtool.models.source import LoadOptions
+from onnxtool.opening import open_source
 
 RNG = np.random.default_rng(0)
 ROWS = RNG.normal(size=(1500, 5)).astype(np.float32)

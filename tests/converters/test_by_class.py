@@ -12,9 +12,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from onnxtool.converters import boosting
-from onnxtool.converters.framework import ConvertOptions, frameworks, open_source
+from onnxtool.converters.framework import ConvertOptions, frameworks
 from onnxtool.models.signature import TensorSpec
 from onnxtool.models.source import LoadOptions
+from onnxtool.opening import open_source
 
 RNG = np.random.default_rng(0)
 ROWS = RNG.normal(size=(400, 5)).astype(np.float32)

@@ -11,11 +11,13 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.linear_model import LinearRegression
 
 import onnxtool
-from onnxtool.converters.framework import ConvertOptions, open_source
+from onnxtool.converters.framework import ConvertOptions
 from onnxtool.converters.sklearn import FRAMEWORK
 from onnxtool.errors import ConversionError
 from onnxtool.models.signature import TensorSpec
 from onnxtool.models.source import LoadOptions
+from onnxtool.opening import open_source
+from onnxtool.validators.parity.agreement import agreement
 
 RNG = np.random.default_rng(0)
 FAR = (RNG.normal(size=(200, 4)) + 1000).astype(np.float32)
@@ -24,7 +26,7 @@ FAR = (RNG.normal(size=(200, 4)) + 1000).astype(np.float32)
 
 def choices(model: Any, rows: Any) -> list[str]:
     source = open_source(model, LoadOptions())
-    return FRAMEWORK.convert(source, {}, ConvertOptions(rows={"X": rows})).choices
+    return FRAMEWORK.convert(source, {}, ConvertOptions(rows={"X": rows}, compare=agreement)).choices
 
 
 def test_single_precision_is_kept_where_it_agrees() -> None:
@@ -45,7 +47,7 @@ def test_double_precision_where_single_drifts_and_the_report_says_so(tmp_path: A
 def test_nothing_is_chosen_for_float64_rows() -> None:
     model = GaussianProcessRegressor().fit(FAR, FAR[:, 0] - 1000)
     source = open_source(model, LoadOptions(inputs=(TensorSpec.parse("X:float64[batch,4]"),)))
-    assert FRAMEWORK.convert(source, {}, ConvertOptions()).choices == []
+    assert FRAMEWORK.convert(source, {}, ConvertOptions(compare=agreement)).choices == []
 
 
 class Unknown(TransformerMixin, BaseEstimator):

@@ -10,10 +10,11 @@ import skl2onnx
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.preprocessing import PolynomialFeatures
 
-from onnxtool.converters import coverage
-from onnxtool.converters.framework import ConvertOptions, open_source
+from benchmarks.coverage import sklearn as coverage
+from onnxtool.converters.framework import ConvertOptions
 from onnxtool.converters.sklearn import FRAMEWORK
 from onnxtool.models.source import LoadOptions
+from onnxtool.opening import open_source
 
 RECORDS = Path(__file__).resolve().parents[2] / "reports" / "coverage"
 

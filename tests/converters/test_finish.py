@@ -3,9 +3,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxtool.converters.finish import finish, name_dimensions, write
+from onnxtool.converters.graph.finish import finish, name_dimensions, write
 from onnxtool.errors import ConversionError
-from onnxtool.models.artifact import OnnxModel, size_of
+from onnxtool.models.onnx.artifact import OnnxModel, size_of
 from onnxtool.models.signature import TensorSpec
 
 INPUTS = (TensorSpec("x", "float32", ("batch", "time")),)
@@ -77,7 +77,7 @@ def test_an_invalid_model_is_refused():
 
 
 def test_weights_above_the_limit_go_beside_the_model(tmp_path, monkeypatch):
-    monkeypatch.setattr("onnxtool.models.artifact.INLINE_LIMIT", 1000)
+    monkeypatch.setattr("onnxtool.models.onnx.artifact.INLINE_LIMIT", 1000)
     proto = model(weights=numpy_helper.from_array(np.full(1024, 2.0, np.float32), "zero"))
     write(proto, tmp_path / "big.onnx")
     assert (tmp_path / "big.onnx.data").stat().st_size >= 4096
@@ -89,7 +89,7 @@ def test_weights_above_the_limit_go_beside_the_model(tmp_path, monkeypatch):
 
 
 def test_a_model_replaces_the_weights_of_an_earlier_one(tmp_path, monkeypatch):
-    monkeypatch.setattr("onnxtool.models.artifact.INLINE_LIMIT", 1000)
+    monkeypatch.setattr("onnxtool.models.onnx.artifact.INLINE_LIMIT", 1000)
     for _ in range(2):
         write(model(weights=numpy_helper.from_array(np.ones(1024, np.float32), "zero")), tmp_path / "big.onnx")
     assert (tmp_path / "big.onnx.data").stat().st_size == 4096
@@ -101,5 +101,5 @@ def test_the_size_beyond_the_limit_is_that_of_the_weights(monkeypatch):
     large = model(weights=numpy_helper.from_array(np.ones(1024, np.float32), "zero"))
     whole = size_of(large)
     assert whole == len(large.SerializeToString())
-    monkeypatch.setattr("onnxtool.models.artifact.INLINE_LIMIT", 1000)
+    monkeypatch.setattr("onnxtool.models.onnx.artifact.INLINE_LIMIT", 1000)
     assert 4096 <= size_of(large) < whole

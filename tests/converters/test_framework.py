@@ -2,6 +2,7 @@ import textwrap
 
 import pytest
 
+from onnxtool import opening
 from onnxtool.converters import framework
 from onnxtool.errors import ConversionError, SourceError
 from onnxtool.models.source import LoadOptions
@@ -70,7 +71,7 @@ def test_a_broken_one_is_named(plugin):
 
 def test_an_unknown_object_is_named():
     with pytest.raises(SourceError, match=r"builtins\.dict"):
-        framework.open_source({"a": 1}, LoadOptions())
+        opening.open_source({"a": 1}, LoadOptions())
 
 
 @pytest.mark.parametrize(
@@ -86,4 +87,4 @@ def test_an_unknown_file_says_what_is_known(tmp_path, make, said):
     path = tmp_path / "model.xyz"
     make(path)
     with pytest.raises(SourceError, match=said):
-        framework.open_source(str(path), LoadOptions())
+        opening.open_source(str(path), LoadOptions())

@@ -3,13 +3,13 @@ import onnx
 import onnxruntime
 import pytest
 
+from benchmarks.coverage.keras_cases import layer_model
 from onnxtool.converters.framework import ConvertOptions
 from onnxtool.converters.keras import FRAMEWORK
-from onnxtool.converters.keras_cases import layer_model
 from onnxtool.errors import ConversionError
-from onnxtool.models.inputs import make_inputs
-from onnxtool.models.keras_backend import import_keras
+from onnxtool.models.keras.backend import import_keras
 from onnxtool.models.reference import keras as reference
+from onnxtool.models.rows.inputs import make_inputs
 from onnxtool.models.source import LoadOptions
 from onnxtool.models.tensorflow import import_tensorflow
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from onnxtool.converters import keras_table, table
-from onnxtool.converters.keras_cases import NO_MODEL, layer_cases
-from onnxtool.models.keras_backend import import_keras
+from benchmarks.coverage import keras as keras_table
+from benchmarks.coverage import table
+from benchmarks.coverage.keras_cases import NO_MODEL, layer_cases
+from onnxtool.models.keras.backend import import_keras
 
 RECORDS = Path(__file__).resolve().parents[2] / "reports" / "coverage"
 

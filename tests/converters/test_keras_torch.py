@@ -30,7 +30,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def test_layers_agree(tmp_path: Path) -> None:
     kinds = "Conv2D|MultiHeadAttention|ConvLSTM1D|RandomHue"
-    done = on_torch("-m", "onnxtool.converters.keras_table", "--only", kinds, "--workers", "1", cwd=tmp_path)
+    done = on_torch("-m", "benchmarks.coverage.keras", "--only", kinds, "--workers", "1", cwd=tmp_path)
     assert done.stdout == "4 of 4 agree. {'agrees': 4}\n", done.stderr
     assert json.loads((tmp_path / "record.json").read_text())["versions"].keys() == {
         "keras",

@@ -10,10 +10,11 @@ import pytest
 import xgboost
 
 from onnxtool.converters import boosting
-from onnxtool.converters.framework import ConvertOptions, frameworks, open_source
-from onnxtool.converters.oblivious import GROUP, tables_of
+from onnxtool.converters.boosting.oblivious import GROUP, tables_of
+from onnxtool.converters.framework import ConvertOptions, frameworks
 from onnxtool.models.source import LoadOptions
-from onnxtool.validators.thresholds import graph_thresholds
+from onnxtool.opening import open_source
+from onnxtool.validators.parity.thresholds import graph_thresholds
 
 RNG = np.random.default_rng(0)
 ROWS = RNG.normal(size=(300, 5)).astype(np.float32)

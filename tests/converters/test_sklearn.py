@@ -45,14 +45,15 @@ from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, OneHotEncoder, Rob
 from sklearn.svm import SVC, LinearSVC, OneClassSVM
 from sklearn.tree import DecisionTreeClassifier
 
-from onnxtool.converters.framework import Conversion, ConvertOptions, open_source
+from onnxtool.converters.framework import Conversion, ConvertOptions
 from onnxtool.converters.sklearn import FRAMEWORK
 from onnxtool.converters.sklearn.hist_gradient_boosting import float32_at_most
 from onnxtool.errors import ConversionError
-from onnxtool.models.inputs import make_inputs
 from onnxtool.models.reference import sklearn as reference
+from onnxtool.models.rows.inputs import make_inputs
 from onnxtool.models.signature import Tensors, TensorSpec
 from onnxtool.models.source import LoadOptions, SourceModel
+from onnxtool.opening import open_source
 
 RNG = np.random.default_rng(0)
 ROWS = RNG.normal(size=(400, 4)).astype(np.float32)

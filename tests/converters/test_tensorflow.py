@@ -12,9 +12,9 @@ import pytest
 from onnxtool.converters.framework import ConvertOptions
 from onnxtool.converters.tensorflow import FRAMEWORK
 from onnxtool.errors import ConversionError, UsageError
-from onnxtool.models.domain import Domain
-from onnxtool.models.inputs import make_inputs
 from onnxtool.models.reference import tensorflow as reference
+from onnxtool.models.rows.domain import Domain
+from onnxtool.models.rows.inputs import make_inputs
 from onnxtool.models.source import LoadOptions
 from onnxtool.models.tensorflow import import_tensorflow
 

@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from onnxtool.converters import table, timm_table
-from onnxtool.converters.torch_cases import randomised
+from benchmarks.coverage import table
+from benchmarks.coverage import timm as timm_table
+from benchmarks.coverage.torch_cases import randomised
 
 RECORD = Path(__file__).resolve().parents[2] / "reports" / "coverage" / "timm.json"
 CONTENT = json.loads(RECORD.read_text(encoding="utf-8"))

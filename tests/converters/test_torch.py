@@ -18,11 +18,11 @@ from torch import nn
 from onnxtool.converters.framework import Conversion, ConvertOptions
 from onnxtool.converters.torch import FRAMEWORK
 from onnxtool.errors import ConversionError
-from onnxtool.models.inputs import make_inputs
 from onnxtool.models.reference.torch import resnet, save, transformer
+from onnxtool.models.rows.inputs import make_inputs
 from onnxtool.models.signature import BATCH, TensorSpec
 from onnxtool.models.source import LoadOptions, SourceModel
-from onnxtool.models.torch_files import quiet
+from onnxtool.models.torch.files import quiet
 
 EXPORTED_AT = 5
 MATRIX = "x:float32[batch,4]"

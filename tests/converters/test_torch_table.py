@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from onnxtool.converters import table, torch_table
-from onnxtool.converters.torch_cases import NO_MODEL, randomised, torch_cases, torch_module
+from benchmarks.coverage import table
+from benchmarks.coverage import torch as torch_table
+from benchmarks.coverage.torch_cases import NO_MODEL, randomised, torch_cases, torch_module
 
 RECORD = Path(__file__).resolve().parents[2] / "reports" / "coverage" / "torch.json"
 

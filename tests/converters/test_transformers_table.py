@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from onnxtool.converters import table, transformers_table
+from benchmarks.coverage import table
+from benchmarks.coverage import transformers as transformers_table
 
 RECORD = Path(__file__).resolve().parents[2] / "reports" / "coverage" / "transformers.json"
 CONTENT = json.loads(RECORD.read_text(encoding="utf-8"))

@@ -46,11 +46,12 @@ from sklearn.preprocessing import (
 )
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor, ExtraTreeClassifier, ExtraTreeRegressor
 
-from onnxtool.converters.framework import ConvertOptions, open_source
+from onnxtool.converters.framework import ConvertOptions
 from onnxtool.converters.sklearn import FRAMEWORK, convert_registered
 from onnxtool.converters.sklearn.trees import float32_at_most, parts_of, quantum_up_to
 from onnxtool.models.signature import TensorSpec
 from onnxtool.models.source import LoadOptions, SourceModel
+from onnxtool.opening import open_source
 
 CLASSIFIERS = {
     "tree": DecisionTreeClassifier(random_state=0),

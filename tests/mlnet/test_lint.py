@@ -21,12 +21,12 @@ from sklearn.preprocessing import OneHotEncoder
 
 import onnxtool
 from onnxtool.cli import cli
-from onnxtool.converters.repairs import slot_names
+from onnxtool.converters.graph.repairs import slot_names
 from onnxtool.errors import ConversionError, UsageError
-from onnxtool.models.artifact import OnnxModel
-from onnxtool.validators.lint import find
-from onnxtool.validators.mlnet import RULES, rules_of
-from onnxtool.validators.mlnet_releases import NEWEST, RELEASES, Deployment, find_release
+from onnxtool.models.onnx.artifact import OnnxModel
+from onnxtool.targets.lint import find
+from onnxtool.targets.mlnet.releases import NEWEST, RELEASES, Deployment, find_release
+from onnxtool.targets.mlnet.rules import RULES, rules_of
 
 DOCS = Path(__file__).parents[2] / "docs"
 

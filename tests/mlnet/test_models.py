@@ -11,15 +11,15 @@ import onnx
 import pytest
 
 import onnxtool
-from onnxtool.converters.framework import open_source
-from onnxtool.converters.repairs import slot_names
-from onnxtool.models.artifact import OnnxModel
-from onnxtool.models.inputs import make_inputs
+from onnxtool.converters.graph.repairs import slot_names
+from onnxtool.models.onnx.artifact import OnnxModel
+from onnxtool.models.rows.inputs import make_inputs
 from onnxtool.models.signature import Tensors, TensorSpec, numpy_dtype
 from onnxtool.models.source import LoadOptions, SourceModel
-from onnxtool.validators.comparison import OutputComparison
-from onnxtool.validators.feeds import match_inputs
-from onnxtool.validators.parity import match_outputs
+from onnxtool.opening import open_source
+from onnxtool.validators.numerics.comparison import OutputComparison
+from onnxtool.validators.parity.feeds import match_inputs
+from onnxtool.validators.parity.pairs import match_outputs
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 

@@ -12,11 +12,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxtool.models.artifact import OnnxModel
-from onnxtool.validators.lint import find, repair
-from onnxtool.validators.mlnet import RULES, rules_of
-from onnxtool.validators.mlnet_releases import Deployment, find_release
-from onnxtool.validators.onnx_source import OnnxSource
+from onnxtool.models.onnx.artifact import OnnxModel
+from onnxtool.models.onnx.source import OnnxSource
+from onnxtool.targets.lint import find, repair
+from onnxtool.targets.mlnet.releases import Deployment, find_release
+from onnxtool.targets.mlnet.rules import RULES, rules_of
 
 RELEASES = {"bundled": "1.5.0-preview2", "pinned": "5.0.0"}
 """The release of ML.NET that has the native library, by its name in `mlnet`."""

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from onnxtool.errors import DataError
-from onnxtool.models.data import UNNAMED, fit_data, read_data, to_arrays
+from onnxtool.models.rows.data import UNNAMED, fit_data, read_data, to_arrays
 from onnxtool.models.signature import TensorSpec
 
 COLUMNS = (TensorSpec("age", "float32", ("batch", 1)), TensorSpec("city", "string", ("batch", 1)))

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxtool.models.domain import Domain
-from onnxtool.models.inputs import graph_domains, make_inputs, sensible_rows
+from onnxtool.models.rows.domain import Domain
+from onnxtool.models.rows.inputs import graph_domains, make_inputs, sensible_rows
 from onnxtool.models.signature import DTYPES, TensorSpec, dtype_name
 
 SPECS = tuple(TensorSpec(dtype, dtype, ("batch", 3)) for dtype in DTYPES)

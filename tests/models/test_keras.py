@@ -9,7 +9,7 @@ import pytest
 
 from onnxtool.converters.keras import FRAMEWORK
 from onnxtool.errors import DataError, SourceError, UntrustedError, UsageError
-from onnxtool.models.keras_backend import import_keras
+from onnxtool.models.keras.backend import import_keras
 from onnxtool.models.signature import TensorSpec
 from onnxtool.models.source import LoadOptions
 

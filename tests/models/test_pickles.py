@@ -36,7 +36,7 @@ from sklearn.utils import get_tags
 from sklearn.utils._test_common.instance_generator import _tested_estimators
 
 from onnxtool.errors import OnnxtoolError, SourceError, UntrustedError
-from onnxtool.models.pickles import is_pickle, is_skops, load, load_skops
+from onnxtool.models.safety.pickles import is_pickle, is_skops, load, load_skops
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 ROWS = np.random.default_rng(0).random((60, 6))
@@ -408,7 +408,7 @@ def test_truncated_files_are_errors_of_ours(tmp_path: Path) -> None:
 
 
 def test_bomb_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("onnxtool.models.pickles.EXPANDED_LIMIT", 2**20)
+    monkeypatch.setattr("onnxtool.models.safety.pickles.EXPANDED_LIMIT", 2**20)
     path = tmp_path / "bomb.joblib"
     joblib.dump(np.zeros(2**20), path, compress=9)
     assert path.stat().st_size < 2**16

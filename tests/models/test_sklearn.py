@@ -27,11 +27,11 @@ from sklearn.preprocessing import (
 from sklearn.tree import DecisionTreeRegressor
 
 from onnxtool.errors import SourceError, UsageError
-from onnxtool.models.inputs import make_inputs
-from onnxtool.models.lineage import Feature, transformed
 from onnxtool.models.reference.sklearn import pipeline
+from onnxtool.models.rows.inputs import make_inputs
 from onnxtool.models.signature import TensorSpec
 from onnxtool.models.sklearn import SklearnModel
+from onnxtool.models.sklearn.lineage import Feature, transformed
 from onnxtool.models.source import LoadOptions
 
 RNG = np.random.default_rng(0)

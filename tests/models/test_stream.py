@@ -3,9 +3,9 @@ import pandas as pd
 import pytest
 
 from onnxtool.errors import DataError
-from onnxtool.models import stream
-from onnxtool.models.data import read_data
-from onnxtool.models.stream import single_column, stream_data
+from onnxtool.models.rows import stream
+from onnxtool.models.rows.data import read_data
+from onnxtool.models.rows.stream import single_column, stream_data
 
 ROWS = 1000
 

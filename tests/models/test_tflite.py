@@ -14,7 +14,7 @@ from onnxtool.converters.tensorflow import FRAMEWORK
 from onnxtool.errors import OnnxtoolError, SourceError, UntrustedError, UsageError
 from onnxtool.models.source import LoadOptions
 from onnxtool.models.tensorflow import import_tensorflow, quiet, quiet_native
-from onnxtool.models.tflite import check, is_tflite, load_tflite
+from onnxtool.models.tensorflow.tflite import check, is_tflite, load_tflite
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning:tensorflow.lite"),

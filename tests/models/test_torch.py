@@ -21,12 +21,12 @@ from torch import nn
 
 from onnxtool.converters.torch import FRAMEWORK
 from onnxtool.errors import SourceError, UntrustedError, UsageError
-from onnxtool.models.inputs import make_inputs
 from onnxtool.models.reference.torch import Transformer, resnet, transformer
+from onnxtool.models.rows.inputs import make_inputs
 from onnxtool.models.signature import TensorSpec
 from onnxtool.models.source import LoadOptions
 from onnxtool.models.torch import build, evaluating, named_tensors, to_array, to_tensor
-from onnxtool.models.torch_files import kind_of, quiet
+from onnxtool.models.torch.files import kind_of, quiet
 
 BATCH = torch.export.Dim("batch")
 

@@ -101,7 +101,7 @@ def _transformer(rows, labels):
 
 
 def _keras(rows, labels):
-    from onnxtool.models.keras_backend import import_keras
+    from onnxtool.models.keras.backend import import_keras
 
     keras = import_keras()
     keras.utils.set_random_seed(0)

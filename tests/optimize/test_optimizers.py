@@ -10,7 +10,7 @@ from onnx import helper
 
 import onnxtool
 from onnxtool.api import optimizing
-from onnxtool.converters.optimizers import Optimizer, optimizers, rewrite
+from onnxtool.converters.graph.optimizers import Optimizer, optimizers, rewrite
 from onnxtool.errors import ConversionError, UsageError
 from onnxtool.reports.render import render
 
@@ -190,7 +190,7 @@ def test_weights_beside_the_model_survive(converted, tmp_path, monkeypatch):
     np.testing.assert_allclose(run(tmp_path / "fast.onnx", rows)[0], run(path, rows)[0], rtol=1e-4, atol=1e-5)
 
     onnx.save_model(onnx.load(path), source, save_as_external_data=True, location="weights")
-    monkeypatch.setattr("onnxtool.models.artifact.INLINE_LIMIT", 1000)  # in place of 2 GB
+    monkeypatch.setattr("onnxtool.models.onnx.artifact.INLINE_LIMIT", 1000)  # in place of 2 GB
     report = onnxtool.convert(str(source), tmp_path / "large.onnx", data=rows, optimize="full")
     assert report
     assert {candidate.reason for candidate in report.subjects[0].conversion.candidates[1:]} == {

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import joblib
@@ -17,8 +18,10 @@ from sklearn.linear_model import LogisticRegression
 import onnxtool
 from onnxtool import cli
 from onnxtool.errors import ModelError, OutputError, UsageError
-from onnxtool.reports import bundle as bundles
-from onnxtool.reports.schema import FOLDER as SCHEMAS
+from onnxtool.targets import mlnet
+from onnxtool.targets.mlnet import bundle as bundles
+
+SCHEMAS = Path(mlnet.__file__).parent / "schema"
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +72,7 @@ def test_manifest_and_golden_rows_keep_their_schemas(make, tmp_path):
     make(data=None)
     for name in ("manifest", "golden"):
         content = json.loads((tmp_path / "bundle" / f"{name}.json").read_text())
-        jsonschema.validate(content, json.loads((SCHEMAS / f"mlnet-{name}-1.0.json").read_text()))
+        jsonschema.validate(content, json.loads((SCHEMAS / f"{name}-1.0.json").read_text()))
 
 
 def test_the_manifest_says_what_is_in_the_folder(make, iris, tmp_path):

@@ -11,9 +11,10 @@ from sklearn.linear_model import LogisticRegression
 
 import onnxtool
 from onnxtool.errors import OutputError
-from onnxtool.reports import json, mlflow, tensorboard
+from onnxtool.reports import json, tensorboard
 from onnxtool.reports.model import Report
 from onnxtool.reports.scalars import scalars
+from onnxtool.targets.mlflow import tracking as mlflow
 
 X = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32)
 

@@ -23,13 +23,13 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 import onnxtool
 from onnxtool import Limits
 from onnxtool.bench.runner import SourceTask, run_bench
-from onnxtool.channel import send
-from onnxtool.converters.framework import open_source
 from onnxtool.errors import SourceError, UntrustedError
-from onnxtool.models.domain import Domain
+from onnxtool.models.rows.channel import send
+from onnxtool.models.rows.domain import Domain
 from onnxtool.models.source import LoadOptions
-from onnxtool.sandbox.messages import PlainDomain, read_message
-from onnxtool.sandbox.source import SandboxedSource
+from onnxtool.opening import open_source
+from onnxtool.opening.confined import SandboxedSource
+from onnxtool.opening.messages import PlainDomain, read_message
 
 LIMITS = Limits(memory=4 << 30)
 

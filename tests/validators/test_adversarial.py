@@ -20,14 +20,14 @@ from sklearn.tree import DecisionTreeClassifier
 
 import onnxtool
 from onnxtool.errors import UsageError
-from onnxtool.models.artifact import OnnxModel
+from onnxtool.models.onnx.artifact import OnnxModel
 from onnxtool.models.signature import TensorSpec
 from onnxtool.models.source import SourceModel
 from onnxtool.reports.json import read
-from onnxtool.validators.adversarial import Budget, hunt
-from onnxtool.validators.judge import Judge
-from onnxtool.validators.parity import Pair
-from onnxtool.validators.thresholds import graph_thresholds
+from onnxtool.validators.parity.pairs import Pair
+from onnxtool.validators.parity.rowwise import Judge
+from onnxtool.validators.parity.search import Budget, hunt
+from onnxtool.validators.parity.thresholds import graph_thresholds
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(400, 4)).astype(np.float32)

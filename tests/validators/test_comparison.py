@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from onnxtool.validators.comparison import WORST_ROWS, OutputComparison, ulp_distance
-from onnxtool.validators.tolerance import Tolerances, tolerance
+from onnxtool.validators.numerics.comparison import WORST_ROWS, OutputComparison, ulp_distance
+from onnxtool.validators.numerics.tolerance import Tolerances, tolerance
 
 FLOATS = st.sampled_from(["float16", "float32", "float64"])
 

@@ -15,10 +15,10 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 import onnxtool
+from onnxtool.models.onnx.double import evaluate_in_double
 from onnxtool.reports.model import Stage
 from onnxtool.reports.render import render
-from onnxtool.validators.double import evaluate_in_double
-from onnxtool.validators.explain import _break
+from onnxtool.validators.parity.explain import _break
 
 
 def explanation(model, source, **options):

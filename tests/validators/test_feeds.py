@@ -3,7 +3,7 @@ import pytest
 
 from onnxtool.errors import DataError
 from onnxtool.models.signature import TensorSpec
-from onnxtool.validators.feeds import match_inputs
+from onnxtool.validators.parity.feeds import match_inputs
 
 
 def specs(*texts):

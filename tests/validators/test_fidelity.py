@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 
-from onnxtool.validators.fidelity import ERROR, FLIPS, Fidelity
-from onnxtool.validators.labels import Quality
+from onnxtool.validators.drift.fidelity import ERROR, FLIPS, Fidelity
+from onnxtool.validators.drift.labels import Quality
 
 COLUMN = hnp.arrays(np.float32, st.tuples(st.integers(2, 40), st.just(3)), elements=st.floats(-100, 100, width=32))
 

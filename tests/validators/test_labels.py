@@ -3,8 +3,8 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score, log_loss, r2_score, roc_auc_score
 
 from onnxtool.errors import DataError, UsageError
-from onnxtool.validators import labels
-from onnxtool.validators.labels import Aside, Quality, label_drift
+from onnxtool.validators.drift import labels
+from onnxtool.validators.drift.labels import Aside, Quality, label_drift
 
 TRUTH = np.array(["a", "b", "a", "b"], object)
 

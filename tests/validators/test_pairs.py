@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 
 import onnxtool
 from onnxtool.errors import DataError, UsageError
-from onnxtool.models import stream
+from onnxtool.models.rows import stream
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(3000, 4)).astype(np.float32)

@@ -4,10 +4,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxtool.errors import DataError, ModelError, SourceError
-from onnxtool.models.artifact import OnnxModel
+from onnxtool.models.onnx.artifact import OnnxModel
 from onnxtool.models.signature import TensorSpec
 from onnxtool.models.source import SourceModel
-from onnxtool.validators.parity import Rows, check_parity
+from onnxtool.validators.parity.pairs import Rows, check_parity
 
 WEIGHTS = np.array([[1.0, -2.0], [0.5, 3.0], [0.25, 0.0]], np.float32)
 

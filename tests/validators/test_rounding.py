@@ -8,9 +8,9 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 import onnxtool
-from onnxtool.models.artifact import OnnxModel
-from onnxtool.validators import rounding
-from onnxtool.validators.tolerance import derive
+from onnxtool.models.onnx.artifact import OnnxModel
+from onnxtool.validators.numerics import rounding
+from onnxtool.validators.numerics.tolerance import derive
 
 
 class Block(nn.Module):

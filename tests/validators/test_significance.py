@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from onnxtool.validators.significance import (
+from onnxtool.validators.drift.significance import (
     auc_influence,
     bootstrap,
     clopper_pearson,

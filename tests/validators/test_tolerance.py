@@ -1,6 +1,6 @@
 import pytest
 
-from onnxtool.validators.tolerance import coarser, tolerance
+from onnxtool.validators.numerics.tolerance import coarser, tolerance
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxtool.models.artifact import OnnxModel
-from onnxtool.validators import trial
-from onnxtool.validators.onnx_source import OnnxSource
-from onnxtool.validators.parity import Pair, Rows
-from onnxtool.validators.trial import Trial
+from onnxtool.models.onnx.artifact import OnnxModel
+from onnxtool.models.onnx.source import OnnxSource
+from onnxtool.validators.drift import trial
+from onnxtool.validators.drift.trial import Trial
+from onnxtool.validators.parity.pairs import Pair, Rows
 
 
 def scaled(factor, batch="batch", width=2):

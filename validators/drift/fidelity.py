@@ -9,8 +9,8 @@ import numpy as np
 
 from onnxtool.models.signature import Role, Tensors
 from onnxtool.reports.model import LabelDrift, Loss, Metric
-from onnxtool.validators.labels import Quality
-from onnxtool.validators.significance import clopper_pearson
+from onnxtool.validators.drift.labels import Quality
+from onnxtool.validators.drift.significance import clopper_pearson
 
 QUALITY = 0.01
 """Largest loss of a score, or growth of an error relative to itself: MLPerf's inference rules ask a model in less

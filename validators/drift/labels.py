@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxtool.errors import DataError, UsageError, require
-from onnxtool.models.data import UNNAMED
+from onnxtool.models.rows.data import UNNAMED
+from onnxtool.models.rows.stream import single_column
 from onnxtool.models.signature import Role, Tensors
-from onnxtool.models.stream import single_column
 from onnxtool.reports.model import Flips, GroupQuality, LabelDrift, McNemar, Metric
-from onnxtool.validators.significance import (
+from onnxtool.validators.drift.significance import (
     Interval,
     auc_influence,
     bootstrap,

@@ -10,13 +10,13 @@ from typing import NamedTuple
 import numpy as np
 import onnx
 
-from onnxtool.models.data import count_rows
+from onnxtool.models.onnx.evaluate import evaluate, open_session
+from onnxtool.models.rows.data import count_rows
 from onnxtool.models.signature import Role, Tensors
 from onnxtool.reports.model import LabelDrift, LoweringAttempt
-from onnxtool.validators.fidelity import Fidelity
-from onnxtool.validators.graph import evaluate, open_session
-from onnxtool.validators.labels import Quality
-from onnxtool.validators.parity import Pair, Rows, chunks, padded_slice, rows_only
+from onnxtool.validators.drift.fidelity import Fidelity
+from onnxtool.validators.drift.labels import Quality
+from onnxtool.validators.parity.pairs import Pair, Rows, chunks, padded_slice, rows_only
 
 SEARCHED = 2048
 """Rows on which versions are compared, drawn at random of more; the one that is kept is judged on all."""

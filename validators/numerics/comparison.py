@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from onnxtool.models.signature import Role, dtype_name, numpy_dtype
 from onnxtool.reports.model import Bin, Difference, OutputParity, Tolerance
-from onnxtool.validators.tolerance import PRECISION, Tolerances, coarser
+from onnxtool.validators.numerics.tolerance import PRECISION, Tolerances, coarser
 
 WORST_ROWS = 5
 

@@ -35,9 +35,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxtool.models.artifact import OnnxModel
+from onnxtool.models.onnx.artifact import OnnxModel
+from onnxtool.models.onnx.evaluate import attribute, evaluate, exposing, intermediate, open_session, whole
 from onnxtool.models.signature import Tensors, dtype_name
-from onnxtool.validators.graph import attribute, evaluate, exposing, intermediate, open_session, whole
 
 DRAWS = 8
 

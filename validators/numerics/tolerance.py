@@ -9,11 +9,11 @@ from typing import TypeAlias
 import numpy as np
 
 from onnxtool.errors import OnnxtoolError, UsageError
-from onnxtool.models.artifact import OnnxModel
-from onnxtool.models.data import count_rows
+from onnxtool.models.onnx.artifact import OnnxModel
+from onnxtool.models.rows.data import count_rows
 from onnxtool.models.signature import Tensors
 from onnxtool.reports.model import Tolerance
-from onnxtool.validators.rounding import UNIT_ROUNDOFF, Noise, rounding_noise
+from onnxtool.validators.numerics.rounding import UNIT_ROUNDOFF, Noise, rounding_noise
 
 # By the coarser dtype of the two. float32 allows about a thousand roundings (2^-24 each) of the largest term,
 # which deep networks need when two runtimes sum in another order; half precisions allow about ten of theirs.

@@ -10,14 +10,14 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from onnxtool.models.data import count_rows
+from onnxtool.models.onnx.double import evaluate_in_double
+from onnxtool.models.onnx.evaluate import evaluate, exposing, intermediate, open_session, whole
+from onnxtool.models.rows.data import count_rows
 from onnxtool.models.signature import Tensors, dtype_name
 from onnxtool.reports.model import ErrorParts, Explanation, Stage
-from onnxtool.validators.double import evaluate_in_double
-from onnxtool.validators.graph import evaluate, exposing, intermediate, open_session, whole
-from onnxtool.validators.parity import Pair
-from onnxtool.validators.rounding import UNIT_ROUNDOFF
-from onnxtool.validators.thresholds import TREES, tree_splits
+from onnxtool.validators.numerics.rounding import UNIT_ROUNDOFF
+from onnxtool.validators.parity.pairs import Pair
+from onnxtool.validators.parity.thresholds import TREES, tree_splits
 
 MOST_ROWS = 8
 """Rows that are explained."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from onnxtool.errors import DataError
 from onnxtool.models.signature import Tensors, TensorSpec, numpy_dtype
-from onnxtool.validators.tolerance import PRECISION
+from onnxtool.validators.numerics.tolerance import PRECISION
 
 _WHOLE = ("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64")
 

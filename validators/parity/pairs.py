@@ -10,25 +10,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxtool.bench.providers import (
-    CPU,
-    UnavailableError,
+from onnxtool.errors import OnnxtoolError, SourceError
+from onnxtool.models.onnx.artifact import OnnxModel, first_line
+from onnxtool.models.onnx.providers import (
     full_name,
-    make_session,
-    record_placement,
-    recorded_placement,
-    require_nodes,
+    session_on,
 )
-from onnxtool.errors import ModelError, OnnxtoolError, SourceError, UsageError, require
-from onnxtool.models.artifact import OnnxModel, first_line
-from onnxtool.models.data import count_rows
-from onnxtool.models.inputs import graph_domains, make_inputs, sensible_rows
+from onnxtool.models.rows.data import count_rows
+from onnxtool.models.rows.inputs import graph_domains, make_inputs, sensible_rows
 from onnxtool.models.signature import Tensors, TensorSpec
 from onnxtool.models.source import SourceModel
 from onnxtool.reports.model import Parity
-from onnxtool.validators.comparison import OutputComparison
-from onnxtool.validators.feeds import match_inputs
-from onnxtool.validators.tolerance import Limit, Tolerances, derive
+from onnxtool.validators.numerics.comparison import OutputComparison
+from onnxtool.validators.numerics.tolerance import Limit, Tolerances, derive
+from onnxtool.validators.parity.feeds import match_inputs
 
 FIRST_BATCHES = (1, 3, 17)
 """Batch sizes run before the large chunks: a batch dimension frozen at export shows at once."""
@@ -263,35 +258,6 @@ def _keep_worst(
     kept = [(row, worst[row]) for row in rows]
     worst.clear()
     worst.update(kept)
-
-
-def session_on(model: OnnxModel, provider: str) -> tuple[Any, list[str]]:
-    """A session on one provider, and which of the model's nodes it leaves to others.
-
-    Args:
-        model: The ONNX model.
-        provider: Full name of the provider.
-
-    Raises:
-        ModelError: ONNX Runtime refuses the model.
-        UsageError: the provider cannot be used here, or takes none of the nodes.
-    """
-    if provider == CPU:
-        return model.session(), []
-    options = require("onnxruntime", "cpu").SessionOptions()
-    options.log_severity_level = 3
-    record_placement(options)
-    try:
-        session = make_session(str(model.path), provider, options)
-        placed = recorded_placement(session) or []
-        if placed:
-            require_nodes(provider, placed)
-    except UnavailableError as error:
-        raise UsageError(f"{model.path} cannot be verified on {provider}. {error}") from error
-    except Exception as error:  # ONNX Runtime's exceptions have no common base
-        raise ModelError(f"ONNX Runtime refuses {model.path}: {first_line(error)}") from error
-    others = [part for part in placed if part.provider != provider]
-    return session, [f"{part.nodes} nodes ran on {part.provider} instead of {provider}." for part in others]
 
 
 def match_outputs(source: Mapping[str, object], onnx: Mapping[str, object], notes: list[str]) -> dict[str, str]:

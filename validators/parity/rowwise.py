@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxtool.errors import OnnxtoolError
-from onnxtool.models.artifact import first_line
-from onnxtool.models.data import count_rows
+from onnxtool.models.onnx.artifact import first_line
+from onnxtool.models.rows.data import count_rows
 from onnxtool.models.signature import Tensors, dtype_name
-from onnxtool.validators.comparison import absolute_differences
-from onnxtool.validators.parity import Pair, chunks, padded_slice, rows_only
-from onnxtool.validators.tolerance import PRECISION, Tolerances
+from onnxtool.validators.numerics.comparison import absolute_differences
+from onnxtool.validators.numerics.tolerance import PRECISION, Tolerances
+from onnxtool.validators.parity.pairs import Pair, chunks, padded_slice, rows_only
 
 
 @dataclass

@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 
 from onnxtool.errors import ModelError, UsageError
 from onnxtool.files import staged_path, writing
-from onnxtool.models.data import count_rows
-from onnxtool.models.domain import Domain
-from onnxtool.models.inputs import graph_domains, make_inputs
+from onnxtool.models.onnx.evaluate import whole
+from onnxtool.models.rows.data import count_rows
+from onnxtool.models.rows.domain import Domain
+from onnxtool.models.rows.inputs import graph_domains, make_inputs
 from onnxtool.models.signature import Tensors, numpy_dtype
 from onnxtool.reports.model import Hunt, HuntCategory
-from onnxtool.validators.graph import whole
-from onnxtool.validators.judge import Judge, Verdicts
-from onnxtool.validators.parity import Pair
-from onnxtool.validators.thresholds import graph_thresholds
-from onnxtool.validators.tolerance import Limit
+from onnxtool.validators.numerics.tolerance import Limit
+from onnxtool.validators.parity.pairs import Pair
+from onnxtool.validators.parity.rowwise import Judge, Verdicts
+from onnxtool.validators.parity.thresholds import graph_thresholds
 
 DEFAULT_BUDGET = "20s"
 SAVED_ROWS = 16

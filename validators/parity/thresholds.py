@@ -9,7 +9,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from onnxtool.validators.graph import attribute
+from onnxtool.models.onnx.evaluate import attribute
 
 TREES = {"TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor"}
 _TRANSPARENT = {"Cast", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze"}

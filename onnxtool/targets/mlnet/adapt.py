@@ -9,16 +9,16 @@ from typing import Literal, TypeAlias
 import onnx
 from onnx import TensorProto, helper
 
-from onnxtool.converters import repairs
-from onnxtool.converters.finish import default_opset, name_dimensions
-from onnxtool.converters.optimizers import foreign_operators
+from onnxtool.converters.graph import repairs
+from onnxtool.converters.graph.finish import default_opset, name_dimensions
+from onnxtool.converters.graph.optimizers import foreign_operators
 from onnxtool.errors import ConversionError
-from onnxtool.models.artifact import COLUMNS
+from onnxtool.models.onnx.artifact import COLUMNS
 from onnxtool.models.signature import TensorSpec
 from onnxtool.models.source import SourceModel
-from onnxtool.validators.lint import find, repair
-from onnxtool.validators.mlnet import rules_of
-from onnxtool.validators.mlnet_releases import Deployment, Release
+from onnxtool.targets.lint import find, repair
+from onnxtool.targets.mlnet.releases import Deployment, Release
+from onnxtool.targets.mlnet.rules import rules_of
 
 Columns: TypeAlias = Literal["separate", "vector"]
 """One input of shape [batch, 1] a column, or one vector for all columns of a dtype."""

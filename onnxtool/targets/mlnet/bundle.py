@@ -13,20 +13,21 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from packaging.version import Version
 
 from onnxtool._version import __version__
-from onnxtool.converters.repairs import slot_names
+from onnxtool.converters.graph.repairs import slot_names
 from onnxtool.errors import ModelError, OutputError, UsageError
 from onnxtool.files import check_writable, scratch_beside, writing
-from onnxtool.models.artifact import OnnxModel
+from onnxtool.models.onnx.artifact import OnnxModel
 from onnxtool.models.signature import TensorSpec
 from onnxtool.models.source import SourceModel, sha256
-from onnxtool.reports import csharp, units
-from onnxtool.reports.manifest import Column, Golden, Manifest, Origin
+from onnxtool.reports import units
 from onnxtool.reports.markdown import escape
-from onnxtool.reports.mlnet import CPU_PACKAGE, GPU_PACKAGE, mlnet_report
 from onnxtool.reports.model import Report
-from onnxtool.validators.mlnet_releases import find_release
+from onnxtool.targets.mlnet import csharp
+from onnxtool.targets.mlnet.manifest import Column, Golden, Manifest, Origin
+from onnxtool.targets.mlnet.releases import find_release
+from onnxtool.targets.mlnet.report import CPU_PACKAGE, GPU_PACKAGE, mlnet_report
 
-TEMPLATES = Path(__file__).parent / "templates" / "mlnet"
+TEMPLATES = Path(__file__).parent / "templates"
 
 FILES: Mapping[str, str] = {
     "README.md.j2": "README.md",

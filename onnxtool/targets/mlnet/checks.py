@@ -17,13 +17,13 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from onnx import TensorProto, helper
 
-from onnxtool.converters import repairs
-from onnxtool.converters.finish import default_opset, name_dimensions
-from onnxtool.models.artifact import INLINE_LIMIT, OnnxModel, all_nodes, all_tensors, fits_inline
+from onnxtool.converters.graph import repairs
+from onnxtool.converters.graph.finish import default_opset, name_dimensions
+from onnxtool.models.onnx.artifact import INLINE_LIMIT, OnnxModel, all_nodes, all_tensors, fits_inline
 from onnxtool.models.signature import BATCH
 from onnxtool.reports import units
-from onnxtool.validators.lint import Place
-from onnxtool.validators.mlnet_releases import Deployment
+from onnxtool.targets.lint import Place
+from onnxtool.targets.mlnet.releases import Deployment
 
 DTYPES = frozenset({
     TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.STRING, TensorProto.BOOL,

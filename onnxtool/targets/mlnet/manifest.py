@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field, Strict
 
 from onnxtool._version import __version__
-from onnxtool.reports.mlnet import MlnetReport
 from onnxtool.reports.model import Count, Record, Tolerance
+from onnxtool.targets.mlnet.report import MlnetReport
 
 MANIFEST_SCHEMA_VERSION: Literal["1.0"] = "1.0"
 GOLDEN_SCHEMA_VERSION: Literal["1.0"] = "1.0"

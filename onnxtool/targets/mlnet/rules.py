@@ -10,10 +10,10 @@ from typing import TypeAlias
 
 from packaging.version import Version
 
-from onnxtool.converters.repairs import ML
-from onnxtool.validators import mlnet_checks as check
-from onnxtool.validators.lint import Rule
-from onnxtool.validators.mlnet_releases import Deployment, Release
+from onnxtool.converters.graph.repairs import ML
+from onnxtool.targets.lint import Rule
+from onnxtool.targets.mlnet import checks as check
+from onnxtool.targets.mlnet.releases import Deployment, Release
 
 MlnetRule: TypeAlias = Rule[Deployment]
 

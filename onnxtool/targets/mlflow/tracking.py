@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from onnxtool.errors import OutputError, require
-from onnxtool.models.artifact import OnnxModel, first_line
+from onnxtool.models.onnx.artifact import OnnxModel, first_line
 from onnxtool.reports import findings, html, json
 from onnxtool.reports.model import Report, Subject
 from onnxtool.reports.sanitize import sanitized

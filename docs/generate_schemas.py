@@ -1,6 +1,6 @@
-"""The JSON Schemas of what onnxtool writes, for those who read it in other languages.
+"""Write the JSON Schemas of what onnxtool writes, for those who read it in other languages.
 
-`python -m onnxtool.reports.schema` writes them into `reports/schema/`.
+`make schema` runs it, and a test checks the result.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 from onnxtool.files import write_text
-from onnxtool.reports.manifest import GOLDEN_SCHEMA_VERSION, MANIFEST_SCHEMA_VERSION, Golden, Manifest
-from onnxtool.reports.mlnet import MLNET_SCHEMA_VERSION, MlnetReport
 from onnxtool.reports.model import SCHEMA_VERSION, Record, Report
+from onnxtool.targets.mlnet.manifest import GOLDEN_SCHEMA_VERSION, MANIFEST_SCHEMA_VERSION, Golden, Manifest
+from onnxtool.targets.mlnet.report import MLNET_SCHEMA_VERSION, MlnetReport
 
-FOLDER = Path(__file__).parent / "schema"
+ROOT = Path(__file__).parents[1]
 
 SCHEMAS: Mapping[str, type[Record]] = {
-    f"report-{SCHEMA_VERSION}.json": Report,
-    f"mlnet-report-{MLNET_SCHEMA_VERSION}.json": MlnetReport,
-    f"mlnet-manifest-{MANIFEST_SCHEMA_VERSION}.json": Manifest,
-    f"mlnet-golden-{GOLDEN_SCHEMA_VERSION}.json": Golden,
+    f"reports/schema/report-{SCHEMA_VERSION}.json": Report,
+    f"onnxtool/targets/mlnet/schema/report-{MLNET_SCHEMA_VERSION}.json": MlnetReport,
+    f"onnxtool/targets/mlnet/schema/manifest-{MANIFEST_SCHEMA_VERSION}.json": Manifest,
+    f"onnxtool/targets/mlnet/schema/golden-{GOLDEN_SCHEMA_VERSION}.json": Golden,
 }
-"""File in `FOLDER` to the record that it describes."""
+"""File in the repository to the record that it describes."""
 
 
 def schema(record: type[Record]) -> str:
@@ -48,6 +48,5 @@ class _Generator(GenerateJsonSchema):
 
 
 if __name__ == "__main__":
-    FOLDER.mkdir(exist_ok=True)
     for name, record in SCHEMAS.items():
-        write_text(FOLDER / name, schema(record))
+        write_text(ROOT / name, schema(record))

@@ -1,0 +1,1 @@
+"""Tables of what converts and agrees, a module a framework."""

@@ -1,0 +1,77 @@
+"""Opening a source model: recognised by its content, in a confined process or in this one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from onnxtool.converters.framework import Conversion, ConvertOptions, Framework, frameworks
+from onnxtool.errors import SourceError
+from onnxtool.models.mlflow_folder import is_mlflow, model_in
+from onnxtool.models.signature import Tensors
+from onnxtool.models.source import LoadOptions, SourceModel
+from onnxtool.opening.confined import SandboxedSource
+
+
+def open_source(source: object, options: LoadOptions) -> SourceModel:
+    """Recognise and open a source model.
+
+    Args:
+        source: A path, a folder in MLflow's format, a `package.module:callable`, or a live estimator, module or
+            Keras model.
+        options: How to open it.
+
+    Raises:
+        SourceError: nothing recognises it, it cannot be opened, or it takes more than its limits.
+    """
+    if isinstance(source, SourceModel):
+        return source
+    path = None
+    model = source
+    if isinstance(source, str | Path):
+        text = str(model_in(Path(source)) if is_mlflow(Path(source)) else source)
+        framework = _by(lambda f: f.recognises(text), _unrecognised(text))
+        path = Path(text) if Path(text).exists() else None
+        if options.limits and framework.confined and path:
+            return SandboxedSource(str(source), options, options.limits)
+        model = framework.load(text, options)
+    owner = _by(lambda f: f.owns(model), f"No framework knows what to do with a {_class_name(model)}.")
+    wrapped = owner.wrap(model, options)
+    wrapped.path = path
+    return wrapped
+
+
+def convert_source(source: SourceModel, example: Tensors, options: ConvertOptions) -> Conversion:
+    """Convert a model that `open_source` opened, where it was opened; see `Framework.convert`."""
+    if isinstance(source, SandboxedSource):
+        return Conversion(*source.convert(example, options))
+    return frameworks()[source.framework].convert(source, example, options)
+
+
+def _by(test: Callable[[Framework], bool], otherwise: str) -> Framework:
+    framework = next((framework for framework in frameworks().values() if test(framework)), None)
+    if framework is None:
+        raise SourceError(otherwise)
+    return framework
+
+
+def _class_name(model: Any) -> str:
+    kind = type(model)
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _unrecognised(source: str) -> str:
+    path = Path(source)
+    known = (
+        "Known are scikit-learn pickles (.skops, .joblib, .pkl), PyTorch .pt2 files and package.module:callable, "
+        "Keras .keras and .h5, TensorFlow SavedModel folders and .tflite files, XGBoost, LightGBM and CatBoost model "
+        "files, MLflow model folders, and ONNX."
+    )
+    if not path.exists():
+        return f"{source}: no such file or folder. {known}"
+    if path.is_file() and path.stat().st_size == 0:
+        return f"{source} is empty. Save the model again."
+    if path.is_dir():
+        return f"{source} is a folder, but no SavedModel (it holds no saved_model.pb). {known}"
+    return f"{source} is not recognised by its content. {known}"

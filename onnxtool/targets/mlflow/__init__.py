@@ -1,0 +1,1 @@
+"""MLflow: a report as a run of its tracking server."""

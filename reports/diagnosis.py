@@ -1,0 +1,43 @@
+"""What `onnxtool doctor` found."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel
+
+from onnxtool.reports.model import Environment
+
+
+class Extra(BaseModel):
+    """An optional part of onnxtool."""
+
+    name: str
+    installed: dict[str, str]
+    missing: list[str]
+
+
+class Provider(BaseModel):
+    """An execution provider; `usable` when a model really ran on it here."""
+
+    name: str
+    usable: bool
+    reason: str = ""
+
+
+class Diagnosis(BaseModel):
+    """What `onnxtool doctor` found.
+
+    Attributes:
+        sandbox: What cannot be kept from a source file here.
+    """
+
+    onnxtool: str
+    environment: Environment
+    extras: list[Extra]
+    providers: list[Provider]
+    sandbox: list[str]
+    problems: list[str]
+
+    @property
+    def healthy(self) -> bool:
+        """Whether nothing is broken. What is merely not installed does no harm."""
+        return not self.problems

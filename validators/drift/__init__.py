@@ -1,0 +1,1 @@
+"""What a difference costs: labels, scores and quality."""

@@ -1,0 +1,1 @@
+"""When two numbers are the same: comparison, tolerance and rounding."""
