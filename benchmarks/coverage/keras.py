@@ -1,10 +1,11 @@
-"""Which layers and networks of Keras convert and agree: `python -m benchmarks.coverage.keras`.
+"""Which layers and networks of Keras convert and agree: `python -m benchmarks.coverage keras`.
 
-Each is built small with random weights, converted as a user would, and held against Keras itself on generated rows.
+Each is built small with random weights, converted as a user would, and compared with Keras itself on generated rows.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from benchmarks.coverage.keras_cases import (
@@ -15,7 +16,7 @@ from benchmarks.coverage.keras_cases import (
     layer_cases,
     layer_model,
 )
-from benchmarks.coverage.table import Result, command, examined, installed, rows_of, versions_line
+from benchmarks.coverage.table import Result, examined, installed, rows_of, versions_line
 from onnxtool.models.keras.backend import backend
 
 NETWORK = "applications."
@@ -52,45 +53,32 @@ def examine(name: str) -> Result:
     return examined(build)
 
 
-def versions(on: str) -> dict[str, str]:
-    """The versions that decide what converts on a backend."""
-    return installed("keras", _BACKENDS[on].converter, "onnxruntime")
+def versions(on: str = "") -> dict[str, str]:
+    """The versions that decide what converts on a backend, by default on the one of this process."""
+    return installed("keras", _BACKENDS[on or backend()].converter, "onnxruntime")
 
 
-def to_markdown(results: dict[str, Result], on: str) -> str:
-    """The table, the reasons, the cases that were not run, and the layers that have no case."""
+def to_markdown(results: Mapping[str, Result], versions: Mapping[str, str]) -> str:
+    """The table, the reasons, the cases that were not run, and the layers that have no case.
+
+    Args:
+        results: What `examine` returned, by case.
+        versions: Those that the results were found with; they show the backend.
+    """
     missing = [name for name in case_names() if name not in results]
-    shown = _BACKENDS[on]
+    on, shown = next(item for item in _BACKENDS.items() if item[1].converter in versions)
     lines = [
         f"# Keras's layers and networks on its {shown.title} backend",
         "",
-        f"Written by `KERAS_BACKEND={on} python -m benchmarks.coverage.keras --record",
+        f"Written by `KERAS_BACKEND={on} python -m benchmarks.coverage keras --record",
         f"reports/coverage/{shown.page}.json --markdown reports/coverage/{shown.page}.md`; do not edit. Each case",
-        "has random weights and running statistics, and is held against Keras by the tolerance of `verify`: layers",
+        "has random weights and running statistics, and is compared with Keras by the tolerance of `verify`: layers",
         "on generated rows, networks on 8 images. Where a network takes longer than the limit, that says nothing of",
         "whether it agrees.",
-        versions_line(versions(on)),
+        versions_line(versions),
         "",
         *rows_of(results),
     ]
     lines += ["", "## Not run", "", ", ".join(missing) or "None.", "", "## Layers without a case", ""]
     lines += [f"- {name}: {why}." for name, why in NO_MODEL.items()]
     return "\n".join(lines) + "\n"
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command, on the backend that KERAS_BACKEND says."""
-    on = backend()
-    return command(
-        "keras_table",
-        __doc__,
-        names=case_names,
-        versions=lambda: versions(on),
-        examine=examine,
-        to_markdown=lambda results, _: to_markdown(results, on),
-        arguments=arguments,
-    )
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -1,22 +1,14 @@
-"""Which of scikit-learn's estimators convert and agree: `python -m benchmarks.coverage.sklearn`.
+"""Which of scikit-learn's estimators convert and agree: `python -m benchmarks.coverage sklearn`.
 
-Every estimator of `sklearn.utils.all_estimators()` is fitted, converted as a user would, and held against its own
+Every estimator of `sklearn.utils.all_estimators()` is fitted, converted as a user would, and compared with its own
 predictions on rows that it has not seen, in float32, in float64 and behind a ColumnTransformer over a data frame
-of numbers and text. skl2onnx alone, without options, stands beside it. Each case runs in a worker process with a
-time limit, so that a crash costs one row of the table.
+of numbers and text. skl2onnx alone, without options, stands beside it.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import re
-import sys
 import warnings
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -30,52 +22,33 @@ from benchmarks.coverage.sklearn_cases import (
     estimators,
     make,
 )
-from benchmarks.coverage.table import Outcome, converted, examine_each, installed
+from benchmarks.coverage.table import Outcome, Result, converted, installed, versions_line
 from onnxtool.errors import require
-from onnxtool.files import write_text
 from onnxtool.models.onnx.artifact import first_line
 
-LIMIT_S = 60.0
-"""What one case may take."""
+
+def case_names() -> list[str]:
+    """Every estimator of scikit-learn on each kind of input: `NAME/float32`, or `NAME/text` for what reads text."""
+    return [
+        f"{name}/{kind}"
+        for name in estimators()
+        for kind in ((TEXT,) if name in READERS | DICTIONARIES else KINDS)
+    ]
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What became of one estimator on one kind of input.
-
-    Attributes:
-        name: The estimator's class.
-        kind: `float32`, `float64` or `frame`; `text` for what reads documents.
-        outcome: `agrees`; `drifts` by more than the rounding of the model explains; `refused` with a reason;
-            `fails` without one; `no rows`, which is not counted, where it says nothing of new rows of a table.
-        reason: Why, or how much.
-        upstream: The outcome with skl2onnx alone.
-    """
-
-    name: str
-    kind: str
-    outcome: Outcome
-    reason: str = ""
-    upstream: Outcome = "refused"
-
-
-def names() -> list[str]:
-    """Every estimator of scikit-learn, in alphabetical order."""
-    return list(estimators())
-
-
-def examine(name: str, kind: str) -> Result:
-    """Fit, convert and compare one estimator on one kind of input."""
+def examine(case: str) -> Result:
+    """Fit, convert and compare one case; `upstream` is the outcome with skl2onnx alone."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            case = make(name, kind)
+            made = make(*case.split("/"))
         except NoRowsError as error:
-            return Result(name, kind, "no rows", str(error), "no rows")
+            return {"outcome": "no rows", "reason": str(error), "upstream": "no rows"}
         except Exception as error:  # estimators raise anything; a case that does not fit shows in the table
-            return Result(name, kind, "fails", f"It cannot be fitted: {first_line(error)}", "fails")
-        outcome, reason = converted(case.model, data=case.rows, inputs=case.inputs)
-        return Result(name, kind, outcome, reason, _upstream(case))
+            reason = f"It cannot be fitted: {first_line(error)}"
+            return {"outcome": "fails", "reason": reason, "upstream": "fails"}
+        outcome, reason = converted(made.model, data=made.rows, inputs=made.inputs)
+        return {"outcome": outcome, "reason": reason, "upstream": _upstream(made)}
 
 
 def _upstream(case: Case) -> Outcome:
@@ -102,78 +75,48 @@ def _upstream(case: Case) -> Outcome:
     return "agrees" if close else "drifts"
 
 
-# -- Running --------------------------------------------------------------------------------------------------
-
-
-def run(chosen: Iterable[str], workers: int = 2, limit_s: float = LIMIT_S) -> list[Result]:
-    """Examine estimators on every kind of input, each case in a worker process.
-
-    Args:
-        chosen: Names of classes.
-        workers: Processes at a time.
-        limit_s: Seconds for a case; the worker is then ended.
-    """
-    cases = [(name, kind) for name in chosen for kind in kinds_of(name)]
-    found: list[Result] = []
-    examine_each(
-        _examine,
-        cases,
-        lost=lambda case, why: Result(*case, "fails", why),
-        keep=lambda _, result: found.append(result),
-        workers=workers,
-        limit_s=limit_s,
-    )
-    return sorted(found, key=lambda result: (result.name, (*KINDS, TEXT).index(result.kind)))
-
-
-def _examine(case: tuple[str, str]) -> Result:
-    return examine(*case)
-
-
-# -- The table ------------------------------------------------------------------------------------------------
+def versions() -> dict[str, str]:
+    """The versions that decide what converts."""
+    return installed("scikit-learn", "skl2onnx", "onnxruntime")
 
 
 def share(results: Iterable[Result]) -> tuple[int, int]:
     """How many cases convert and agree, and how many there are; those without rows are not counted."""
-    counted = [result for result in results if result.outcome != "no rows"]
-    return sum(result.outcome == "agrees" for result in counted), len(counted)
+    outcomes = [result["outcome"] for result in results if result["outcome"] != "no rows"]
+    return outcomes.count("agrees"), len(outcomes)
 
 
-def to_json(results: list[Result], versions: dict[str, str]) -> str:
-    """The record from which the table is made."""
-    return json.dumps({"versions": versions, "results": [asdict(result) for result in results]}, indent=1) + "\n"
+def to_markdown(results: Mapping[str, Result], versions: Mapping[str, str]) -> str:
+    """The page: a summary, the table, and the reasons.
 
-
-def from_json(text: str) -> tuple[list[Result], dict[str, str]]:
-    """What `to_json` wrote."""
-    record = json.loads(text)
-    return [Result(**entry) for entry in record["results"]], record["versions"]
-
-
-def to_markdown(results: list[Result], versions: dict[str, str]) -> str:
-    """The page of the docs: a summary, the table, and the reasons."""
-    agreed, counted = share(results)
-    alone = [result for result in results if result.upstream != "no rows" and result.outcome != "no rows"]
-    upstream = sum(result.upstream == "agrees" for result in alone)
-    ours = sum(result.outcome == "agrees" for result in alone)
-    estimators = {result.name for result in results if result.outcome != "no rows"}
-    whole = sum(
-        all(result.outcome in ("agrees", "no rows") for result in results if result.name == name)
-        for name in estimators
-    )
+    Args:
+        results: What `examine` returned, by case.
+        versions: Those that the results were found with.
+    """
+    by_estimator: dict[str, dict[str, Result]] = {}
+    for case, result in sorted(results.items()):
+        name, _, kind = case.partition("/")
+        by_estimator.setdefault(name, {})[kind] = result
+    agreed, counted = share(results.values())
+    alone = [result for result in results.values() if "no rows" not in (result["outcome"], _alone(result))]
+    upstream = sum(_alone(result) == "agrees" for result in alone)
+    ours = sum(result["outcome"] == "agrees" for result in alone)
+    shares = [share(found.values()) for found in by_estimator.values()]
+    examined = [cases for _, cases in shares if cases]
+    whole = sum(0 < cases == agree for agree, cases in shares)
     lines = [
         "# scikit-learn's estimators",
         "",
-        "Written by `python -m benchmarks.coverage.sklearn --json reports/coverage/sklearn.json --markdown",
+        "Written by `python -m benchmarks.coverage sklearn --record reports/coverage/sklearn.json --markdown",
         "reports/coverage/sklearn.md`; do not edit. Each estimator is fitted small, with its defaults where they",
-        "serve, converted as a user would, and held against its own predictions on rows that it has not seen, by the",
-        "tolerance of `verify`.",
-        f"Versions: {', '.join(f'{name} {version}' for name, version in versions.items())}.",
+        "serve, converted as a user would, and compared with its own predictions on rows that it has not seen, by",
+        "the tolerance of `verify`.",
+        versions_line(versions),
         "",
         f"**{agreed} of {counted} cases convert and agree ({agreed / max(counted, 1):.1%}); {whole} of",
-        f"{len(estimators)} estimators do on every kind of input ({whole / max(len(estimators), 1):.1%}).**",
+        f"{len(examined)} estimators do on every kind of input ({whole / max(len(examined), 1):.1%}).**",
         f"Of the {len(alone)} cases over one matrix, {ours} agree here and {upstream} with skl2onnx alone, which is",
-        "held to 1e-4 on the first output only.",
+        "compared within 1e-4 on the first output only.",
         "",
         "`frame` is a pipeline behind a ColumnTransformer over a data frame of numbers and text; `text` is documents",
         "or dictionaries.",
@@ -181,54 +124,19 @@ def to_markdown(results: list[Result], versions: dict[str, str]) -> str:
         "| estimator | float32 | float64 | frame | text | skl2onnx alone, float32 | float64 |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    reasons: dict[str, dict[str, list[str]]] = {}
-    for name in sorted({result.name for result in results}):
-        found = {result.kind: result for result in results if result.name == name}
-        shown = [found[kind].outcome if kind in found else "" for kind in (*KINDS, TEXT)]
-        others = [found[kind].upstream if kind in found else "" for kind in ("float32", "float64")]
+    reasons = []
+    for name, found in by_estimator.items():
+        shown = [found[kind]["outcome"] if kind in found else "" for kind in (*KINDS, TEXT)]
+        others = [_alone(found[kind]) if kind in found else "" for kind in ("float32", "float64")]
         lines.append(f"| {name} | {' | '.join(shown + others)} |")
-        for result in found.values():
-            if result.outcome != "agrees":
-                reasons.setdefault(name, {}).setdefault(result.reason, []).append(result.kind)
-    lines += ["", "## Reasons", ""]
-    for name, said in reasons.items():
-        lines += [f"- **{name}** ({', '.join(kinds)}): {reason}" for reason, kinds in said.items()]
-    return "\n".join(lines) + "\n"
+        kinds: dict[str, list[str]] = {}
+        for kind, result in found.items():
+            if result["outcome"] != "agrees":
+                kinds.setdefault(result["reason"], []).append(kind)
+        reasons += [f"- **{name}** ({', '.join(of)}): {reason}" for reason, of in kinds.items()]
+    return "\n".join([*lines, "", "## Reasons", "", *reasons]) + "\n"
 
 
-def kinds_of(name: str) -> tuple[str, ...]:
-    """The kinds of input on which an estimator is examined."""
-    return (TEXT,) if name in READERS | DICTIONARIES else KINDS
-
-
-def versions() -> dict[str, str]:
-    """The versions that decide what converts."""
-    return installed("scikit-learn", "skl2onnx", "onnxruntime")
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.coverage.sklearn", description=__doc__)
-    parser.add_argument("--only", metavar="REGEX", default="", help="estimators whose whole name matches")
-    parser.add_argument("--json", type=Path, help="where the record goes; by default nowhere")
-    parser.add_argument("--markdown", type=Path, help="where the table goes; by default nowhere")
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--limit", type=float, default=LIMIT_S, help="seconds for a case")
-    asked = parser.parse_args(arguments)
-    chosen = [name for name in names() if not asked.only or re.fullmatch(asked.only, name)]
-    results = run(chosen, asked.workers, asked.limit)
-    for result in results:
-        if result.outcome != "agrees":
-            sys.stdout.write(f"{result.name:30} {result.kind:8} {result.outcome:8} {result.reason[:160]}\n")
-    agreed, counted = share(results)
-    outcomes = Counter(result.outcome for result in results)
-    sys.stdout.write(f"{agreed} of {counted} agree. {dict(outcomes)}\n")
-    if asked.json:
-        write_text(asked.json, to_json(results, versions()))
-    if asked.markdown:
-        write_text(asked.markdown, to_markdown(results, versions()))
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+def _alone(result: Result) -> str:
+    """The outcome with skl2onnx alone; of a case that crashed or took too long, it is not known."""
+    return result.get("upstream", "no rows")

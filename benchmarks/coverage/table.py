@@ -5,15 +5,12 @@ A crash, or a case that takes too long, costs one row of a table; a run that was
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import json
 import os
 import re
-import sys
 import tempfile
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as LateError
@@ -226,47 +223,3 @@ def rows_of(results: Mapping[str, Result]) -> list[str]:
             for name, result in sorted(results.items())
         ),
     ]
-
-
-def command(
-    module: str,
-    about: str | None,
-    *,
-    names: Callable[[], list[str]],
-    versions: Callable[[], Mapping[str, str]],
-    examine: Callable[[str], Result],
-    to_markdown: Callable[[dict[str, Result], Mapping[str, str]], str],
-    arguments: Sequence[str] | None,
-) -> int:
-    """Run the command of a table.
-
-    Args:
-        module: The last part of its module's name.
-        about: What `--help` says.
-        names: Names of all cases.
-        versions: See `fill`; a library that is missing ends the command.
-        examine: See `fill`.
-        to_markdown: Makes the page of the whole record, from it and the versions.
-        arguments: Of the command line.
-    """
-    parser = argparse.ArgumentParser(prog=f"python -m onnxtool.converters.{module}", description=about)
-    parser.add_argument("--only", metavar="REGEX", default=".*", help="cases whose whole name matches")
-    parser.add_argument(
-        "--record", type=Path, default=Path("record.json"), help="where results are kept, and found again"
-    )
-    parser.add_argument("--markdown", type=Path, help="where the table goes; by default nowhere")
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--limit", type=float, default=LIMIT_S, help="seconds for a case")
-    asked = parser.parse_args(arguments)
-    try:
-        told = versions()
-    except MissingExtraError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    chosen = [name for name in names() if re.fullmatch(asked.only, name)]
-    results = fill(asked.record, told, examine, chosen, workers=asked.workers, limit_s=asked.limit)
-    outcomes = Counter(results[name]["outcome"] for name in chosen)
-    sys.stdout.write(f"{outcomes['agrees']} of {len(chosen)} agree. {dict(outcomes)}\n")
-    if asked.markdown:
-        write_text(asked.markdown, to_markdown(results, told))
-    return 0

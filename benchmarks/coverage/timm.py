@@ -1,7 +1,7 @@
 """Which small networks of timm convert and agree, as classifiers and as backbones, and torchvision's detectors.
 
-`python -m benchmarks.coverage.timm` needs timm, which brings torchvision. Each network is built with random
-weights and running statistics, converted as a user would, and held against PyTorch itself.
+`python -m benchmarks.coverage timm` needs timm, which brings torchvision. Each network is built with random
+weights and running statistics, converted as a user would, and compared with PyTorch itself.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.coverage.table import Result, command, examined, imported, installed, rows_of, versions_line
+from benchmarks.coverage.table import Result, examined, imported, installed, rows_of, versions_line
 from benchmarks.coverage.torch_cases import randomised
 
 BACKBONE = "/backbone"
@@ -155,7 +155,7 @@ def versions() -> dict[str, str]:
     return installed("torch", "onnxscript", "onnx", "onnxruntime", "timm", "torchvision")
 
 
-def to_markdown(results: dict[str, Result], versions: Mapping[str, str]) -> str:
+def to_markdown(results: Mapping[str, Result], versions: Mapping[str, str]) -> str:
     """The table, and what it comes to for each kind of network.
 
     Args:
@@ -169,14 +169,14 @@ def to_markdown(results: dict[str, Result], versions: Mapping[str, str]) -> str:
         [
             "# timm's small networks, and torchvision's detectors",
             "",
-            "Written by `python -m benchmarks.coverage.timm --limit 400 --record",
+            "Written by `python -m benchmarks.coverage timm --limit 400 --record",
             "reports/coverage/timm.json --markdown reports/coverage/timm.md`; do not edit. Of each of timm's",
             f"modules the smallest network is here, and every variant of at most {SMALL / 1e6:g} million",
             "parameters: as a classifier, and as the backbone of a detector (`features_only=True`), with a",
             "feature map for each scale. torchvision's detectors are whole, and as backbones: scores and boxes",
             "of every anchor, before the post-processing. Weights and running statistics are random. Networks",
             f"of timm get {_ROWS} images of {_SIZE} by {_SIZE}, or of their own size where they take no other;",
-            "torchvision's get 320 by 320. They are exported for any number of images, and held against PyTorch",
+            "torchvision's get 320 by 320. They are exported for any number of images, and compared with PyTorch",
             "by the tolerance of `verify`.",
             f"Modules of timm without a small network: {missing}.",
             versions_line(versions),
@@ -193,20 +193,3 @@ def _kind(case: str) -> str:
     if case.startswith(DETECTOR):
         return "detectors before post-processing" if case.endswith(BACKBONE) else "whole detectors"
     return "backbones" if case.endswith(BACKBONE) else "classifiers"
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command."""
-    return command(
-        "timm_table",
-        __doc__,
-        names=case_names,
-        versions=versions,
-        examine=examine,
-        to_markdown=to_markdown,
-        arguments=arguments,
-    )
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

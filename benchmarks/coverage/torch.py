@@ -1,13 +1,13 @@
-"""Which layers of torch.nn and functions of torch convert and agree: `python -m benchmarks.coverage.torch`.
+"""Which layers of torch.nn and functions of torch convert and agree: `python -m benchmarks.coverage torch`.
 
-Each is built small with random weights, exported as a user would, and held against PyTorch itself on generated rows.
+Each is built small with random weights, exported as a user would, and compared with PyTorch itself on generated rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from benchmarks.coverage.table import Result, command, examined, installed, rows_of, versions_line
+from benchmarks.coverage.table import Result, examined, installed, rows_of, versions_line
 from benchmarks.coverage.torch_cases import FUNCTION, NO_MODEL, torch_cases, torch_module
 
 
@@ -26,16 +26,16 @@ def versions() -> dict[str, str]:
     return installed("torch", "onnxscript", "onnx", "onnxruntime")
 
 
-def to_markdown(results: dict[str, Result], versions: Mapping[str, str]) -> str:
+def to_markdown(results: Mapping[str, Result], versions: Mapping[str, str]) -> str:
     """The table, and the layers that have no case."""
     missing = [name for name in case_names() if name not in results]
     lines = [
         "# PyTorch's layers and functions",
         "",
-        "Written by `python -m benchmarks.coverage.torch --record reports/coverage/torch.json --markdown",
+        "Written by `python -m benchmarks.coverage torch --record reports/coverage/torch.json --markdown",
         "reports/coverage/torch.md`; do not edit. Every layer of torch.nn is here, and functions that models call.",
         "Each has random weights and running statistics, is exported for any number of rows (and of steps, where it",
-        "has some), and held against PyTorch on generated rows by the tolerance of `verify`.",
+        "has some), and compared with PyTorch on generated rows by the tolerance of `verify`.",
         versions_line(versions),
         "",
         *rows_of(results),
@@ -44,20 +44,3 @@ def to_markdown(results: dict[str, Result], versions: Mapping[str, str]) -> str:
     lines += [f"- {', '.join(names.split())}: {why}." for names, why in NO_MODEL.items()]
     lines += ["- Lazy modules: another layer once they have run.", "- Losses, but for a few: of training only."]
     return "\n".join(lines) + "\n"
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command."""
-    return command(
-        "torch_table",
-        __doc__,
-        names=case_names,
-        versions=versions,
-        examine=examine,
-        to_markdown=to_markdown,
-        arguments=arguments,
-    )
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

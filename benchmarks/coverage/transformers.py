@@ -1,7 +1,7 @@
 """Which architectures of Hugging Face's transformers convert and agree, built small, without weights from outside.
 
-`python -m benchmarks.coverage.transformers` needs transformers. Each model has random weights, is exported
-for any number of rows and of tokens, and held against PyTorch itself.
+`python -m benchmarks.coverage transformers` needs transformers. Each model has random weights, is exported
+for any number of rows and of tokens, and compared with PyTorch itself.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.coverage.table import Result, command, examined, imported, installed, rows_of, versions_line
+from benchmarks.coverage.table import Result, examined, imported, installed, rows_of, versions_line
 from benchmarks.coverage.torch_cases import randomised
 
 IDS, MASK = "input_ids:int64[batch,sequence]", "attention_mask:int64[batch,sequence]"
@@ -296,7 +296,7 @@ def versions() -> dict[str, str]:
     return installed("torch", "onnxscript", "onnx", "onnxruntime", "transformers")
 
 
-def to_markdown(results: dict[str, Result], versions: Mapping[str, str]) -> str:
+def to_markdown(results: Mapping[str, Result], versions: Mapping[str, str]) -> str:
     """The table.
 
     Args:
@@ -307,31 +307,14 @@ def to_markdown(results: dict[str, Result], versions: Mapping[str, str]) -> str:
         [
             "# Architectures of Hugging Face's transformers",
             "",
-            "Written by `python -m benchmarks.coverage.transformers --limit 300 --record",
+            "Written by `python -m benchmarks.coverage transformers --limit 300 --record",
             "reports/coverage/transformers.json --markdown reports/coverage/transformers.md`; do not edit. Each is",
             "built small with random weights, and exported as the module that it is, with its own arguments, nested",
-            "outputs and masks: for any number of rows, and of tokens where it takes any. It is held against PyTorch",
-            "by the tolerance of `verify`, on tokens of its whole vocabulary and masks with holes.",
+            "outputs and masks: for any number of rows, and of tokens where it takes any. It is compared with",
+            "PyTorch by the tolerance of `verify`, on tokens of its whole vocabulary and masks with holes.",
             versions_line(versions),
             "",
             *rows_of(results),
             "",
         ]
     )
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command."""
-    return command(
-        "transformers_table",
-        __doc__,
-        names=case_names,
-        versions=versions,
-        examine=examine,
-        to_markdown=to_markdown,
-        arguments=arguments,
-    )
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

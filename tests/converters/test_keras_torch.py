@@ -29,10 +29,11 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def test_layers_agree(tmp_path: Path) -> None:
-    kinds = "Conv2D|MultiHeadAttention|ConvLSTM1D|RandomHue"
-    done = on_torch("-m", "benchmarks.coverage.keras", "--only", kinds, "--workers", "1", cwd=tmp_path)
+    kinds, record = "Conv2D|MultiHeadAttention|ConvLSTM1D|RandomHue", tmp_path / "record.json"
+    options = ("--only", kinds, "--workers", "1", "--record", str(record))
+    done = on_torch("-m", "benchmarks.coverage", "keras", *options, cwd=Path(__file__).parents[2])
     assert done.stdout == "4 of 4 agree. {'agrees': 4}\n", done.stderr
-    assert json.loads((tmp_path / "record.json").read_text())["versions"].keys() == {
+    assert json.loads(record.read_text())["versions"].keys() == {
         "keras",
         "torch",
         "onnxruntime",

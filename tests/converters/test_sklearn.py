@@ -13,6 +13,7 @@ import onnx
 import onnxruntime
 import pandas as pd
 import pytest
+import skl2onnx
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.base import BaseEstimator, TransformerMixin
@@ -35,13 +36,21 @@ from sklearn.ensemble import (
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.feature_selection import SelectKBest
 from sklearn.impute import SimpleImputer
+from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeClassifier
 from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import FeatureUnion, make_pipeline
-from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, OneHotEncoder, RobustScaler, StandardScaler
+from sklearn.preprocessing import (
+    MaxAbsScaler,
+    MinMaxScaler,
+    OneHotEncoder,
+    PolynomialFeatures,
+    RobustScaler,
+    StandardScaler,
+)
 from sklearn.svm import SVC, LinearSVC, OneClassSVM
 from sklearn.tree import DecisionTreeClassifier
 
@@ -355,3 +364,30 @@ def test_files_are_recognised_by_content(tmp_path: Path) -> None:
     assert not FRAMEWORK.recognises(str(path))
     assert not FRAMEWORK.recognises(str(tmp_path))
     assert not FRAMEWORK.owns({"a": "dictionary"})
+
+
+def test_skl2onnx_is_as_it_was_after_a_conversion() -> None:
+    rows = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+    source = open_source(KernelRidge().fit(rows, rows[:, 0]), LoadOptions())
+    FRAMEWORK.convert(source, {}, ConvertOptions())
+    assert KernelRidge not in skl2onnx.supported_converters()
+    with pytest.raises(skl2onnx.common.exceptions.MissingShapeCalculator):
+        skl2onnx.to_onnx(KernelRidge().fit(rows, rows[:, 0]), rows)
+
+
+@pytest.mark.parametrize(
+    "features",
+    [
+        PolynomialFeatures(3),
+        PolynomialFeatures(3, interaction_only=True, include_bias=False),
+        PolynomialFeatures((2, 3), include_bias=False),
+        PolynomialFeatures(0),
+    ],
+    ids=str,
+)
+def test_products_come_in_their_order(features: PolynomialFeatures, tmp_path: Path) -> None:
+    from onnxtool.api import convert
+
+    rows = np.random.default_rng(1).normal(size=(50, 4))
+    report = convert(features.fit(rows), tmp_path / "m.onnx", data=rows, inputs=["X:float64[batch,4]"])
+    assert report.passed

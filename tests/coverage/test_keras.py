@@ -41,9 +41,10 @@ def test_every_layer_has_a_case_or_a_reason() -> None:
     [("tensorflow", "keras", 0.9), ("torch", "keras-torch", 0.8)],  # text and hashing want TensorFlow
 )
 def test_the_record_holds_every_layer_and_the_page_is_made_of_it(backend: str, page: str, share: float) -> None:
-    results = table.from_json(RECORDS / f"{page}.json", keras_table.versions(backend))
+    versions = keras_table.versions(backend)
+    results = table.from_json(RECORDS / f"{page}.json", versions)
     assert set(layer_cases()) <= set(results)
-    assert (RECORDS / f"{page}.md").read_text(encoding="utf-8") == keras_table.to_markdown(results, backend)
+    assert (RECORDS / f"{page}.md").read_text(encoding="utf-8") == keras_table.to_markdown(results, versions)
     layers = [result for name, result in results.items() if name in layer_cases()]
     assert sum(result["outcome"] == "agrees" for result in layers) >= share * len(layers)
 

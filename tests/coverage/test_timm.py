@@ -13,6 +13,7 @@ from torch import nn
 
 from benchmarks.coverage import table
 from benchmarks.coverage import timm as timm_table
+from benchmarks.coverage.__main__ import main
 from benchmarks.coverage.torch_cases import randomised
 
 RECORD = Path(__file__).resolve().parents[2] / "reports" / "coverage" / "timm.json"
@@ -52,7 +53,7 @@ def test_networks_agree(backbones: bool, least: int) -> None:
 
 def test_a_run_needs_timm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)  # as Python does itself for what must not be imported
-    assert timm_table.main(["--only", "resnet18"]) == 2
+    assert main(["timm", "--only", "resnet18"]) == 2
     assert "pip install timm" in capsys.readouterr().err
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks.coverage import table
 from benchmarks.coverage import transformers as transformers_table
+from benchmarks.coverage.__main__ import main
 
 RECORD = Path(__file__).resolve().parents[2] / "reports" / "coverage" / "transformers.json"
 CONTENT = json.loads(RECORD.read_text(encoding="utf-8"))
@@ -33,5 +34,5 @@ def test_nearly_all_agree_and_the_others_have_a_reason() -> None:
 
 def test_a_run_needs_transformers(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)  # as Python does itself for what must not be imported
-    assert transformers_table.main(["--only", "BertModel"]) == 2
+    assert main(["transformers", "--only", "BertModel"]) == 2
     assert "pip install transformers" in capsys.readouterr().err
