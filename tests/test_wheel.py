@@ -16,16 +16,23 @@ RECORDS = ("reports/coverage", "reports/reliability")
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("wheel")
+def built(tmp_path_factory):
+    """A folder with a checkout, `source`, and the wheel and the sdist built of it."""
+    folder = tmp_path_factory.mktemp("built")
     # A copy, since a build folder left by an earlier build would put removed files into the wheel.
     ignored = shutil.ignore_patterns(".*", "build", "dist", "demo", "*.egg-info", "__pycache__")
     shutil.copytree(ROOT, folder / "source", symlinks=True, ignore=ignored)
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, folder / "source"]
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, folder / "source"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    with zipfile.ZipFile(next(folder.glob("*.whl"))) as archive:
-        yield {name: archive.read(name) for name in archive.namelist()}
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(built):
+    """The content of each file of the wheel, by name."""
+    with zipfile.ZipFile(next(built.glob("*.whl"))) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
 
 
 def sources():
@@ -54,6 +61,59 @@ def test_commands_and_frameworks_are_registered(wheel):
     assert "onnxtool = onnxtool.cli:main" in points
     for framework in ("sklearn", "boosting", "torch", "keras", "tensorflow"):
         assert f"{framework} = onnxtool.converters.{framework}:FRAMEWORK" in points
+
+
+def test_no_case_of_a_table_is_shipped(wheel):
+    cases = {path.name for path in (ROOT / "benchmarks" / "coverage").glob("*_cases.py")}
+    assert len(cases) >= 3
+    assert not [name for name in wheel if "benchmarks" in name or "coverage" in name or Path(name).name in cases]
+
+
+# Run outside the repository, in which `import onnxtool` would find the checkout.
+INSTALLED = """
+import sys
+from importlib.metadata import distribution
+from pathlib import Path
+import onnxtool
+from onnxtool.converters.framework import frameworks
+
+place = Path(sys.argv.pop(1))
+modules = [sys.modules[type(framework).__module__] for framework in frameworks().values()]
+assert len(modules) >= 6
+assert all(Path(module.__file__).is_relative_to(place) for module in (onnxtool, *modules)), modules
+assert Path(distribution("onnxtool").locate_file("")) == place
+from onnxtool.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("form", ["*.whl", "*.tar.gz", "source"])
+def test_it_installs_from_the_wheel_the_sdist_and_the_checkout(built, tmp_path, form):
+    place = tmp_path / "site"
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--target",
+        place,
+    ]
+    subprocess.run([*pip, next(built.glob(form))], check=True, cwd=tmp_path)
+    # A report in HTML needs the templates, which are no modules.
+    report = ["report", ROOT / "tests" / "reports" / "golden" / "report-1.0.json", "--format", "html"]
+    done = subprocess.run(
+        [sys.executable, "-c", INSTALLED, place, *report],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(place)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "</html>" in done.stdout
 
 
 def test_the_licence_is_inside(wheel):
