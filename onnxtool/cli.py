@@ -122,9 +122,11 @@ _loading = _options(
         help="Signature of a SavedModel or .tflite file. [default: serving_default]",
     ),
     click.option(
-        "--sandbox/--no-sandbox", default=True, show_default=True,
-        help="Open the source file in a process of its own: no network, none of your other files, no programs.",
+        "--sandbox", type=click.Choice(["on", "require", "off"]), default="on", show_default=True,
+        help="Open the source file in a process of its own: no network, none of your other files, no programs. "
+        "require: refuse it where this system cannot keep all of that.",
     ),
+    click.option("--no-sandbox", is_flag=True, help="As --sandbox=off."),
     click.option(
         "--sandbox-memory", metavar="SIZE", callback=lambda context, parameter, value: value and parse_size(value),
         help="What that process may allocate, as in 8GiB. [default: half of the memory, at least 8GiB]",
@@ -141,11 +143,19 @@ _loading = _options(
 
 
 def _loading_arguments(
-    sandbox: bool, sandbox_memory: int | None, sandbox_timeout: float, sandbox_files: int, **arguments: Any
+    sandbox: str,
+    no_sandbox: bool,
+    sandbox_memory: int | None,
+    sandbox_timeout: float,
+    sandbox_files: int,
+    **arguments: Any,
 ) -> dict[str, Any]:
     """A command's arguments as the API has them."""
-    limits = Limits(sandbox_memory or default_memory(), sandbox_timeout, sandbox_files)
-    return {**arguments, "sandbox": limits if sandbox else None}
+    if no_sandbox and sandbox == "require":
+        raise UsageError("--no-sandbox and --sandbox=require contradict each other.")
+    required = sandbox == "require"
+    limits = Limits(sandbox_memory or default_memory(), sandbox_timeout, sandbox_files, require=required)
+    return {**arguments, "sandbox": None if no_sandbox or sandbox == "off" else limits}
 
 
 _rows = _options(

@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 from onnxtool import clock
-from onnxtool.api import Progress, bench, convert, verify
+from onnxtool.api import LoadArguments, Progress, bench, convert, verify
 from onnxtool.errors import MissingExtraError
 from onnxtool.files import writing
 from onnxtool.reports.environment import environment
@@ -74,8 +74,11 @@ def _run(example: Example, folder: Path, on_progress: Progress | None) -> Subjec
     source = folder / example.source
     model = folder / f"{source.stem}.onnx"
     data = folder / example.data if example.data else None
-    converted = convert(source, model, data=data, verify=False, on_progress=on_progress).subjects[0]
-    verified = verify(model, source, data=data, labels=example.labels, on_progress=on_progress).subjects[0]
+    trusted: LoadArguments = {"sandbox": None}  # the files are this process's own
+    converted = convert(source, model, data=data, verify=False, on_progress=on_progress, **trusted).subjects[0]
+    verified = verify(
+        model, source, data=data, labels=example.labels, on_progress=on_progress, **trusted
+    ).subjects[0]
     measured = bench(
         model,
         data=data,
@@ -83,6 +86,7 @@ def _run(example: Example, folder: Path, on_progress: Progress | None) -> Subjec
         duration=DURATION_S,
         source=str(source),
         on_progress=on_progress,
+        **trusted,
     ).subjects[0]
     return converted.model_copy(
         update={

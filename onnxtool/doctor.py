@@ -18,6 +18,7 @@ from onnxtool.reports.diagnosis import Diagnosis, Extra, Provider
 from onnxtool.reports.environment import environment
 from onnxtool.reports.model import Environment
 from onnxtool.sandbox.launch import lacks
+from onnxtool.sandbox.promises import PROMISES
 
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino", "onnxruntime-qnn")
 """Distributions that all install the package `onnxruntime`, each over the other's files."""
@@ -35,12 +36,14 @@ def examine() -> Diagnosis:
     runtimes = {name: found for name in RUNTIMES if (found := _version(name))}
     problems = _runtime_problems(runtimes)
     machine = environment()
+    lacking = lacks()
     return Diagnosis(
         onnxtool=__version__,
         environment=machine,
         extras=[_extra(name) for name in _TESTED_EXTRAS],
         providers=_providers(machine) if runtimes and not problems else [],
-        sandbox=lacks(),
+        sandbox=lacking,
+        promises={promise: lack not in lacking for promise, lack in PROMISES.items()},
         problems=problems,
     )
 

@@ -49,9 +49,11 @@ def main() -> None:
         except EOFError:
             return
         try:
-            if content["ask"] == "open":
+            if content["ask"] == "confinement":  # asked first, before the file is looked at
+                answer: tuple[object, Tensors] = {"value": confine.missing}, {}
+            elif content["ask"] == "open":
                 opened[:] = [_open(content["source"], content["options"], tensors)]
-                answer: tuple[object, Tensors] = {"value": describe(opened[0]).model_dump(mode="json")}, {}
+                answer = {"value": describe(opened[0]).model_dump(mode="json")}, {}
             else:
                 value, made = _answer(content["ask"], content, tensors, opened[0], folder)
                 answer = {"value": value}, made
@@ -88,7 +90,6 @@ def describe(source: SourceModel) -> Description:
         classes=source.classes,
         path=str(source.path) if source.path else None,
         notes=tuple(source.notes),
-        missing=tuple(confine.missing),
     )
 
 

@@ -28,6 +28,7 @@ class Diagnosis(BaseModel):
 
     Attributes:
         sandbox: What cannot be kept from a source file here.
+        promises: Promise of the sandbox to whether it is kept here.
     """
 
     onnxtool: str
@@ -35,6 +36,7 @@ class Diagnosis(BaseModel):
     extras: list[Extra]
     providers: list[Provider]
     sandbox: list[str]
+    promises: dict[str, bool] = {}
     problems: list[str]
 
     @property

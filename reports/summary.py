@@ -40,10 +40,8 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
         ("memory", units.size(machine.memory_bytes)),
         ("GPU", ", ".join(f"{gpu.name} (driver {gpu.driver})" for gpu in machine.gpus) or "none found"),
     ]
-    lacks = "; ".join(diagnosis.sandbox)
-    rows.append(
-        ("sandbox", f"partly: {lacks}" if lacks else "no network, other files or programs for source files")
-    )
+    kept = [f"{promise}: {'kept' if held else 'NOT KEPT'}" for promise, held in diagnosis.promises.items()]
+    rows.append(("sandbox", "\n".join(kept)))
     for provider in diagnosis.providers:
         state = "works: a model ran on it" if provider.usable else f"not usable: {provider.reason}"
         rows.append((units.provider(provider.name), state))

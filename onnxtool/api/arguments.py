@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias, TypedDict
+from typing import Any, Literal, TypeAlias, TypedDict
 
 from onnxtool.errors import UsageError
 from onnxtool.models.onnx.artifact import OnnxModel
@@ -31,15 +31,16 @@ class LoadArguments(TypedDict, total=False):
         trust: Full names, `package.Class`, that a pickle may use besides those known to be safe.
         weights: Weights (safetensors, or a state dict) for a module built by a callable.
         signature: Name of a SavedModel's signature.
-        sandbox: What the process of a source file may use; None opens the file in this one. A live object, a
-            `package.module:callable` and an ONNX file are always opened in this process.
+        sandbox: What the process of a source file may use: `onnxtool.Limits()` by default. `"require"` refuses the
+            file where the system cannot keep every promise of the sandbox; None opens it in this process. A live
+            object and a `package.module:callable` are your own code and run in this process.
     """
 
     inputs: Sequence[str | TensorSpec]
     trust: Sequence[str]
     weights: PathLike | None
     signature: str | None
-    sandbox: Limits | None
+    sandbox: Limits | Literal["require"] | None
 
 
 def silent(stage: str, done: int, total: int) -> None:
@@ -49,6 +50,9 @@ def silent(stage: str, done: int, total: int) -> None:
 def load_options(raw: Tensors, load: LoadArguments, provider: str = "cpu") -> LoadOptions:
     """Options for `open_source` from a verb's arguments and its rows."""
     weights = load.get("weights")
+    sandbox = load.get("sandbox", Limits())
+    if isinstance(sandbox, str) and sandbox != "require":
+        raise UsageError(f"sandbox={sandbox!r} is none: give onnxtool.Limits(), 'require' or None.")
     return LoadOptions(
         trust=tuple(load.get("trust", ())),
         inputs=tuple(TensorSpec.parse(spec) if isinstance(spec, str) else spec for spec in load.get("inputs", ())),
@@ -56,7 +60,7 @@ def load_options(raw: Tensors, load: LoadArguments, provider: str = "cpu") -> Lo
         signature=load.get("signature"),
         data=raw,
         provider=provider,
-        limits=load.get("sandbox"),
+        limits=Limits(require=True) if sandbox == "require" else sandbox,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 import signal
@@ -38,7 +39,7 @@ from onnxtool.opening.messages import (
 )
 from onnxtool.process import last_line, signal_name
 from onnxtool.reports import units
-from onnxtool.sandbox.launch import confinement, environment
+from onnxtool.sandbox.launch import UNCONFINED, confinement, environment
 from onnxtool.sandbox.limits import Limits
 
 if TYPE_CHECKING:
@@ -46,11 +47,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+log = logging.getLogger("onnxtool")
+
 _DOMAINS = TypeAdapter(dict[str, PlainDomain])
 _NAMES = TypeAdapter(list[tuple[str, str]])
 _TEXTS = TypeAdapter(list[str])
 
-_DOING: dict[Ask, str] = {"open": "open it", "convert": "convert it"}
+_DOING: dict[Ask, str] = {"confinement": "open it", "open": "open it", "convert": "convert it"}
 """What was asked, for messages; anything else is running it."""
 
 
@@ -87,13 +90,16 @@ class SandboxedSource(SourceModel):
             cast(BinaryIO, pipe) for pipe in (self._process.stdin, self._process.stdout)
         )
         weakref.finalize(self, _end, self._process, self._log, self._folder)
+        lacking = self._checked(_TEXTS.validate_python, self._ask("confinement", {}, {})[0])
+        if lacking:
+            log.warning("%s is opened in a sandbox that is incomplete here: %s.", source, "; ".join(lacking))
         sent = OPTIONS.dump_python(replace(options, data={}, limits=None), mode="json")
         content, _ = self._ask("open", {"source": source, "options": sent}, options.data)
         found = self._checked(Description.model_validate, content)
         self.framework, self.framework_version = found.framework, found.framework_version
         self.inputs, self.roles = found.inputs, found.roles
         self.path = Path(found.path) if found.path else None
-        self.notes = [*found.notes, *(f"The source was not wholly confined: {lack}." for lack in found.missing)]
+        self.notes = [*found.notes, *(f"The source was not wholly confined: {lack}." for lack in lacking)]
         self._kind, self._classes = found.kind, found.classes
 
     @property
@@ -182,14 +188,19 @@ class SandboxedSource(SourceModel):
                 f"{self._source}: it took more than {self.limits.timeout:g} s to {doing}. "
                 "If it may take longer, say so with --sandbox-timeout."
             )
+        if code == UNCONFINED:
+            return f"{self._source} was not opened. {self._last_words()} --sandbox=require asks for all of it."
         how = f"was ended by {signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
-        self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - 4096))
-        words = last_line(self._log.read().decode(errors="replace"))
-        said = f" Its last words: {words[:300]}" if words else ""
+        words = self._last_words()
+        said = f" Its last words: {words}" if words else ""
         return (
             f"{self._source}: the process that was to {doing} {how}. The file is damaged, or needs more than "
             f"{units.size(self.limits.memory)} of memory (--sandbox-memory).{said}"
         )
+
+    def _last_words(self) -> str:
+        self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - 4096))
+        return (last_line(self._log.read().decode(errors="replace")) or "")[:300]
 
     def _checked(self, validate: Callable[[Any], T], content: object) -> T:
         try:

@@ -17,7 +17,7 @@ from onnxtool.models.rows.domain import Domain
 from onnxtool.models.signature import Role, Tensors, TensorSpec
 from onnxtool.models.source import LoadOptions
 
-Ask = Literal["open", "predict", "in_double", "steps", "domains", "convert"]
+Ask = Literal["confinement", "open", "predict", "in_double", "steps", "domains", "convert"]
 
 OPTIONS = TypeAdapter(LoadOptions)
 """`LoadOptions` as JSON; their arrays go apart."""
@@ -29,7 +29,7 @@ _LENGTH = struct.Struct(">Q")
 
 
 class Description(BaseModel):
-    """The attributes of a `SourceModel`, and what could not be given up."""
+    """The attributes of a `SourceModel`."""
 
     framework: str
     framework_version: str
@@ -39,7 +39,6 @@ class Description(BaseModel):
     classes: tuple[tuple[str, ...], ...]
     path: str | None
     notes: tuple[str, ...]
-    missing: tuple[str, ...]
 
 
 class PlainDomain(BaseModel):

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from onnxtool.sandbox.confine import confine, missing
+from onnxtool.sandbox.launch import UNCONFINED
 from onnxtool.sandbox.limits import Limits
 
 
@@ -18,10 +19,14 @@ def main() -> None:
     """Confine, and run the module."""
     bounds = json.loads(sys.argv[1])
     sys.argv = sys.argv[2:]
-    confine(Limits(**bounds["limits"]), map(Path, bounds["writable"]), map(Path, bounds["readable"]))
+    limits = Limits(**bounds["limits"])
+    confine(limits, map(Path, bounds["writable"]), map(Path, bounds["readable"]))
     if not sys.argv:
         sys.stdout.write(json.dumps(missing))
         return
+    if limits.require and missing:
+        sys.stderr.write(f"The sandbox is incomplete here: {'; '.join(missing)}.\n")
+        raise SystemExit(UNCONFINED)
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from onnxtool.sandbox import landlock, seccomp
 from onnxtool.sandbox.limits import Limits
+from onnxtool.sandbox.promises import FILES, MEMORY, NETWORK
 
 _NO_NEW_PRIVILEGES = 38  # PR_SET_NO_NEW_PRIVS of <linux/prctl.h>
 _READ_OTHERS_FILES = 0b110  # CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH, which root may need to reach the model
@@ -32,15 +33,11 @@ _SYSTEM = (
     "/gnu",
 )
 
-NETWORK = "it could not be kept from the network"
-FILES = "it could not be kept from this user's other files"
-MEMORY = "its memory could not be limited"
-
 confined = False
 """Whether this process is."""
 
 missing: list[str] = []
-"""What it could not give up."""
+"""What it could not give up: values of `promises.PROMISES`."""
 
 
 def confine(limits: Limits, writable: Iterable[Path], readable: Iterable[Path]) -> None:

@@ -21,6 +21,10 @@ _PASSED_FAMILIES = (
 """How libraries are told to compute. The rest of an environment in CI is credentials, as likely as not."""
 
 
+UNCONFINED = 77
+"""Exit code of a process that was to be confined wholly or not at all, and could not be."""
+
+
 def confinement(limits: Limits, writable: Iterable[Path], readable: Iterable[Path]) -> list[str]:
     """What goes between `python -m` and a module to have it confined.
 

@@ -31,11 +31,14 @@ class Limits:
         memory: Bytes that it may allocate (RLIMIT_DATA).
         timeout: Seconds that it may take to answer: to open the file, to convert it, to run a batch of rows.
         files: Files that it may have open at a time.
+        require: Whether the file is refused where the system cannot keep every promise of the sandbox; otherwise a
+            warning, and a note in the report, name those that it does not keep.
     """
 
     memory: int = field(default_factory=default_memory)
     timeout: float = 600.0
     files: int = 256
+    require: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what no framework can be imported with.
