@@ -42,7 +42,7 @@ def iris(tmp_path_factory):
 def make(iris, tmp_path):
     def make(output=tmp_path / "bundle", source="iris.joblib", **options):
         given = {"data": iris / "rows.npy", "duration": 0.01, **options}
-        return onnxtool.bundle(iris / "iris.onnx", iris / source, output, **given)
+        return onnxtool.bundle(iris / "iris.onnx", iris / source, output, **{"sandbox": None, **given})
 
     return make
 
@@ -187,7 +187,9 @@ def test_a_model_that_breaks_a_rule_is_not_bundled(iris, tmp_path):
     model = onnx.load(iris / "iris.onnx")
     model.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros(1, np.float16), "unused"))
     onnx.save(model, tmp_path / "half.onnx")
-    report = onnxtool.bundle(tmp_path / "half.onnx", iris / "iris.joblib", tmp_path / "bundle", duration=0.01)
+    report = onnxtool.bundle(
+        tmp_path / "half.onnx", iris / "iris.joblib", tmp_path / "bundle", duration=0.01, sandbox=None
+    )
     assert not report
     assert report.subjects[0].lint.findings[0].place == "initializer 'unused'"
     assert not (tmp_path / "bundle").exists()
@@ -198,7 +200,9 @@ def test_a_fixed_batch_is_refused(iris, tmp_path):
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_value = 8
     onnx.save(model, tmp_path / "eight.onnx")
-    report = onnxtool.bundle(tmp_path / "eight.onnx", iris / "iris.joblib", tmp_path / "bundle", duration=0.01)
+    report = onnxtool.bundle(
+        tmp_path / "eight.onnx", iris / "iris.joblib", tmp_path / "bundle", duration=0.01, sandbox=None
+    )
     assert not report
     assert any("batch is fixed at 8" in check.message for check in report.subjects[0].checks)
     assert not (tmp_path / "bundle").exists()
@@ -210,7 +214,9 @@ def test_an_output_that_the_source_does_not_have_is_an_error(iris, tmp_path):
     model.graph.output.append(onnx.helper.make_tensor_value_info("more", onnx.TensorProto.FLOAT, ["batch", 3]))
     onnx.save(model, tmp_path / "more.onnx")
     with pytest.raises(ModelError, match="The source has no output 'more'"):
-        onnxtool.bundle(tmp_path / "more.onnx", iris / "iris.joblib", tmp_path / "bundle", duration=0.01)
+        onnxtool.bundle(
+            tmp_path / "more.onnx", iris / "iris.joblib", tmp_path / "bundle", duration=0.01, sandbox=None
+        )
     assert not (tmp_path / "bundle").exists()
 
 
