@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict
 
@@ -73,6 +75,7 @@ class SourceModel(ABC):
         roles: What an output means, for the outputs that are more than `values`.
         path: The file that it came from, or None for a live object.
         notes: What a report should say of how it runs.
+        effects: What its runs did besides answering: a sentence for each subject. Known after `answer`.
     """
 
     framework: str
@@ -82,6 +85,7 @@ class SourceModel(ABC):
     roles: Mapping[str, Role] = {}
     path: Path | None = None
     notes: Sequence[str] = ()
+    effects: Mapping[str, str] = {}
 
     @property
     def kind(self) -> str:
@@ -109,6 +113,47 @@ class SourceModel(ABC):
             One array an output, in the model's order, under the names the ONNX model gives them.
         """
 
+    def answer(self, tensors: Tensors) -> Tensors:
+        """Run `predict` on a copy of the rows, and leave the model as it was.
+
+        What it does to its rows or to itself reaches nobody else; `effects` says it.
+
+        Args:
+            tensors: As for `predict`.
+        """
+        return self.answers([tensors])[0]
+
+    def answers(self, batches: Sequence[Tensors]) -> list[Tensors]:
+        """Run `predict` on one batch after the other, each in the state in which the one before left the model.
+
+        Args:
+            batches: As for `predict`, each.
+        """
+        found = []
+        with self.kept():
+            for batch in batches:
+                given = {name: array.copy() for name, array in batch.items()}
+                outputs = dict(self.predict(given))
+                # An output may be a view of what the model keeps, which changes with the next run.
+                found.append({name: np.array(outputs.pop(name)) for name in list(outputs)})
+                for name, array in batch.items():
+                    if not _unchanged(given[name], array):
+                        self.remark(
+                            name,
+                            f"The source changes its input {name!r} in place. Each model got its own copy of the "
+                            "rows; the ONNX model leaves its inputs as they are.",
+                        )
+        return found
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Leave the model as it was before; a framework whose models change when they run overrides it."""
+        yield
+
+    def remark(self, subject: str, effect: str) -> None:
+        """Put a sentence into `effects`, in place of an earlier one about the same."""
+        self.effects = {**self.effects, subject: effect}
+
     def domains(self) -> Mapping[str, Domain]:
         """What values each input takes, as far as the fitted model tells; see `models.domain`."""
         return {}
@@ -128,6 +173,13 @@ class SourceModel(ABC):
             tensors: As for `predict`, floats in float64.
         """
         return None
+
+
+def _unchanged(given: NDArray[Any], array: NDArray[Any]) -> bool:
+    """Whether a copy that was given away still holds what the array does, NaN included."""
+    if given.dtype.hasobject:
+        return all(new is old for new, old in zip(given.flat, array.flat, strict=True))
+    return given.shape == array.shape and bool(given.tobytes() == array.tobytes())
 
 
 def sha256(path: Path) -> str:

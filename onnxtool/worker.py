@@ -99,9 +99,13 @@ def _answer(
     match ask:
         case "predict":
             return None, source.predict(tensors)
+        case "answers":
+            batches = [group_of(tensors, str(place)) for place in range(content["batches"])]
+            found = source.answers(batches)
+            return dict(source.effects), joined(**{str(place): batch for place, batch in enumerate(found)})
         case "in_double":
-            found = source.in_double(tensors)
-            return found is not None, found or {}
+            double = source.in_double(tensors)
+            return double is not None, double or {}
         case "steps":
             steps = list(source.steps(tensors))
             arrays = joined(**{str(place): {"": step.value} for place, step in enumerate(steps)})

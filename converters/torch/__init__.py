@@ -170,7 +170,7 @@ def _try_export(
     """
     import torch
 
-    values = source.tensors(example)
+    values = source.tensors({name: array.copy() for name, array in example.items()})
     sizes = {spec.name: {a: dim for a, dim in enumerate(spec.shape) if isinstance(dim, str)} for spec in specs}
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = {}
@@ -186,6 +186,7 @@ def _try_export(
     try:
         with (
             quiet(),
+            source.kept(),
             evaluating(source.module),
             torch.no_grad(),
             _weights_computed(source.module),
@@ -382,10 +383,10 @@ def _from_torchscript(source: Any, example: Tensors, opset: int) -> Conversion:
         rows = count_rows(example, specs)
         specs = _with_rows(specs, rows)
         choices.append(f"Exported for exactly {rows} rows: the model fails with {rows + 1}.")
-    values = tuple(source.tensors(example).values())
+    values = tuple(source.tensors({name: array.copy() for name, array in example.items()}).values())
     content = io.BytesIO()
     try:
-        with quiet(), evaluating(source.module), torch.no_grad(), attention.unfused():
+        with quiet(), source.kept(), evaluating(source.module), torch.no_grad(), attention.unfused():
             model = source.model
             if len(specs) < len(source.parameters) or not _is_plain(source, output):
                 # Its scripts stay scripts within a trace; defaults would become inputs, and None fail.

@@ -25,6 +25,7 @@ from onnxtool.models.source import LoadOptions, SourceModel, Step
 from onnxtool.models.torch.domains import torch_domains
 from onnxtool.models.torch.files import quiet, read_weights
 from onnxtool.models.torch.signature import agreed, forward_parameters, module_inputs, program_inputs
+from onnxtool.models.torch.state import ModuleState
 
 _SHOWN = 5
 
@@ -40,10 +41,12 @@ class TorchSource(SourceModel):
     framework = "torch"
     module: Any
     parameters: Sequence[inspect.Parameter]
+    _state: ModuleState | None = None
 
     def __init__(self, model: Any, options: LoadOptions) -> None:
         torch = require("torch", "torch")
         self.framework_version = torch.__version__
+        self._changed: set[str] = set()
         self.model = model = getattr(model, "_orig_mod", model)  # what torch.compile has compiled
         if self.exported:
             self.inputs = agreed(program_inputs(model), options.inputs)
@@ -63,14 +66,37 @@ class TorchSource(SourceModel):
 
     def predict(self, tensors: Tensors) -> Tensors:
         """Run `forward` in evaluation mode, without gradients, on the device of the module's weights."""
-        return {name: to_array(value) for name, value in named_tensors(self.run(tensors), tensors).items()}
+        return {name: to_array(value) for name, value in named_tensors(self._forward(tensors), tensors).items()}
 
     def run(self, tensors: Tensors) -> Any:
-        """What `forward` itself returns.
+        """What `forward` itself returns for a copy of the rows; the module is left as it was.
 
         Raises:
             SourceError: it fails.
         """
+        with self.kept():
+            return self._forward({name: array.copy() for name, array in tensors.items()})
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Put back what a run changes of the module, and the state of random numbers; `effects` names it."""
+        state = ModuleState(self.module) if self._state is None or self._state.changes() else self._state
+        self._state = state
+        state.note_random()
+        try:
+            yield
+        finally:
+            if changed := state.changes():
+                self._changed |= set(changed)
+                left = state.restore()
+                self.remark(
+                    "its own state",
+                    f"Running the source changes it ({_shortened(sorted(self._changed))}). "
+                    + (f"Not put back: {_shortened(left)}." if left else "It was put back after each run."),
+                )
+            state.restore_random()
+
+    def _forward(self, tensors: Tensors) -> Any:
         import torch
 
         args, kwargs = self.arguments(self.tensors(tensors))
@@ -88,8 +114,8 @@ class TorchSource(SourceModel):
         """The nodes of an exported program; of a module, the parts of it that have none themselves."""
         import torch
 
-        args, kwargs = self.arguments(self.tensors(tensors))
-        with evaluating(self.module), torch.no_grad():
+        args, kwargs = self.arguments(self.tensors({name: array.copy() for name, array in tensors.items()}))
+        with self.kept(), evaluating(self.module), torch.no_grad():
             if self.exported:
                 yield from _node_outputs(self.module, args, kwargs)
             else:
@@ -105,8 +131,8 @@ class TorchSource(SourceModel):
                 twin.module = copy.deepcopy(self.module).double()
         except (RuntimeError, TypeError, ValueError):  # what a module says that cannot be copied or cast
             return None
-        with evaluating(twin.module), torch.no_grad():
-            args, kwargs = twin.arguments(twin.tensors(tensors))
+        with self.kept(), evaluating(twin.module), torch.no_grad():
+            args, kwargs = twin.arguments(twin.tensors({name: array.copy() for name, array in tensors.items()}))
             try:
                 found = named_tensors(twin.module(*args, **kwargs), tensors)
             except Exception:  # a forward with a dtype of its own
@@ -114,7 +140,7 @@ class TorchSource(SourceModel):
         return {name: to_array(value) for name, value in found.items()}
 
     def tensors(self, arrays: Tensors) -> dict[str, Any]:
-        """The inputs as tensors, where the module's weights are."""
+        """The inputs as tensors, where the module's weights are; on a CPU they share the arrays' memory."""
         import torch
 
         device = next((weight.device for weight in _weights(self.module)), torch.device("cpu"))

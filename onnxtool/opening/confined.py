@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +33,7 @@ from onnxtool.opening.messages import (
     Description,
     PlainDomain,
     error_class,
+    group_of,
     joined,
     read_message,
     write_message,
@@ -52,6 +53,7 @@ log = logging.getLogger("onnxtool")
 _DOMAINS = TypeAdapter(dict[str, PlainDomain])
 _NAMES = TypeAdapter(list[tuple[str, str]])
 _TEXTS = TypeAdapter(list[str])
+_EFFECTS = TypeAdapter(dict[str, str])
 
 _DOING: dict[Ask, str] = {"confinement": "open it", "open": "open it", "convert": "convert it"}
 """What was asked, for messages; anything else is running it."""
@@ -115,6 +117,13 @@ class SandboxedSource(SourceModel):
     def predict(self, tensors: Tensors) -> Tensors:
         """Run it; see `SourceModel`."""
         return self._ask("predict", {}, tensors)[1]
+
+    def answers(self, batches: Sequence[Tensors]) -> list[Tensors]:
+        """Run it on one batch after the other; see `SourceModel`."""
+        asked = joined(**{str(place): batch for place, batch in enumerate(batches)})
+        effects, arrays = self._ask("answers", {"batches": len(batches)}, asked)
+        self.effects = self._checked(_EFFECTS.validate_python, effects)
+        return [group_of(arrays, str(place)) for place in range(len(batches))]
 
     def in_double(self, tensors: Tensors) -> Tensors | None:
         """Run it in float64; see `SourceModel`."""

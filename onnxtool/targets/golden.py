@@ -38,7 +38,7 @@ def golden_rows(source: SourceModel, model: OnnxModel, rows: Rows, parity: Parit
     found = []
     for row in picked:
         tensors = {name: tensor[row : row + 1] if tensor.ndim else tensor for name, tensor in rows.tensors.items()}
-        answer = source.predict(feeds.rounded(tensors))
+        answer = source.answer(feeds.rounded(tensors))
         names = names or match_outputs(answer, specs, [])
         answer = {partner: np.asarray(answer[name]) for name, partner in names.items()}
         shapes = shapes or {

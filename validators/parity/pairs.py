@@ -240,7 +240,7 @@ def check_parity(
         seed=rows.seed,
         provider=pair.provider,
         outputs=results,
-        notes=[*rows.notes, *pair.notes],
+        notes=[*rows.notes, *pair.notes, *source.effects.values()],
         source_s=pair.source_s,
         onnx_s=pair.onnx_s,
         passed=bool(results) and all(result.passed for result in results),
@@ -319,7 +319,7 @@ def predict_source(source: SourceModel, batch: Tensors) -> Tensors:
         SourceError: it fails.
     """
     try:
-        return source.predict(batch)
+        return source.answer(batch)
     except OnnxtoolError:
         raise
     except Exception as error:  # any framework may raise anything

@@ -1,0 +1,154 @@
+"""Neither model can touch what the other is given, and the user's model comes back as it was."""
+
+import hashlib
+import random
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+
+import onnxtool
+from onnxtool.models.signature import TensorSpec
+from onnxtool.models.source import LoadOptions
+from onnxtool.opening import open_source
+
+INPUTS = ["x:float32[batch,8]"]
+X = np.random.default_rng(0).normal(size=(30, 8)).astype(np.float32)
+
+
+class Plain(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear = nn.Linear(8, 4)
+
+    def forward(self, x):
+        return self.linear(x)
+
+
+class Clamping(Plain):
+    def forward(self, x):
+        x.clamp_(0, 1)
+        return self.linear(x)
+
+
+class Dividing(Plain):
+    def forward(self, x):
+        x /= 255
+        return self.linear(x)
+
+
+class Restless(Plain):
+    """Changes all that it has, but not what it answers."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(1))
+        self.log, self.kind, self.cache = [], "block_sparse", {}
+        self.dropout, self.norm = nn.Dropout(0.5), nn.BatchNorm1d(4)
+        self.train()
+        self.norm.eval()
+
+    def forward(self, x):
+        self.calls += 1
+        self.log.append(x.shape[0])
+        self.kind = "original_full"
+        self.cache["last"] = x
+        self.dropout = nn.Dropout(0.1)
+        torch.rand(1)
+        np.random.rand()
+        random.random()  # noqa: S311
+        return self.norm(self.linear(x))
+
+
+def digest(module):
+    """Everything of a module, and of random numbers, computed without the tool."""
+    found = hashlib.sha256()
+    for name, weight in module.state_dict().items():
+        found.update(name.encode() + weight.numpy().tobytes())
+    for name, part in module.named_modules():
+        plain = {key: value for key, value in vars(part).items() if isinstance(value, int | str | list | dict)}
+        plain = {key: value for key, value in plain.items() if not key.startswith("_")}
+        found.update(repr((name, id(part), part.training, sorted(plain.items()))).encode())
+    found.update(torch.get_rng_state().numpy().tobytes())
+    found.update(repr((np.random.get_state(), random.getstate())).encode())
+    return found.hexdigest()
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    path = tmp_path_factory.mktemp("plain") / "plain.onnx"
+    assert onnxtool.convert(Plain(), path, inputs=INPUTS)
+    return path
+
+
+@pytest.mark.parametrize("kept", ["live", "pt2"])
+def test_a_source_that_works_in_place_changes_nobodys_rows(plain, tmp_path, kept):
+    source = Clamping()
+    if kept == "pt2":
+        program = torch.export.export(
+            source, (torch.zeros(3, 8),), dynamic_shapes=({0: torch.export.Dim("batch")},)
+        )
+        torch.export.save(program, tmp_path / "clamping.pt2")
+        source = tmp_path / "clamping.pt2"
+    rows = X.copy()
+    options = {"inputs": INPUTS} if kept == "live" else {"sandbox": onnxtool.Limits()}
+    report = onnxtool.verify(plain, source, data={"x": rows}, **options)
+    assert not report
+    parity = report.subjects[0].parity
+    assert any("changes its input 'x' in place" in note for note in parity.notes)
+    found = onnxruntime.InferenceSession(plain).run(None, {"x": X})[0]
+    truth = Clamping()(torch.tensor(X)).detach().numpy()
+    assert parity.outputs[0].max_absolute == pytest.approx(np.abs(found - truth).max())
+    assert np.array_equal(rows, X)
+
+
+def test_a_conversion_of_work_in_place_is_right(tmp_path):
+    rows = X.copy()
+    report = onnxtool.convert(Dividing(), tmp_path / "dividing.onnx", data={"x": rows})
+    assert report, report.subjects[0].checks
+    assert np.array_equal(rows, X)
+    found = onnxruntime.InferenceSession(tmp_path / "dividing.onnx").run(None, {"x": X})[0]
+    np.testing.assert_allclose(found, Plain()(torch.tensor(X / 255)).detach(), atol=1e-6)
+
+
+def test_a_live_module_comes_back_as_it_was(tmp_path):
+    module = Restless()
+    before = digest(module)
+    report = onnxtool.convert(module, tmp_path / "restless.onnx", inputs=INPUTS)
+    assert report, report.subjects[0].checks
+    assert digest(module) == before
+    report = onnxtool.verify(
+        tmp_path / "restless.onnx", module, inputs=INPUTS, adversarial=True, budget="1000", explain=True
+    )
+    assert report, report.subjects[0].checks
+    assert digest(module) == before
+    notes = report.subjects[0].parity.notes
+    assert any("changes it (cache, calls, dropout, kind, log)" in note for note in notes)
+
+
+def test_an_answer_is_no_view_of_what_the_next_run_changes():
+    class Last(Plain):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("last", torch.zeros(4))
+
+        def forward(self, x):
+            self.last.copy_(self.linear(x)[-1])
+            return self.last
+
+    source = open_source(Last(), LoadOptions(inputs=(TensorSpec.parse(INPUTS[0]),)))
+    first, second = (source.answer({"x": rows}) for rows in (X[:1], X[1:2]))
+    np.testing.assert_array_equal(first["output"], Plain()(torch.tensor(X[:1])).detach()[0])
+    assert not np.array_equal(first["output"], second["output"])
+
+
+def test_an_estimator_that_works_in_place_does_so_on_a_copy(tmp_path):
+    rows = X.astype(np.float64)
+    model = StandardScaler(copy=False).fit(rows.copy())
+    report = onnxtool.convert(model, tmp_path / "scaler.onnx", data=rows)
+    assert report, report.subjects[0].checks
+    assert np.array_equal(rows, X.astype(np.float64))
