@@ -14,16 +14,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import entry_points
-from typing import Literal, TypeAlias
+from typing import TypeAlias, TypeGuard
 
 import onnx
 
-from onnxtool.errors import ConversionError
 from onnxtool.models.signature import Tensors
 from onnxtool.models.source import LoadOptions, SourceModel
+from onnxtool.plugins import registered
 
-Target: TypeAlias = Literal["ort", "mlnet"]
 GROUP = "onnxtool.frameworks"
 
 
@@ -50,13 +48,13 @@ class ConvertOptions:
 
     Attributes:
         opset: Version of the default operator set, or None for the framework's default.
-        target: The runtime that will load the model.
+        target: Name of the deployment target.
         rows: The user's own rows, for converters that try several ways; none where there are none.
         compare: How they find out which way agrees; None takes the first.
     """
 
     opset: int | None = None
-    target: Target = "ort"
+    target: str = "ort"
     rows: Tensors = field(default_factory=dict)
     compare: Compare | None = None
 
@@ -82,6 +80,7 @@ class Framework(ABC):
         extra: The extra of onnxtool (or the distribution) that installs what it needs.
         max_opset: Highest default opset that its converter writes.
         default_opset: The opset used when none is asked for.
+        keeps_opset: Whether a model keeps its own opset when none is asked for.
         confined: Whether its files are opened in a process of their own when limits are given.
     """
 
@@ -89,6 +88,7 @@ class Framework(ABC):
     extra: str
     max_opset: int
     default_opset: int
+    keeps_opset: bool = False
     confined: bool = True
 
     @abstractmethod
@@ -134,23 +134,10 @@ def frameworks() -> dict[str, Framework]:
     """All registered frameworks by name.
 
     Raises:
-        ConversionError: two distributions register the same name, or one registers something else or broken.
+        UsageError: two distributions register the same name, or one registers something else or broken.
     """
-    found: dict[str, Framework] = {}
-    for point in entry_points(group=GROUP):
-        try:
-            framework = point.load()
-        except ImportError as error:
-            raise ConversionError(
-                f"The framework {point.name!r} ({point.value}) cannot be imported: {error}. "
-                "Mend or uninstall the distribution that registers it."
-            ) from error
-        if not isinstance(framework, Framework):
-            raise ConversionError(f"Entry point {point.value!r} in {GROUP!r} is not an onnxtool Framework.")
-        if framework.name in found:
-            raise ConversionError(
-                f"Two distributions register the framework {framework.name!r} "
-                f"({point.value} and {type(found[framework.name]).__module__}). Uninstall one of them."
-            )
-        found[framework.name] = framework
-    return found
+    return registered(GROUP, "framework", _is_framework)
+
+
+def _is_framework(plugin: object) -> TypeGuard[Framework]:
+    return isinstance(plugin, Framework)

@@ -24,6 +24,7 @@ class OnnxFramework(Framework):
     name = "onnx"
     extra = "cpu"
     max_opset = default_opset = onnx.defs.onnx_opset_version()
+    keeps_opset = True
     confined = False  # ONNX Runtime, which is to run the result, is in this process as it is
 
     def recognises(self, source: str) -> bool:
@@ -63,8 +64,7 @@ class OnnxFramework(Framework):
             ConversionError: ONNX's version converter cannot change the opset.
         """
         proto = cast(OnnxModel, source.model).load()
-        # ML.NET's own rules lower the opset where it is too high.
-        if options.opset is None or options.target == "mlnet" or options.opset == default_opset(proto):
+        if options.opset is None or options.opset == default_opset(proto):
             return Conversion(proto)
         try:
             return Conversion(version_converter.convert_version(proto, options.opset))

@@ -12,8 +12,8 @@ HEAD = """# ML.NET's rules
 Generated from the linter's table by `make schema`; do not edit. [How to use it](mlnet.md).
 
 An `error` is what ML.NET refuses or answers wrongly. A `warning` is what needs more than the model to work. Each
-rule was put to the real ML.NET 1.5 in `tests/mlnet/`, which has a model that breaks it and ML.NET's answer, but for
-those marked *read*: only newer releases have them, and they are from the source of dotnet/machinelearning.
+rule was put to the real ML.NET 1.5 in `tests/targets/mlnet/`, which has a model that breaks it and ML.NET's answer,
+but for those marked *read*: only newer releases have them, and they are from the source of dotnet/machinelearning.
 
 | rule | level | must hold | otherwise | remedy | `--fix` |
 |---|---|---|---|---|---|

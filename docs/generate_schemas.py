@@ -14,7 +14,8 @@ from pydantic_core import CoreSchema, core_schema
 
 from onnxtool.files import write_text
 from onnxtool.reports.model import SCHEMA_VERSION, Record, Report
-from onnxtool.targets.mlnet.manifest import GOLDEN_SCHEMA_VERSION, MANIFEST_SCHEMA_VERSION, Golden, Manifest
+from onnxtool.targets.golden import GOLDEN_SCHEMA_VERSION, Golden
+from onnxtool.targets.mlnet.manifest import MANIFEST_SCHEMA_VERSION, MlnetManifest
 from onnxtool.targets.mlnet.report import MLNET_SCHEMA_VERSION, MlnetReport
 
 ROOT = Path(__file__).parents[1]
@@ -22,8 +23,8 @@ ROOT = Path(__file__).parents[1]
 SCHEMAS: Mapping[str, type[Record]] = {
     f"reports/schema/report-{SCHEMA_VERSION}.json": Report,
     f"onnxtool/targets/mlnet/schema/report-{MLNET_SCHEMA_VERSION}.json": MlnetReport,
-    f"onnxtool/targets/mlnet/schema/manifest-{MANIFEST_SCHEMA_VERSION}.json": Manifest,
-    f"onnxtool/targets/mlnet/schema/golden-{GOLDEN_SCHEMA_VERSION}.json": Golden,
+    f"onnxtool/targets/mlnet/schema/manifest-{MANIFEST_SCHEMA_VERSION}.json": MlnetManifest,
+    f"onnxtool/targets/schema/golden-{GOLDEN_SCHEMA_VERSION}.json": Golden,
 }
 """File in the repository to the record that it describes."""
 

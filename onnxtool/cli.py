@@ -10,10 +10,10 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -22,8 +22,8 @@ from onnxtool._version import __version__
 from onnxtool.errors import OnnxtoolError, UsageError
 from onnxtool.files import check_writable
 from onnxtool.interrupts import held_back
-from onnxtool.reports.render import FORMATS
 from onnxtool.sandbox.limits import Limits, default_memory, parse_size
+from onnxtool.targets import target as registry
 
 if TYPE_CHECKING:
     from onnxtool.api import Progress
@@ -193,11 +193,56 @@ _tolerances = _options(
     )
 )  # fmt: skip
 
-_mlnet_version = click.option(
-    "--mlnet-version",
-    metavar="VERSION",
-    help="Release of ML.NET whose limits are kept. [default: the newest known]",
-)
+
+class _Targeted(click.Command):
+    """A command that takes a deployment target.
+
+    The registered targets are looked up when it runs or shows its help: they are the choices of `--target`, and
+    their own options come after it.
+    """
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Its parameters, in their order in the help."""
+        command = cast(registry.Command, self.name)
+        params = super().get_params(ctx)
+        place = next(place for place, param in enumerate(params) if param.name == "target")
+        params[place].type = click.Choice(registry.targets_of(command))
+        own = [_target_option(definitions) for definitions in registry.options_of(command).values()]
+        if taken := {option.name for option in own} & {param.name for param in params}:
+            raise UsageError(
+                f"A target has the option {min(map(str, taken))!r}, which {command} has already. "
+                "Uninstall the distribution that registers it."
+            )
+        return [*params[: place + 1], *own, *params[place + 1 :]]
+
+
+def _target_option(definitions: Mapping[str, registry.Option]) -> click.Option:
+    """An option of one target or of several, whose help names them."""
+    option = next(iter(definitions.values()))
+    return click.Option(
+        [option.flag, option.name],
+        type=click.Choice(option.choices) if option.choices else option.kind,
+        is_flag=option.kind is bool,
+        default=None,
+        metavar=option.metavar,
+        help=" ".join(f"For {name}: {one.help}" for name, one in definitions.items()),
+    )
+
+
+class _Format(click.Option):
+    """An option that takes the name of a report format; targets bring some of their own."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Its line in the help, with the names."""
+        record = super().get_help_record(ctx)
+        return record and (record[0], record[1].format(formats=", ".join(registry.formats())))
+
+
+def _format(context: click.Context, parameter: click.Parameter, name: str | None) -> str | None:
+    """Refuse a format that there is not before the work, not after it."""
+    if name is not None and name not in registry.formats():
+        raise UsageError(f"There is no format {name!r}. Formats: {', '.join(registry.formats())}.")
+    return name
 
 
 def _writable(context: click.Context, parameter: click.Parameter, path: Any) -> Any:
@@ -221,7 +266,7 @@ _results = _options(
 )  # fmt: skip
 
 
-@cli.command()
+@cli.command(cls=_Targeted)
 @click.argument("source")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="File to write. [default: SOURCE's name + .onnx]"
@@ -229,15 +274,7 @@ _results = _options(
 @_loading
 @_rows
 @click.option("--opset", type=int, help="Operator set version. [default: the framework's]")
-@click.option(
-    "--target", type=click.Choice(["ort", "mlnet"]), default="ort", show_default=True,
-    help="Runtime that will load the model.",
-)  # fmt: skip
-@click.option(
-    "--columns", type=click.Choice(["separate", "vector"]),
-    help="For ML.NET: an input a column, or one for all of a dtype. [default: as the source has them]",
-)  # fmt: skip
-@_mlnet_version
+@click.option("--target", default="ort", show_default=True, help="What the model is for: its rules are kept.")
 @click.option(
     "--optimize", type=click.Choice(["none", "basic", "full"]), default="none", show_default=True,
     help="Keep the best graph of onnxsim, onnxslim and ONNX Runtime that agrees and is no slower. full: of those "
@@ -515,15 +552,14 @@ def bench(
     return _deliver(report, json_path, html_path)
 
 
-@cli.command()
+@cli.command(cls=_Targeted)
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("source")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder to write.")
 @click.option(
-    "--format", type=click.Choice(["mlnet"]), default="mlnet", show_default=True,
-    help="Runtime that the bundle is for.",
+    "--target", "--format", "target", default="mlnet", show_default=True,
+    help="What the bundle is for; --format is an older name.",
 )  # fmt: skip
-@click.option("--mlnet-version", metavar="VERSION", help="Release of ML.NET to pin. [default: the newest known]")
 @click.option(
     "--provider", "providers", multiple=True, default=("cpu",), metavar="NAME,NAME",
     help="Providers to measure, as for bench. Repeatable. [default: cpu]",
@@ -534,6 +570,10 @@ def bench(
     help="Seconds of measuring in each cell.",
 )  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace a folder that is no bundle, with all that is in it.")
+@click.option(
+    "--accept", is_flag=True,
+    help="Let the target's own software, which must be installed (for mlnet, dotnet), run the bundle first.",
+)  # fmt: skip
 @_loading
 @_rows
 @_tolerances
@@ -545,10 +585,10 @@ def bundle(
     threads: str | None,
     **arguments: Any,
 ) -> int:
-    """Write a folder that scores the ONNX MODEL in a .NET program: the model, its proof, and C#.
+    """Write a folder that a target's software can use: the ONNX MODEL, its proof, and code; for mlnet, C#.
 
-    MODEL must say what SOURCE says and keep ML.NET's rules: convert it with --target mlnet. A bundle that is there
-    already is replaced.
+    MODEL must say what SOURCE says and keep the target's rules: convert it with the same --target. A bundle that is
+    there already is replaced.
     """
     with held_back():
         from onnxtool import api
@@ -565,13 +605,9 @@ def bundle(
     return code
 
 
-@cli.command()
+@cli.command(cls=_Targeted)
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option(
-    "--target", type=click.Choice(["mlnet"]), default="mlnet", show_default=True,
-    help="Runtime that will load the model.",
-)  # fmt: skip
-@_mlnet_version
+@click.option("--target", default="mlnet", show_default=True, help="What the model is for.")
 @click.option(
     "--fix", is_flag=True,
     help="Repair what can be repaired; write the model only where it still says the same as before.",
@@ -582,11 +618,11 @@ def bundle(
 )  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the rows that --fix compares.")
 @click.option(
-    "--format", "format_name", type=click.Choice(list(FORMATS)), metavar="NAME",
-    help=f"Print the report as {', '.join(FORMATS)}. [default: for the terminal]",
+    "--format", "format_name", cls=_Format, metavar="NAME", callback=_format,
+    help="Print the report as {formats}. [default: for the terminal]",
 )  # fmt: skip
 def lint(format_name: str | None, **arguments: Any) -> int:
-    """Hold the ONNX MODEL against the rules of the runtime that will load it."""
+    """Compare the ONNX MODEL with the rules of the software that will load it."""
     with held_back():
         from onnxtool import api
         from onnxtool.reports.render import render
@@ -594,13 +630,15 @@ def lint(format_name: str | None, **arguments: Any) -> int:
     report = api.lint(**arguments)
     if format_name is None:
         return _deliver(report, None, None)
-    click.echo(render(report, format_name), nl=False)
+    click.echo(render(report, format_name, registry.formats()), nl=False)
     return PASSED if report.passed else FAILED
 
 
 @cli.command()
 @click.argument("path", metavar="REPORT.json", type=click.Path(path_type=Path))
-@click.option("--format", "format_name", metavar="NAME", help=f"One of {', '.join(FORMATS)}.")
+@click.option(
+    "--format", "format_name", cls=_Format, metavar="NAME", callback=_format, help="One of {formats}."
+)  # fmt: skip
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write. [default: standard output]")
 @click.option(
     "--mlflow", "experiment", metavar="EXPERIMENT",
@@ -627,7 +665,7 @@ def report(
         raise UsageError("Say in which format to write it: --format NAME.")
     saved = json.read(path)
     if format_name is not None:
-        text = render(saved, format_name)
+        text = render(saved, format_name, registry.formats())
         if output is None:
             click.echo(text, nl=False)
         else:

@@ -25,7 +25,6 @@ FORMATS: Mapping[str, str] = MappingProxyType(
         "junit": "onnxtool.reports.junit",
         "md": "onnxtool.reports.markdown",
         "sarif": "onnxtool.reports.sarif",
-        "mlnet": "onnxtool.targets.mlnet.report",
         "pytest-benchmark": "onnxtool.reports.pytest_benchmark",
         "text": "onnxtool.reports.terminal",
     }
@@ -33,13 +32,22 @@ FORMATS: Mapping[str, str] = MappingProxyType(
 """Name of a format to the module that renders it."""
 
 
-def render(report: Report, format: str) -> str:  # noqa: A002 - the option's name
+def render(
+    report: Report,
+    format: str,  # noqa: A002 - the option's name
+    formats: Mapping[str, str] = FORMATS,
+) -> str:
     """Render a report as text.
+
+    Args:
+        report: What is rendered.
+        format: Name of the format.
+        formats: Those that there are; deployment targets bring some of their own.
 
     Raises:
         UsageError: there is no such format.
     """
-    if format not in FORMATS:
-        raise UsageError(f"There is no format {format!r}. Formats: {', '.join(FORMATS)}.")
-    text: str = importlib.import_module(FORMATS[format]).render(report)
+    if format not in formats:
+        raise UsageError(f"There is no format {format!r}. Formats: {', '.join(formats)}.")
+    text: str = importlib.import_module(formats[format]).render(report)
     return text

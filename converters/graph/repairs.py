@@ -7,13 +7,11 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 from onnxtool.models.onnx.artifact import all_nodes
-from onnxtool.models.onnx.evaluate import zipmap_classes
 
 ML = "ai.onnx.ml"
-_LABEL_ENCODER = 2  # the first version of ML whose LabelEncoder has keys_strings
 
 
 def consumed(graph: onnx.GraphProto) -> set[str]:
@@ -94,68 +92,6 @@ def initializers_to_constants(model: onnx.ModelProto, dtypes: Collection[int]) -
     if names:
         model.ir_version = max(model.ir_version, 4)  # before, every initializer had to be an input too
     return names
-
-
-def zipmap_to_tensor(model: onnx.ModelProto, value: onnx.ValueInfoProto) -> bool:
-    """Replace an output of ZipMap, a map of class to number for each row, by the matrix and its slot names."""
-    graph = model.graph
-    node = next((node for node in graph.node if node.op_type == "ZipMap" and value.name in node.output), None)
-    if node is None:
-        return False
-    classes = zipmap_classes(node)
-    first = next((read.type.tensor_type.shape.dim for read in graph.input), None)
-    batch = (first[0].dim_value or first[0].dim_param or None) if first else None
-    node.CopyFrom(helper.make_node("Identity", node.input, [value.name]))
-    value.CopyFrom(helper.make_tensor_value_info(value.name, TensorProto.FLOAT, [batch, len(classes)]))
-    name_slots(model, value.name, classes)
-    return True
-
-
-def name_slots(model: onnx.ModelProto, column: str, names: Sequence[str]) -> bool:
-    """Name the elements of an output the way ML.NET does: on a node that computes nothing that is read.
-
-    The node is the one that ML.NET's own exporter writes (SaveOnnxCommand.cs).
-
-    Returns:
-        Whether the model's operator sets have such a node.
-    """
-    graph = model.graph
-    versions = [entry.version for entry in model.opset_import if entry.domain == ML]
-    if not versions:
-        model.opset_import.append(helper.make_opsetid(ML, _LABEL_ENCODER))
-    elif min(versions) < _LABEL_ENCODER and not relabel(model, ML, _LABEL_ENCODER):
-        return False
-    asked = fresh_name(graph, f"mlnet.{column}.SlotNames.asked")
-    graph.initializer.append(numpy_helper.from_array(np.array([["one"]], dtype=object), asked))
-    graph.node.append(
-        helper.make_node(
-            "LabelEncoder",
-            [asked],
-            [fresh_name(graph, f"mlnet.{column}.SlotNames.answer")],
-            name=slot_names_node(column),
-            domain=ML,
-            keys_strings=list(names),
-            values_int64s=list(range(len(names))),
-        )
-    )
-    return True
-
-
-def slot_names_node(column: str) -> str:
-    """The name by which ML.NET finds the node that names a column's elements."""
-    return f"mlnet.{column}.SlotNames"
-
-
-def slot_names(graph: onnx.GraphProto) -> dict[str, list[str]]:
-    """Names of the elements of every output that has some, by output."""
-    found: dict[str, list[str]] = {}
-    nodes = {node.name: node for node in graph.node}
-    for value in graph.output:
-        node = nodes.get(slot_names_node(value.name))
-        keys = list(_attributes(node, "keys_strings")) if node else []
-        if keys:
-            found[value.name] = [name.decode("utf-8", "replace") for name in keys[0].strings]
-    return found
 
 
 def lower_opset(model: onnx.ModelProto, domain: str, version: int) -> bool:
@@ -239,7 +175,3 @@ def constant(graph: onnx.GraphProto, wanted: str, values: Sequence[int]) -> str:
 def _set_dims(value: onnx.ValueInfoProto, dims: Sequence[int | str]) -> None:
     dtype = value.type.tensor_type.elem_type
     value.type.CopyFrom(helper.make_tensor_type_proto(dtype, list(dims)))
-
-
-def _attributes(node: onnx.NodeProto, name: str) -> Iterator[onnx.AttributeProto]:
-    return (attribute for attribute in node.attribute if attribute.name == name)

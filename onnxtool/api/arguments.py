@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypedDict
+from typing import Any, Literal, TypeAlias, TypedDict, cast
 
 from onnxtool.errors import UsageError
 from onnxtool.models.onnx.artifact import OnnxModel
@@ -41,6 +41,13 @@ class LoadArguments(TypedDict, total=False):
     weights: PathLike | None
     signature: str | None
     sandbox: Limits | Literal["require"] | None
+
+
+def split_arguments(arguments: Mapping[str, Any]) -> tuple[LoadArguments, dict[str, Any]]:
+    """Those of `LoadArguments`, and the rest, which are the target's own options."""
+    names = LoadArguments.__annotations__
+    load = cast(LoadArguments, {name: value for name, value in arguments.items() if name in names})
+    return load, {name: value for name, value in arguments.items() if name not in names}
 
 
 def silent(stage: str, done: int, total: int) -> None:

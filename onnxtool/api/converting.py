@@ -6,16 +6,16 @@ import os
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any
 
 import numpy as np
 import onnx
 
-from onnxtool.api.arguments import LoadArguments, PathLike, Progress, fit_rows, load_options, silent
+from onnxtool.api.arguments import PathLike, Progress, fit_rows, load_options, silent, split_arguments
 from onnxtool.api.lowering import Precision
 from onnxtool.api.proving import Proven, Wanted, prove
 from onnxtool.api.records import report_of, source_summary
-from onnxtool.converters.framework import ConvertOptions, Framework, Target, frameworks
+from onnxtool.converters.framework import ConvertOptions, Framework, frameworks
 from onnxtool.converters.graph.finish import default_opset, finish, write
 from onnxtool.converters.graph.optimizers import Optimize, foreign_operators
 from onnxtool.errors import UsageError
@@ -36,8 +36,7 @@ from onnxtool.reports.model import (
     Report,
     Subject,
 )
-from onnxtool.targets.mlnet.adapt import Columns, adapt
-from onnxtool.targets.mlnet.releases import Release, find_release
+from onnxtool.targets.target import Target, choose
 from onnxtool.validators.drift.labels import Aside
 from onnxtool.validators.numerics.tolerance import Limit
 from onnxtool.validators.parity.agreement import agreement
@@ -53,9 +52,7 @@ def convert(
     *,
     data: Data | None = None,
     opset: int | None = None,
-    target: Target = "ort",
-    columns: Columns | None = None,
-    mlnet_version: str | None = None,
+    target: str = "ort",
     optimize: Optimize = "none",
     precision: Precision | None = None,
     labels: str | None = None,
@@ -65,7 +62,7 @@ def convert(
     atol: Limit = None,
     seed: int = 0,
     on_progress: Progress | None = None,
-    **load: Unpack[LoadArguments],
+    **more: Any,
 ) -> Report:
     """Convert a model to ONNX and prove that it still says the same.
 
@@ -75,10 +72,7 @@ def convert(
         data: Real rows to verify with: a file, arrays by input name, an array or a data frame. Without them
             rows are made up from the model's signature.
         opset: Version of the default operator set, or None for the framework's default.
-        target: The runtime that will load the model; `mlnet` keeps ML.NET's rules.
-        columns: For ML.NET, how the columns of a table go in: `separate`, an input of shape [batch, 1] each, or
-            `vector`, one input for all of a dtype. None keeps the source's way.
-        mlnet_version: Release of ML.NET whose limits are kept; the newest known by default.
+        target: Name of the deployment target, whose rules are kept.
         optimize: `none`; `basic` tries what onnxsim, onnxslim and ONNX Runtime make of the graph; `full` tries ONNX
             Runtime's extended optimisations too, whose operators only ONNX Runtime has. Each is compared with the
             source and timed; what differs, or is slower, is not taken.
@@ -92,7 +86,8 @@ def convert(
         atol: Absolute tolerance, likewise.
         seed: Seed of made-up rows.
         on_progress: See `Progress`.
-        load: See `LoadArguments`.
+        more: See `LoadArguments`; and the target's own options: of `mlnet`, `columns` ("separate", an input of shape
+            [batch, 1] for each column of a table, or "vector", one input for all of a dtype) and `mlnet_version`.
 
     Returns:
         The report. It is falsy when the ONNX model drifts, or loses more by its precision than allowed; the file is
@@ -102,6 +97,8 @@ def convert(
         OnnxtoolError: the source, the data or the options are at fault; no file is left.
     """
     tell = on_progress or silent
+    load, options = split_arguments(more)
+    deployed = choose(target, "convert", options)
     path = Path(output) if output is not None else Path(f"{_source_name(source)}.onnx")
     check_writable(path)
     tell("Loading the source", 0, 0)
@@ -121,12 +118,9 @@ def convert(
         raise UsageError(
             "--labels and --max-loss go with --precision. To compare the quality, use onnxtool verify."
         )
-    if target != "mlnet" and (columns or mlnet_version):
-        raise UsageError("--columns and --mlnet-version go with --target mlnet.")
-    release = find_release(mlnet_version)
-    _check_opset(opset, framework, release if target == "mlnet" else None)
-    if target == "mlnet" and opset is None:
-        opset = min(framework.default_opset, release.opset)
+    _check_opset(opset, framework, deployed)
+    if opset is None and deployed.max_opset is not None and not framework.keeps_opset:
+        opset = min(framework.default_opset, deployed.max_opset)
     rows = replace(fit_rows(raw, model, origin), aside=beside) if raw else None
 
     tell(f"Converting from {framework.name}", 0, 0)
@@ -135,7 +129,7 @@ def convert(
     conversion = convert_source(model, _example(model, rows, seed), asked)
     converted = time.perf_counter()
     proto = conversion.model
-    adapted = adapt(proto, model, columns, release) if target == "mlnet" else []
+    adapted = deployed.adapt(proto, model)
     finish(proto, model.inputs, _provenance(model, proto))
     with staged_path(path) as staged:
         write(proto, staged)
@@ -144,8 +138,7 @@ def convert(
         if verify:
             written = OnnxModel(staged, proto)
             rows = rows or made_up_rows(model.inputs, model, written, seed)
-            net = release if target == "mlnet" else None
-            wanted = Wanted(optimize, precision, labels, max_loss, rtol, atol, seed, net)
+            wanted = Wanted(optimize, precision, labels, max_loss, rtol, atol, seed, deployed)
             proven = prove(written, model, rows, wanted, tell)
         summary = OnnxModel.read(staged).summary()  # before another run can put its own in this place
     subject = Subject(
@@ -180,17 +173,16 @@ def _foreign(proto: onnx.ModelProto) -> list[str]:
     return [f"Only ONNX Runtime runs it: it has {', '.join(foreign)}."] if foreign else []
 
 
-def _check_opset(opset: int | None, framework: Framework, release: Release | None) -> None:
+def _check_opset(opset: int | None, framework: Framework, target: Target) -> None:
     if opset is None:
         return
     if not 1 <= opset <= framework.max_opset:
         raise UsageError(
             f"--opset {opset} is out of range: {framework.name} models convert up to opset {framework.max_opset}."
         )
-    if release and opset > release.opset:
+    if target.max_opset is not None and opset > target.max_opset:
         raise UsageError(
-            f"--opset {opset} is out of range: ML.NET {release.version} has ONNX Runtime {release.runtime}, which "
-            f"takes up to opset {release.opset}."
+            f"--opset {opset} is out of range: {target.runtime} takes up to opset {target.max_opset}."
         )
 
 

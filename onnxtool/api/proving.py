@@ -15,8 +15,7 @@ from onnxtool.converters.graph.optimizers import Optimize
 from onnxtool.models.onnx.artifact import OnnxModel
 from onnxtool.models.source import SourceModel
 from onnxtool.reports.model import Candidate, LabelDrift, Lowering, Parity
-from onnxtool.targets.mlnet.adapt import mend, refusal
-from onnxtool.targets.mlnet.releases import Release
+from onnxtool.targets.target import Target
 from onnxtool.validators.drift.trial import Trial
 from onnxtool.validators.numerics.tolerance import Limit
 from onnxtool.validators.parity.feeds import match_inputs
@@ -35,7 +34,7 @@ class Wanted:
         rtol: Relative tolerance.
         atol: Absolute tolerance.
         seed: Of the order in which graphs are timed.
-        mlnet: The release of ML.NET whose rules are kept, if the model is for it.
+        target: What the model is for.
     """
 
     optimize: Optimize
@@ -45,7 +44,7 @@ class Wanted:
     rtol: Limit
     atol: Limit
     seed: int
-    mlnet: Release | None
+    target: Target
 
 
 @dataclass(slots=True)
@@ -80,9 +79,9 @@ def prove(written: OnnxModel, source: SourceModel, rows: Rows, wanted: Wanted, t
     proven = Proven(written.proto, parity_of(written))
     if not (wanted.optimize != "none" or wanted.precision):
         return proven
-    before, release = written.proto, wanted.mlnet
+    before = written.proto
     measures = Measures(
-        refusal=partial(refusal, release=release, before=before) if release else lambda _: None,
+        refusal=partial(wanted.target.refusal, before=before),
         parity=parity_of,
         rows=match_inputs(source.inputs, written.inputs, [])(rows.tensors),
         seed=wanted.seed,
@@ -97,9 +96,9 @@ def prove(written: OnnxModel, source: SourceModel, rows: Rows, wanted: Wanted, t
     if wanted.precision and proven.parity.passed:
         full = OnnxModel(written.path, proven.proto)
         trial = Trial(Pair(source, full), rows, wanted.labels, wanted.max_loss)
-        mended = partial(mend, release=release, before=before) if release else lambda _: None
+        readapt = partial(wanted.target.readapt, before=before)
         proven.proto, proven.lowering, proven.drift = lower(
-            full, wanted.precision, trial, measures, mend=mended, tell=tell
+            full, wanted.precision, trial, measures, mend=readapt, tell=tell
         )
         _remember(proven.proto, "onnxtool.precision", wanted.precision)
         write(proven.proto, written.path)

@@ -2,25 +2,50 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, Strict
 
 from onnxtool.models.onnx.artifact import OnnxModel
 from onnxtool.models.rows.data import count_rows
 from onnxtool.models.source import SourceModel
-from onnxtool.reports.model import Parity
-from onnxtool.targets.mlnet.manifest import Golden, GoldenRow, Item
+from onnxtool.reports.model import Count, Parity, Record, Tolerance
 from onnxtool.validators.parity.feeds import match_inputs
 from onnxtool.validators.parity.pairs import Rows, match_outputs
+
+GOLDEN_SCHEMA_VERSION: Literal["1.0"] = "1.0"
+
+Item = Annotated[bool, Strict()] | Annotated[int, Strict()] | Annotated[float, Strict()] | Annotated[str, Strict()]
+Value = Item | list[Item]
+"""A scalar, or a vector's elements, flat. A float that is not finite is a string."""
 
 _MOST_ROWS = 32
 _ELEMENTS = 2**17
 
 
+class GoldenRow(Record):
+    """A row and what the source model says of it."""
+
+    inputs: dict[str, Value] = Field(description="Tensor name to value.")
+    outputs: dict[str, list[Item]] = Field(description="Tensor name to elements: outputs are always vectors.")
+
+
+class Golden(Record):
+    """Rows with the answers that are expected of the model."""
+
+    schema_version: Literal["1.0"] = GOLDEN_SCHEMA_VERSION
+    data: str = Field(description="The data file, or how the rows were made.")
+    seed: int | None
+    rows_compared: Count = Field(description="Rows that these were chosen from, evenly.")
+    shapes: dict[str, list[int]] = Field(description="Tensor name to the shape of one row, whose values are flat.")
+    tolerances: dict[str, Tolerance] = Field(description="Output's tensor name to tolerance.")
+    rows: list[GoldenRow]
+
+
 def golden_rows(source: SourceModel, model: OnnxModel, rows: Rows, parity: Parity) -> Golden:
-    """Run the source on rows spread evenly over those compared, each on its own, as ML.NET runs the model.
+    """Run the source on rows spread evenly over those compared, each on its own.
 
     Args:
         source: The truth.
@@ -66,8 +91,8 @@ def golden_rows(source: SourceModel, model: OnnxModel, rows: Rows, parity: Parit
     )
 
 
-def _value(tensor: NDArray[Any]) -> Item | list[Item]:
-    """A matrix of one element is a scalar column of ML.NET's, everything else a vector."""
+def _value(tensor: NDArray[Any]) -> Value:
+    """A matrix of one element is a scalar, everything else a vector."""
     if tensor.dtype == np.float32:
         items: list[Item] = [
             float(str(item)) for item in tensor.reshape(-1)

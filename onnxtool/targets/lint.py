@@ -1,4 +1,4 @@
-"""Holding an ONNX model against the rules of the runtime that will load it, and repairing it by them."""
+"""Rules of the software that will load an ONNX model: finding what breaks them, and repairing it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Generic, Literal, TypeAlias, TypeVar
 
 import onnx
 
-from onnxtool.reports.model import Check, Finding, LintRule
+from onnxtool.errors import ConversionError
+from onnxtool.reports.model import Check, Finding, Lint, LintRule
 
 Level: TypeAlias = Literal["error", "warning", "note"]
 
@@ -31,7 +32,7 @@ class Rule(Generic[Limits]):
         reason: What happens otherwise.
         remedy: What the model's owner can do.
         check: Yields every place where the rule is broken.
-        fix: Mends, in place, every place that can be mended, and says what it did; None where nobody can.
+        fix: Repairs, in place, every place that it can, and says what it did; None where nobody can.
             What the model computes stays the same.
         since: First release that has the rule, or the empty string.
         before: First release that does not have it any more, or the empty string.
@@ -50,41 +51,82 @@ class Rule(Generic[Limits]):
     measured: bool = True
 
 
-def find(model: onnx.ModelProto, rules: Iterable[Rule[Limits]], limits: Limits) -> Iterator[Finding]:
-    """Find every place where a rule is broken, in the rules' order."""
-    for rule in rules:
-        for place, message in rule.check(model, limits):
-            yield Finding(rule=rule.id, place=place, message=message, fixable=rule.fix is not None)
+@dataclass(frozen=True, slots=True)
+class RuleSet(Generic[Limits]):
+    """The rules of a release.
 
-
-def repair(model: onnx.ModelProto, rules: Iterable[Rule[Limits]], limits: Limits) -> list[str]:
-    """Mend, in place, what the rules can mend; return what was done, a sentence each.
-
-    Args:
-        model: With its weights: external data must have been loaded.
-        rules: In an order in which a later one may rely on an earlier one's work.
-        limits: As for `find`.
+    Attributes:
+        rules: In an order in which a later one may rely on an earlier one's repair.
+        limits: What they need to know of the release.
+        release: Its version, for the report.
     """
-    done: list[str] = []
-    for rule in rules:
-        if rule.fix is not None and any(True for _ in rule.check(model, limits)):
-            done += rule.fix(model, limits)
-    return done
+
+    rules: Sequence[Rule[Limits]]
+    limits: Limits
+    release: str
+
+    def find(self, model: onnx.ModelProto) -> Iterator[Finding]:
+        """Find every place where a rule is broken, in the rules' order."""
+        for rule in self.rules:
+            for place, message in rule.check(model, self.limits):
+                yield Finding(rule=rule.id, place=place, message=message, fixable=rule.fix is not None)
+
+    def repair(self, model: onnx.ModelProto) -> list[str]:
+        """Repair, in place, what the rules can repair; return what was done, a sentence each.
+
+        Args:
+            model: With its weights: external data must have been loaded.
+        """
+        done: list[str] = []
+        for rule in self.rules:
+            if rule.fix is not None and any(True for _ in rule.check(model, self.limits)):
+                done += rule.fix(model, self.limits)
+        return done
+
+    def require(self, model: onnx.ModelProto, target: str) -> list[str]:
+        """Refuse a model that breaks a rule of level `error`; return what other rules say, a sentence each.
+
+        Raises:
+            ConversionError: such a rule is broken.
+        """
+        by_id = {rule.id: rule for rule in self.rules}
+        left = []
+        for finding in self.find(model):
+            rule = by_id[finding.rule]
+            if rule.level == "error":
+                raise ConversionError(
+                    f"--target {target}: {finding.place}: {finding.message} {rule.reason} {rule.remedy} ({rule.id})"
+                )
+            left.append(f"{rule.id} ({rule.level}), {finding.place}: {finding.message} {rule.reason}")
+        return left
+
+    def lint(self, model: onnx.ModelProto, target: str, repairs: Sequence[str] = ()) -> tuple[Lint, list[Check]]:
+        """What breaks the rules, for the report, and a gate for each rule: it fails where an error is broken.
+
+        Args:
+            model: The model, without its weights where these lie in files beside it.
+            target: The target's name.
+            repairs: What was repaired before, a sentence each.
+        """
+        findings = list(self.find(model))
+        linted = Lint(
+            target=target,
+            release=self.release,
+            rules=[_described(rule) for rule in self.rules],
+            findings=findings,
+            repairs=list(repairs),
+        )
+        return linted, [_gate(rule, [one for one in findings if one.rule == rule.id]) for rule in self.rules]
 
 
-def lint_gates(rules: Sequence[Rule[Limits]], findings: Sequence[Finding]) -> list[Check]:
-    """A gate for each rule: it fails where the rule is an error and broken."""
-    checks = []
-    for rule in rules:
-        broken = [finding for finding in findings if finding.rule == rule.id]
-        message = rule.sentence
-        if broken:
-            more = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
-            message += f" Not so for {broken[0].place}{more}."
-        checks.append(Check(id=rule.id, passed=rule.level != "error" or not broken, message=message))
-    return checks
+def _gate(rule: Rule[Limits], broken: Sequence[Finding]) -> Check:
+    message = rule.sentence
+    if broken:
+        more = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
+        message += f" Not so for {broken[0].place}{more}."
+    return Check(id=rule.id, passed=rule.level != "error" or not broken, message=message)
 
 
-def described(rule: Rule[Limits]) -> LintRule:
-    """A rule as the report tells it."""
+def _described(rule: Rule[Limits]) -> LintRule:
+    """A rule as the report has it."""
     return LintRule(id=rule.id, level=rule.level, sentence=rule.sentence, reason=rule.reason, remedy=rule.remedy)

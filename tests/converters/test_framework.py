@@ -4,7 +4,7 @@ import pytest
 
 from onnxtool import opening
 from onnxtool.converters import framework
-from onnxtool.errors import ConversionError, SourceError
+from onnxtool.errors import SourceError, UsageError
 from onnxtool.models.source import LoadOptions
 
 BUILT_IN = {"sklearn", "boosting", "torch", "keras", "tensorflow", "onnx"}
@@ -53,19 +53,19 @@ def test_an_outsider_registers_the_same_way(plugin):
 
 def test_two_of_one_name_are_refused(plugin):
     plugin("torch")
-    with pytest.raises(ConversionError, match="Two distributions register the framework 'torch'"):
+    with pytest.raises(UsageError, match="Two distributions register the framework 'torch'"):
         framework.frameworks()
 
 
 def test_something_else_is_refused(plugin):
     plugin("outsider", value="outsider:Outsider")
-    with pytest.raises(ConversionError, match="not an onnxtool Framework"):
+    with pytest.raises(UsageError, match="not an onnxtool Framework"):
         framework.frameworks()
 
 
 def test_a_broken_one_is_named(plugin):
     plugin("outsider", value="no_such_module:FRAMEWORK")
-    with pytest.raises(ConversionError, match="no_such_module"):
+    with pytest.raises(UsageError, match="no_such_module"):
         framework.frameworks()
 
 

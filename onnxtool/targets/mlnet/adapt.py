@@ -11,14 +11,12 @@ from onnx import TensorProto, helper
 
 from onnxtool.converters.graph import repairs
 from onnxtool.converters.graph.finish import default_opset, name_dimensions
-from onnxtool.converters.graph.optimizers import foreign_operators
-from onnxtool.errors import ConversionError
 from onnxtool.models.onnx.artifact import COLUMNS
 from onnxtool.models.signature import TensorSpec
 from onnxtool.models.source import SourceModel
-from onnxtool.targets.lint import find, repair
-from onnxtool.targets.mlnet.releases import Deployment, Release
-from onnxtool.targets.mlnet.rules import rules_of
+from onnxtool.targets.lint import RuleSet
+from onnxtool.targets.mlnet.releases import Deployment
+from onnxtool.targets.mlnet.slots import name_slots
 
 Columns: TypeAlias = Literal["separate", "vector"]
 """One input of shape [batch, 1] a column, or one vector for all columns of a dtype."""
@@ -31,68 +29,27 @@ _VECTORS = {
 _SPLIT_BY_INPUT = 13
 
 
-def adapt(model: onnx.ModelProto, source: SourceModel, columns: Columns | None, release: Release) -> list[str]:
-    """Make a model keep ML.NET's rules, in place.
+def adapt(
+    model: onnx.ModelProto, source: SourceModel, columns: Columns | None, rules: RuleSet[Deployment]
+) -> list[str]:
+    """Make a model keep ML.NET's rules, in place; see `Target.adapt`.
 
     Args:
         model: Inputs and outputs have the source's names.
         source: The model that it was converted from.
         columns: How the columns of a table go in; None keeps the source's way.
-        release: Of ML.NET.
-
-    Returns:
-        What was done and what is left, a sentence each.
-
-    Raises:
-        ConversionError: a rule is broken that only the model's owner can mend.
+        rules: Of the release.
     """
-    rules, deployment = rules_of(release), Deployment(release)
     name_dimensions(model, source.inputs)
     for spec in source.inputs:
         if spec.columns and columns != "separate":
             _remember(model, spec.name, spec.columns)
-    done = repair(model, rules, deployment)
+    done = rules.repair(model)
     if columns == "separate":
         done += _separate(model.graph, source.inputs)
     elif columns == "vector":
         done += _join(model)
-    done += _name_classes(model, source)
-    by_id = {rule.id: rule for rule in rules}
-    for finding in find(model, rules, deployment):
-        rule = by_id[finding.rule]
-        if rule.level == "error":
-            raise ConversionError(
-                f"--target mlnet: {finding.place}: {finding.message} {rule.reason} {rule.remedy} ({rule.id})"
-            )
-        done.append(f"{rule.id} ({rule.level}), {finding.place}: {finding.message} {rule.reason}")
-    return done
-
-
-def mend(model: onnx.ModelProto, release: Release, before: onnx.ModelProto) -> None:
-    """Make what was made of a model that kept the rules keep them, in place.
-
-    Raises:
-        ConversionError: it cannot be mended; see `refusal`.
-    """
-    repair(model, rules_of(release), Deployment(release))
-    if reason := refusal(model, release, before):
-        raise ConversionError(f"--target mlnet: {reason}")
-
-
-def refusal(model: onnx.ModelProto, release: Release, before: onnx.ModelProto) -> str | None:
-    """Why an optimised model would not do for ML.NET, though the model before it does; None where it would.
-
-    Operators of ONNX Runtime's own are refused: ML.NET comes with an ONNX Runtime of another release than the one
-    that wrote them, which need not know them.
-    """
-    if foreign := foreign_operators(model):
-        return f"It has {', '.join(foreign)}, which the ONNX Runtime of ML.NET {release.version} need not know."
-    rules, deployment = rules_of(release), Deployment(release)
-    accepted = {finding.rule for finding in find(before, rules, deployment)}
-    for finding in find(model, rules, deployment):
-        if finding.rule not in accepted:
-            return f"{finding.place}: {finding.message} ({finding.rule})"
-    return None
+    return [*done, *_name_classes(model, source), *rules.require(model, "mlnet")]
 
 
 def _separate(graph: onnx.GraphProto, specs: Sequence[TensorSpec]) -> list[str]:
@@ -165,6 +122,6 @@ def _name_classes(model: onnx.ModelProto, source: SourceModel) -> list[str]:
     done = []
     for value, names in zip(outputs, source.classes, strict=False):
         fits = value.type.tensor_type.shape.dim[-1].dim_value in (0, len(names))
-        if fits and repairs.name_slots(model, value.name, list(names)):
+        if fits and name_slots(model, value.name, list(names)):
             done.append(f"{value.name}: ML.NET reads the class names as its slot names.")
     return done

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from collections.abc import Mapping, Sequence
@@ -13,19 +12,19 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from packaging.version import Version
 
 from onnxtool._version import __version__
-from onnxtool.converters.graph.repairs import slot_names
-from onnxtool.errors import ModelError, OutputError, UsageError
-from onnxtool.files import check_writable, scratch_beside, writing
+from onnxtool.errors import ModelError, UsageError
 from onnxtool.models.onnx.artifact import OnnxModel
 from onnxtool.models.signature import TensorSpec
-from onnxtool.models.source import SourceModel, sha256
+from onnxtool.models.source import SourceModel
 from onnxtool.reports import units
 from onnxtool.reports.markdown import escape
-from onnxtool.reports.model import Report
+from onnxtool.targets.bundle import Origin, Proof
+from onnxtool.targets.golden import Golden
 from onnxtool.targets.mlnet import csharp
-from onnxtool.targets.mlnet.manifest import Column, Golden, Manifest, Origin
+from onnxtool.targets.mlnet.manifest import Column, MlnetManifest
 from onnxtool.targets.mlnet.releases import find_release
 from onnxtool.targets.mlnet.report import CPU_PACKAGE, GPU_PACKAGE, mlnet_report
+from onnxtool.targets.mlnet.slots import slot_names
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -66,88 +65,36 @@ def pinned_versions(mlnet_version: str | None) -> tuple[str, str]:
     return (version.base_version if len(version.release) >= 3 else release.version), release.runtime
 
 
-def check_replaceable(folder: Path, force: bool, kept: Sequence[Path] = ()) -> None:
-    """Find out, before any work, whether the bundle can be written.
+def write(folder: Path, proof: Proof, versions: tuple[str, str]) -> MlnetManifest:
+    """Write the files of a bundle; see `Target.bundle`.
 
     Args:
-        folder: The bundle. One that is there already is replaced as a whole.
-        force: Whether a folder that is no bundle may be replaced too.
-        kept: Files that must not be lost by that.
-
-    Raises:
-        OutputError: it cannot; the message says why.
-    """
-    if not folder.exists():
-        check_writable(folder)
-    elif not folder.is_dir():
-        raise OutputError(f"Cannot write {folder}: it is a file. Name a folder.")
-    elif not _is_bundle(folder):
-        if not force:
-            raise OutputError(
-                f"Cannot write {folder}: it exists and is no bundle. Name another folder, or replace it and "
-                "all that is in it with --force."
-            )
-        inside = [path for path in (Path.cwd(), *kept) if path.resolve().is_relative_to(folder.resolve())]
-        if inside:
-            raise OutputError(
-                f"Cannot write {folder}: --force would delete {inside[0]} with it. Name another folder."
-            )
-
-
-def write_bundle(
-    folder: Path,
-    model: OnnxModel,
-    source: SourceModel,
-    *,
-    report: Report,
-    golden: Golden,
-    versions: tuple[str, str],
-) -> Manifest:
-    """Write a bundle; an interrupted run leaves the old folder or none.
-
-    Args:
-        folder: As for `check_replaceable`, which comes first.
-        model: The ONNX model, of which ML.NET's rules are true.
-        source: What it was converted from.
-        report: On this model alone.
-        golden: Rows and answers.
+        folder: An empty one.
+        proof: Of a model that keeps ML.NET's rules.
         versions: Of ML.NET and of the native ONNX Runtime, to be pinned.
 
     Raises:
         ModelError: ML.NET cannot feed an input or read an output.
-        OutputError: the folder cannot be written.
     """
+    model, golden = proof.model, proof.golden
     name = csharp.class_name(model.path.stem)
-    with writing(folder), scratch_beside(folder) as scratch:
-        staged = scratch / "new"  # the temporary folder itself is its owner's alone
-        staged.mkdir()
-        shutil.copyfile(model.path, staged / "model.onnx")
-        (staged / "golden.json").write_text(golden.model_dump_json() + "\n", encoding="utf-8")
-        manifest = Manifest(
-            name=name,
-            mlnet_version=versions[0],
-            onnxruntime_version=versions[1],
-            source=Origin(
-                framework=source.framework,
-                framework_version=source.framework_version,
-                kind=source.kind,
-                sha256=sha256(source.path) if source.path else None,
-            ),
-            inputs=_columns(model.inputs, golden),
-            outputs=_columns(model.outputs, golden, class_labels(model, source)),
-            files={},
-            report=mlnet_report(report),
-        )
-        templates = _templates()
-        for template, path in FILES.items():
-            file = staged / path.format(name=name)
-            file.parent.mkdir(exist_ok=True)
-            text = templates.get_template(template).render(_variables(manifest, golden))
-            file.write_text(text, encoding="utf-8", newline="\n")
-        files = {path.relative_to(staged).as_posix(): path for path in staged.rglob("*") if path.is_file()}
-        manifest.files = {name: sha256(files[name]) for name in sorted(files)}
-        (staged / "manifest.json").write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        _put_in_place(staged, folder)
+    manifest = MlnetManifest(
+        name=name,
+        mlnet_version=versions[0],
+        onnxruntime_version=versions[1],
+        source=Origin.of(proof.source),
+        inputs=_columns(model.inputs, golden),
+        outputs=_columns(model.outputs, golden, class_labels(model, proof.source)),
+        report=mlnet_report(proof.report),
+    )
+    shutil.copyfile(model.path, folder / "model.onnx")
+    (folder / "golden.json").write_text(golden.model_dump_json() + "\n", encoding="utf-8")
+    templates = _templates()
+    for template, path in FILES.items():
+        file = folder / path.format(name=name)
+        file.parent.mkdir(exist_ok=True)
+        text = templates.get_template(template).render(_variables(manifest, golden))
+        file.write_text(text, encoding="utf-8", newline="\n")
     return manifest
 
 
@@ -205,26 +152,6 @@ def _column_name(output: str) -> str:
     return output.replace(".output", "") if output.endswith(".output") else output
 
 
-def _is_bundle(folder: Path) -> bool:
-    try:
-        content = json.loads((folder / "manifest.json").read_bytes())
-    except (OSError, ValueError):
-        return False
-    return isinstance(content, dict) and content.get("format") == "mlnet" and "tool_version" in content
-
-
-def _put_in_place(staged: Path, folder: Path) -> None:
-    old = staged.with_name("old")
-    if folder.exists():
-        folder.rename(old)
-    try:
-        staged.rename(folder)
-    except OSError:
-        if old.exists():
-            old.rename(folder)
-        raise
-
-
 def _templates() -> Environment:
     templates = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -247,7 +174,7 @@ def _templates() -> Environment:
     return templates
 
 
-def _variables(manifest: Manifest, golden: Golden) -> dict[str, Any]:
+def _variables(manifest: MlnetManifest, golden: Golden) -> dict[str, Any]:
     return {
         "version": __version__,
         "name": manifest.name,

@@ -1,4 +1,4 @@
-"""What the rules of `mlnet.py` look at, and how what breaks them is mended.
+"""What the rules of `rules.py` look at, and how what breaks them is mended.
 
 A check yields the places where its rule is broken. A fix mends, in place, those that can be mended, and says what
 it did.
@@ -24,6 +24,7 @@ from onnxtool.models.signature import BATCH
 from onnxtool.reports import units
 from onnxtool.targets.lint import Place
 from onnxtool.targets.mlnet.releases import Deployment
+from onnxtool.targets.mlnet.slots import slot_names, zipmap_to_tensor
 
 DTYPES = frozenset({
     TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.STRING, TensorProto.BOOL,
@@ -177,7 +178,7 @@ def maps(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
 def maps_to_tensors(model: onnx.ModelProto, deployment: Deployment) -> Iterator[str]:
     broken = {place for place, _ in maps(model, deployment)}
     for value in model.graph.output:
-        if f"output {value.name!r}" in broken and repairs.zipmap_to_tensor(model, value):
+        if f"output {value.name!r}" in broken and zipmap_to_tensor(model, value):
             yield f"{value.name}: ZipMap is gone; its classes are the names of the column's slots."
 
 
@@ -351,7 +352,7 @@ def remove_unread_inputs(model: onnx.ModelProto, deployment: Deployment) -> Iter
 
 
 def wrong_slots(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
-    named = repairs.slot_names(model.graph)
+    named = slot_names(model.graph)
     for value in model.graph.output:
         names = named.get(value.name)
         dims = _dims(value)

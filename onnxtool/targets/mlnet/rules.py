@@ -1,7 +1,7 @@
 """ML.NET's rules for an ONNX model: the table that the linter checks, the docs show and the tests settle.
 
 Sources are dotnet/machinelearning, `src/Microsoft.ML.OnnxTransformer/` (OnnxTransform.cs, OnnxUtils.cs,
-OnnxTypeParser.cs), and ML.NET itself: `tests/mlnet/` has its answer beside every rule.
+OnnxTypeParser.cs), and ML.NET itself: `tests/targets/mlnet/` has its answer beside every rule.
 """
 
 from __future__ import annotations
@@ -11,22 +11,23 @@ from typing import TypeAlias
 from packaging.version import Version
 
 from onnxtool.converters.graph.repairs import ML
-from onnxtool.targets.lint import Rule
+from onnxtool.targets.lint import Rule, RuleSet
 from onnxtool.targets.mlnet import checks as check
-from onnxtool.targets.mlnet.releases import Deployment, Release
+from onnxtool.targets.mlnet.releases import Deployment
 
 MlnetRule: TypeAlias = Rule[Deployment]
 
 
-def rules_of(release: Release) -> list[MlnetRule]:
+def rules_of(deployment: Deployment) -> RuleSet[Deployment]:
     """The rules that a release has."""
-    version = Version(release.version)
-    return [
+    version = Version(deployment.release.version)
+    rules = [
         rule
         for rule in RULES
         if not (rule.since and version < Version(rule.since))
         and not (rule.before and version >= Version(rule.before))
     ]
+    return RuleSet(rules, deployment, deployment.release.version)
 
 
 # -- The table ------------------------------------------------------------------------------------------------

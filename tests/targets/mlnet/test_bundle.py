@@ -30,7 +30,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 import onnxtool
-from onnxtool.reports.render import render
+from onnxtool.targets.mlnet import report as mlnet_report
 
 HERE = Path(__file__).parent
 STAND_INS = [HERE / "OnnxSessionOptions.cs", HERE / "SHA256.cs"]
@@ -403,7 +403,7 @@ def test_a_deployment_reads_the_report_and_refuses_what_drifted(customers, compi
     run = compiled([*_library(bundle), tmp_path / "Deployment.cs"])
 
     def decide(report, path=model):
-        (tmp_path / "report.json").write_text(render(report, "mlnet"))
+        (tmp_path / "report.json").write_text(mlnet_report.render(report))
         return run(tmp_path / "report.json", path)
 
     verified = onnxtool.verify(model, source, data=data)

@@ -21,14 +21,13 @@ from sklearn.preprocessing import OneHotEncoder
 
 import onnxtool
 from onnxtool.cli import cli
-from onnxtool.converters.graph.repairs import slot_names
 from onnxtool.errors import ConversionError, UsageError
 from onnxtool.models.onnx.artifact import OnnxModel
-from onnxtool.targets.lint import find
 from onnxtool.targets.mlnet.releases import NEWEST, RELEASES, Deployment, find_release
-from onnxtool.targets.mlnet.rules import RULES, rules_of
+from onnxtool.targets.mlnet.rules import rules_of
+from onnxtool.targets.mlnet.slots import slot_names
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[3] / "docs"
 
 
 def write(path: Path, dtype: int = TensorProto.FLOAT, output: str = "y", opset: int = 20) -> Path:
@@ -97,7 +96,7 @@ def test_sarif_holds_to_its_schema(bad):
     assert done.return_value == 1
     log = Sarif.model_validate_json(done.output)
     [result] = log.runs
-    assert {rule.id for rule in result.tool.driver.rules} == {rule.id for rule in rules_of(NEWEST)}
+    assert {rule.id for rule in result.tool.driver.rules} == {rule.id for rule in rules_of(Deployment()).rules}
     assert {entry.ruleId for entry in result.results} == {"MLNET005", "MLNET022"}
     for entry in result.results:
         assert result.tool.driver.rules[entry.ruleIndex].id == entry.ruleId
@@ -111,7 +110,7 @@ def test_junit_has_a_case_for_every_rule(bad):
     root = ET.fromstring(done.output.encode())  # noqa: S314 - our own output
     [suite] = root
     cases = suite.findall("testcase")
-    assert [case.get("name") for case in cases] == [rule.id for rule in rules_of(NEWEST)]
+    assert [case.get("name") for case in cases] == [rule.id for rule in rules_of(Deployment()).rules]
     assert suite.get("failures") == "1"
     [failure] = suite.iter("failure")
     assert "input 'x'" in failure.text
@@ -138,11 +137,11 @@ def test_fix_in_place(bad):
 
 
 def test_a_repair_that_would_change_what_is_computed_is_not_written(bad, monkeypatch):
-    def spoil(model, rules, deployment):
+    def spoil(rules, model):
         model.graph.node[0].op_type = "Abs"
         return ["Something went wrong."]
 
-    monkeypatch.setattr("onnxtool.api.linting.repair", spoil)
+    monkeypatch.setattr("onnxtool.targets.lint.RuleSet.repair", spoil)
     before = bad.read_bytes()
     report = onnxtool.lint(bad, fix=True)
     assert not report
@@ -185,7 +184,7 @@ def test_weights_move_into_the_file_and_large_ones_are_named(tmp_path):
 
     large = OnnxModel.read(path).proto
     large.graph.initializer[0].dims[:] = [2**15, 2**15]
-    assert "MLNET001" in {finding.rule for finding in find(large, RULES, Deployment())}
+    assert "MLNET001" in {finding.rule for finding in rules_of(Deployment()).find(large)}
 
 
 @pytest.mark.parametrize(
@@ -248,8 +247,8 @@ def test_what_no_repair_can_mend_is_an_error_that_names_the_rule(tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"columns": "vector"}, "go with --target mlnet"),
-        ({"mlnet_version": "5"}, "go with --target mlnet"),
+        ({"columns": "vector"}, "goes with --target mlnet"),
+        ({"mlnet_version": "5"}, "goes with --target mlnet"),
         ({"target": "mlnet", "mlnet_version": "1.7.1", "opset": 17}, "up to opset 13"),
     ],
 )

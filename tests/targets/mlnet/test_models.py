@@ -11,12 +11,12 @@ import onnx
 import pytest
 
 import onnxtool
-from onnxtool.converters.graph.repairs import slot_names
 from onnxtool.models.onnx.artifact import OnnxModel
 from onnxtool.models.rows.inputs import make_inputs
 from onnxtool.models.signature import Tensors, TensorSpec, numpy_dtype
 from onnxtool.models.source import LoadOptions, SourceModel
 from onnxtool.opening import open_source
+from onnxtool.targets.mlnet.slots import slot_names
 from onnxtool.validators.numerics.comparison import OutputComparison
 from onnxtool.validators.parity.feeds import match_inputs
 from onnxtool.validators.parity.pairs import match_outputs

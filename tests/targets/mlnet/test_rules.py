@@ -14,7 +14,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnxtool.models.onnx.artifact import OnnxModel
 from onnxtool.models.onnx.source import OnnxSource
-from onnxtool.targets.lint import find, repair
 from onnxtool.targets.mlnet.releases import Deployment, find_release
 from onnxtool.targets.mlnet.rules import RULES, rules_of
 
@@ -390,14 +389,14 @@ def _linted(case: Case, path: Path) -> Answered:
     else:
         path.write_bytes(case.broken.SerializeToString())
     release = find_release(RELEASES[case.native])
-    rules, deployment = rules_of(release), Deployment(release, path.parent)
+    rules = rules_of(Deployment(release, path.parent))
     proto = OnnxModel.read(path).proto
-    findings = list(find(proto, rules, deployment))
-    levels = {rule.id: rule.level for rule in rules}
+    findings = list(rules.find(proto))
+    levels = {rule.id: rule.level for rule in rules.rules}
     repaired = None
     if BY_CHECK[case.rule].fix is not None:
         repaired = proto
-        repair(repaired, rules, deployment)
+        rules.repair(repaired)
         path.with_suffix(".repaired.onnx").write_bytes(repaired.SerializeToString())
     found = {finding.rule for finding in findings}
     return Answered(case, path, found, {rule for rule in found if levels[rule] == "error"}, repaired)
@@ -437,7 +436,7 @@ def test_the_repaired_model_says_the_same_in_mlnet(answered, name):
     entry = answered[name]
     case = entry.case
     release = find_release(RELEASES[case.native])
-    left = {finding.rule for finding in find(entry.repaired, rules_of(release), Deployment(release))}
+    left = {finding.rule for finding in rules_of(Deployment(release)).find(entry.repaired)}
     if case.stays:
         assert BY_CHECK[case.rule].id in left
         return
