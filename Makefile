@@ -9,13 +9,30 @@ EPOCH = $(shell git log -1 --format=%ct)
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' onnxtool/_version.py)
 
 .NOTPARALLEL: # two pips in one environment would meet
-.PHONY: demo test lint types mcs bench reliability schema lock wheel sbom audit clean
+.PHONY: demo test check lint types mcs bench reliability schema lock wheel sbom audit clean
 
 demo: $(VENV)/.demo
 	$(VENV)/bin/onnxtool demo --out demo
 
+# At most four workers: each holds torch and TensorFlow in memory. What measures time has the machine for itself.
+PYTEST := $(VENV)/bin/pytest --quiet
+WORKERS := -n logical --maxprocesses 4 --dist worksteal
 test: lint types mcs $(VENV)/.test
-	$(VENV)/bin/pytest
+	$(PYTEST) $(WORKERS) -m 'not alone'
+	$(PYTEST) -m alone
+
+# Lint, types and the tests of the parts that every command shares: no deep-learning framework, hardly a process.
+QUICK := bench/test_changes.py bench/test_choice.py bench/test_plan.py bench/test_session.py bench/test_statistics.py \
+	converters/test_by_class.py converters/test_choosing.py converters/test_finish.py converters/test_framework.py \
+	converters/test_oblivious.py models/test_data.py models/test_inputs.py models/test_pickles.py \
+	models/test_signature.py models/test_sklearn.py models/test_stream.py reports/test_environment.py \
+	reports/test_gates.py reports/test_golden.py reports/test_json.py reports/test_schema.py reports/test_units.py \
+	sandbox/test_confine.py sandbox/test_limits.py validators/test_comparison.py validators/test_feeds.py \
+	validators/test_fidelity.py validators/test_labels.py validators/test_parity.py validators/test_significance.py \
+	validators/test_tolerance.py validators/test_trial.py test_channel.py test_files.py test_layers.py test_lock.py \
+	test_walk.py
+check: lint types
+	$(PYTEST) $(WORKERS) -m 'not alone' $(addprefix tests/,$(QUICK))
 
 lint: $(VENV)/.test
 	$(VENV)/bin/ruff check .

@@ -12,6 +12,8 @@ from scipy.stats import kstest
 from onnxtool.bench.load import arrivals, closed_loop, multi_stream, serve, server
 from onnxtool.bench.plan import CellPlan
 
+pytestmark = pytest.mark.alone
+
 SECOND = 1_000_000_000
 PAUSE = 0.01
 

@@ -16,6 +16,7 @@ def test_a_run_longer_than_the_duration_is_made_once():
     assert samples[0] >= 30_000_000
 
 
+@pytest.mark.alone
 def test_runs_last_for_the_duration_and_are_handed_the_inputs():
     seen = []
     start = time.perf_counter()
