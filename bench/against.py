@@ -118,9 +118,9 @@ def _comparison(plan: CellPlan, other: OnnxModel, answer: PairAnswer, effect: fl
         outcome="inconclusive" if answer.problem is None or answer.unavailable else "fail",
         reason=answer.problem,
     )
-    if answer.judgement is None or answer.medians_s is None:
+    if answer.decision is None or answer.medians_s is None:
         return comparison
-    found = answer.judgement
+    found = answer.decision
     comparison.outcome = found.outcome
     comparison.ratio, comparison.low, comparison.high = found.ratio, found.low, found.high
     comparison.confidence = gate.CONFIDENCE

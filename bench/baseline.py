@@ -57,7 +57,7 @@ def compare_with_baseline(
         elif (earlier := _cell_of(cell, before)) is None:
             comparison.reason = "The baseline has no measurement of this model and cell."
         else:
-            _judge(comparison, cell, earlier)
+            _decide(comparison, cell, earlier)
     return comparisons
 
 
@@ -95,7 +95,7 @@ def _cell_of(cell: Cell, bench: Bench | None) -> Cell | None:
     return next((other for other in (bench.cells if bench else ()) if cell_name(other) == cell_name(cell)), None)
 
 
-def _judge(comparison: Comparison, cell: Cell, earlier: Cell) -> None:
+def _decide(comparison: Comparison, cell: Cell, earlier: Cell) -> None:
     now, then = percentile(cell, 0.5), percentile(earlier, 0.5)
     if not (
         now and then and now.value_s and now.low_s and now.high_s and then.value_s and then.low_s and then.high_s

@@ -25,20 +25,20 @@ def choose(plain: Candidate, others: Sequence[Candidate]) -> list[Candidate]:
     Returns:
         All of them, the plain one first, exactly one of them kept.
     """
-    judged = [plain.model_copy(update={"reason": "The one that is kept is better."}), *map(_judged, others)]
-    means = {place: _mean(candidate) for place, candidate in enumerate(judged) if candidate.outcome != "refused"}
+    assessed = [plain.model_copy(update={"reason": "The one that is kept is better."}), *map(_assessed, others)]
+    means = {place: _mean(candidate) for place, candidate in enumerate(assessed) if candidate.outcome != "refused"}
     fastest = min(means, key=lambda place: means[place][0])
     equal = [place for place, (_, low, _) in means.items() if low <= means[fastest][2]]
-    kept = min(equal, key=lambda place: judged[place].nodes or 0)
+    kept = min(equal, key=lambda place: assessed[place].nodes or 0)
     return [
         candidate.model_copy(update={"outcome": "kept", "reason": _praise(candidate, plain, means[place])})
         if place == kept
         else candidate
-        for place, candidate in enumerate(judged)
+        for place, candidate in enumerate(assessed)
     ]
 
 
-def _judged(candidate: Candidate) -> Candidate:
+def _assessed(candidate: Candidate) -> Candidate:
     if candidate.outcome == "refused":
         return candidate
     for found in candidate.comparisons:

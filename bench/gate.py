@@ -38,7 +38,7 @@ TRIMMED = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class Decision:
     """What the data say at one look: the ratio of the latencies, A's over B's, its interval, and the outcome."""
 
     ratio: float
@@ -47,7 +47,7 @@ class Judgement:
     outcome: Outcome
 
 
-def judge(log_ratios: NDArray[np.float64], effect: float, rng: np.random.Generator) -> Judgement:
+def decide(log_ratios: NDArray[np.float64], effect: float, rng: np.random.Generator) -> Decision:
     """Hold the ratio against the smallest effect that matters.
 
     The location is the mean trimmed by 20 % at each end: bursts of other processes make single quads wild, in
@@ -72,7 +72,7 @@ def judge(log_ratios: NDArray[np.float64], effect: float, rng: np.random.Generat
     tail = (1 - CONFIDENCE) / 2
     low, high = np.exp(np.quantile(_trimmed_mean(resampled), (tail, 1 - tail)))
     ratio = float(np.exp(_trimmed_mean(data)))
-    return Judgement(
+    return Decision(
         ratio, float(low), float(high), outcome_of(low, high, effect, enough=len(log_ratios) >= FEWEST)
     )
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from onnxtool.bench import gate, timing
-from onnxtool.bench.gate import Judgement
+from onnxtool.bench.gate import Decision
 from onnxtool.bench.plan import CellPlan
 from onnxtool.bench.session import open_session, runs_of, with_engine
 from onnxtool.bench.worker import GRACE_S
@@ -45,7 +45,7 @@ class PairTask:
     Attributes:
         models: Paths of the ONNX files: the candidate and what it is held against.
         plan: The cell.
-        effect: See `gate.judge`.
+        effect: See `gate.decide`.
         budget_s: Longest time of sampling, warm-up aside.
         seed: Of the order of the blocks and of the bootstrap.
     """
@@ -62,7 +62,7 @@ class PairAnswer:
     """What was found, or why nothing was.
 
     Attributes:
-        judgement: At the last look.
+        decision: At the last look.
         medians_s: Median over the blocks of each model.
         looks: How often the data were judged.
         runs: Runs of each model within a block, less the first, which is not counted.
@@ -70,7 +70,7 @@ class PairAnswer:
         unavailable: Whether that is the provider's doing.
     """
 
-    judgement: Judgement | None = None
+    decision: Decision | None = None
     medians_s: tuple[float, float] | None = None
     looks: int = 0
     runs: int = 0
@@ -129,11 +129,11 @@ def measure(task: PairTask, inputs: Tensors) -> tuple[PairAnswer, NDArray[np.flo
             timing.warm_up(run, inputs, int(min(task.budget_s, WARMUP_S) * 1e9))
         pilot = np.mean([np.median(timing.time_runs(run, inputs, BLOCK_NS)) for run in runs])
         count = max(1, math.ceil(BLOCK_NS / pilot))
-        judgement, blocks, looks = sample(
+        decision, blocks, looks = sample(
             quads_of(runs[0], runs[1], inputs, count), task.effect, int(task.budget_s * 1e9), rng
         )
     medians = float(np.median(blocks[:, :2])), float(np.median(blocks[:, 2:]))
-    return PairAnswer(judgement, medians, looks, count), log_ratios_of(blocks)
+    return PairAnswer(decision, medians, looks, count), log_ratios_of(blocks)
 
 
 def quads_of(a: timing.Run, b: timing.Run, inputs: Tensors, count: int) -> Quad:
@@ -158,7 +158,7 @@ def quads_of(a: timing.Run, b: timing.Run, inputs: Tensors, count: int) -> Quad:
 
 def sample(
     quad: Quad, effect: float, budget_ns: int, rng: np.random.Generator
-) -> tuple[Judgement, NDArray[np.float64], int]:
+) -> tuple[Decision, NDArray[np.float64], int]:
     """Measure quads, and judge them at each of `gate.LOOKS`, until one decides.
 
     Returns:
@@ -172,9 +172,9 @@ def sample(
             blocks.append(quad(bool(rng.integers(2))))
         if len(blocks) < gate.FEWEST and share < 1:
             continue
-        judgement = gate.judge(log_ratios_of(np.array(blocks)), effect, rng)
-        if judgement.outcome != "inconclusive" or share == 1:
-            return judgement, np.array(blocks), look
+        decision = gate.decide(log_ratios_of(np.array(blocks)), effect, rng)
+        if decision.outcome != "inconclusive" or share == 1:
+            return decision, np.array(blocks), look
     raise AssertionError("the last look returns")
 
 

@@ -68,7 +68,7 @@ def percentile(ordered_ns: NDArray[np.int64], q: float, confidence: float) -> Pe
         return Percentile(
             q=q,
             value_s=None,
-            refused=f"p{q * 100:g} needs {needed} runs at {confidence:.0%} confidence; there were {n}. "
+            reason=f"p{q * 100:g} needs {needed} runs at {confidence:.0%} confidence; there were {n}. "
             "Measure for longer.",
         )
     low, high = ranks

@@ -74,8 +74,8 @@ def compare(job: tuple[PairTask, int]) -> tuple[str, float]:
     """The outcome and the ratio of one comparison."""
     task, batch = job
     answer, _ = measure(task, {"x": np.ones((batch, WIDTH), dtype=np.float32)})
-    assert answer.judgement is not None
-    return answer.judgement.outcome, answer.judgement.ratio
+    assert answer.decision is not None
+    return answer.decision.outcome, answer.decision.ratio
 
 
 def main(comparisons: int = 300, budget_s: float = 16, seed: int = 0) -> None:
@@ -105,9 +105,9 @@ def main(comparisons: int = 300, budget_s: float = 16, seed: int = 0) -> None:
             ratios = np.quantile([ratio for _, ratio in entries], (0, 0.5, 1))
             side, failed = ("less" if name == "identical" else "greater"), outcomes["fail"]
             bound = binomtest(failed, len(entries), 0.5, side).proportion_ci(0.95)
-            said = f"at most {bound.high:.2%}" if side == "less" else f"at least {bound.low:.1%}"
+            text = f"at most {bound.high:.2%}" if side == "less" else f"at least {bound.low:.1%}"
             print(  # noqa: T201
-                f"{key}: {dict(outcomes)}; fail in {failed / len(entries):.2%}, {said} (95 %); "
+                f"{key}: {dict(outcomes)}; fail in {failed / len(entries):.2%}, {text} (95 %); "
                 f"ratios {ratios[0]:.3f} .. {ratios[1]:.3f} .. {ratios[2]:.3f}"
             )
     print(f"{time.monotonic() - start:.0f} s")  # noqa: T201

@@ -210,13 +210,13 @@ class LightGBMBoosterClassifier(LightGBMBooster):
 def _signature(options: LoadOptions, names: tuple[str, ...]) -> TensorSpec:
     if not options.inputs:
         return TensorSpec("X", "float32", (BATCH, len(names)), columns=names)
-    asked = options.inputs[0]
-    if len(options.inputs) > 1 or asked.dtype != "float32" or asked.shape[1:] != (len(names),):
+    given = options.inputs[0]
+    if len(options.inputs) > 1 or given.dtype != "float32" or given.shape[1:] != (len(names),):
         raise UsageError(
             f"The inputs {', '.join(map(str, options.inputs))} do not fit the model. "
             f"It takes one matrix, X:float32[{BATCH},{len(names)}]."
         )
-    return TensorSpec(asked.name, asked.dtype, asked.shape, columns=names)
+    return TensorSpec(given.name, given.dtype, given.shape, columns=names)
 
 
 def feature_names(model: Any) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from onnxtool import janitor
 from onnxtool._version import __version__
 from onnxtool.errors import OnnxtoolError, UsageError
 from onnxtool.files import check_writable
-from onnxtool.interrupts import held_back
+from onnxtool.interrupts import deferred_interrupts
 from onnxtool.sandbox.limits import Limits, default_memory, parse_size
 from onnxtool.targets import target as registry
 
@@ -47,8 +47,8 @@ def main() -> None:
         error.show()
         code = BAD_INPUT
     except (click.Abort, KeyboardInterrupt) as stop:
-        said = (stop.__cause__ or stop).args
-        click.echo(f"onnxtool: interrupted. {said[0] if said else 'Nothing was written.'}", err=True)
+        reasons = (stop.__cause__ or stop).args
+        click.echo(f"onnxtool: interrupted. {reasons[0] if reasons else 'Nothing was written.'}", err=True)
         code = BAD_INPUT
     except OnnxtoolError as error:
         _complain(str(error))
@@ -299,7 +299,7 @@ def convert(json_path: str | None, html_path: Path | None, no_verify: bool, **ar
     Keras .keras or .h5 file, a TensorFlow SavedModel folder or .tflite file, or an ONNX file to be optimised. It is
     recognised by its content.
     """
-    with held_back():
+    with deferred_interrupts():
         from onnxtool import api
 
     with _progress() as on_progress:
@@ -340,7 +340,7 @@ def verify(json_path: str | None, html_path: Path | None, **arguments: Any) -> i
     SOURCE is what convert takes, or another ONNX model: an earlier conversion, another precision, or the same file on
     another provider.
     """
-    with held_back():
+    with deferred_interrupts():
         from onnxtool import api
 
     with _progress() as on_progress:
@@ -524,7 +524,7 @@ def bench(
 
     With --json FILE, the report is written after each cell, so that an interrupted run can go on with --resume FILE.
     """
-    with held_back():
+    with deferred_interrupts():
         from onnxtool import api
         from onnxtool.reports import json
 
@@ -590,7 +590,7 @@ def bundle(
     MODEL must say what SOURCE says and keep the target's rules: convert it with the same --target. A bundle that is
     there already is replaced.
     """
-    with held_back():
+    with deferred_interrupts():
         from onnxtool import api
 
     with _progress() as on_progress:
@@ -623,7 +623,7 @@ def bundle(
 )  # fmt: skip
 def lint(format_name: str | None, **arguments: Any) -> int:
     """Compare the ONNX MODEL with the rules of the software that will load it."""
-    with held_back():
+    with deferred_interrupts():
         from onnxtool import api
         from onnxtool.reports.render import render
 
@@ -683,7 +683,7 @@ def report(
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def inspect(model: Path, as_json: bool) -> None:
     """Describe an ONNX MODEL: inputs, outputs, opsets, operators, parameters, size."""
-    with held_back():
+    with deferred_interrupts():
         from onnxtool.models.onnx.artifact import OnnxModel
         from onnxtool.reports.summary import print_model
 
@@ -698,7 +698,7 @@ def inspect(model: Path, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor(as_json: bool) -> int:
     """Say what is installed, which providers really work, and how to get the rest."""
-    with held_back():
+    with deferred_interrupts():
         from onnxtool.doctor import examine
         from onnxtool.reports.summary import print_diagnosis
 
@@ -721,7 +721,7 @@ def doctor(as_json: bool) -> int:
 @_json
 def demo(out: Path, json_path: str | None) -> int:
     """Convert, verify and measure a reference model of each framework, and write a report."""
-    with held_back():
+    with deferred_interrupts():
         from onnxtool.demo import run_demo
 
     with _progress() as on_progress:

@@ -24,7 +24,7 @@ RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxrunti
 """Distributions that all install the package `onnxruntime`, each over the other's files."""
 
 # Offered even where they are not built in, since these are what people come for.
-_WANTED_PROVIDERS = ("CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider")
+_EXPECTED_PROVIDERS = ("CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider")
 _SAME = {"tensorflow-cpu": "tensorflow", "xgboost-cpu": "xgboost"}
 """Builds that bring the same package: a user has one or the other."""
 
@@ -77,7 +77,7 @@ def _runtime_problems(runtimes: dict[str, str]) -> list[str]:
 
 def _providers(machine: Environment) -> list[Provider]:
     """Run one small model on each provider that is built in, and name those that are not."""
-    names = list(dict.fromkeys([*_WANTED_PROVIDERS, *machine.providers]))
+    names = list(dict.fromkeys([*_EXPECTED_PROVIDERS, *machine.providers]))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "tiny.onnx"
         onnx.save(_tiny_model(), path)

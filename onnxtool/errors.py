@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-from onnxtool.interrupts import held_back
+from onnxtool.interrupts import deferred_interrupts
 
 
 class OnnxtoolError(Exception):
@@ -59,7 +59,7 @@ def require(module: str, extra: str) -> ModuleType:
         MissingExtraError: it is not installed; the message names the extra that brings it.
     """
     try:
-        with held_back():
+        with deferred_interrupts():
             return importlib.import_module(module)
     except ModuleNotFoundError as error:
         # A module missing *inside* an installed library is that library's fault, not a missing extra.

@@ -33,7 +33,7 @@ def staged_path(target: Path) -> Iterator[Path]:
         OutputError: the folder does not exist or cannot be written.
     """
     check_writable(target)
-    with scratch_beside(target) as folder:
+    with scratch_next_to(target) as folder:
         staged = folder / target.name
         try:
             yield staged
@@ -62,7 +62,7 @@ def _alone_in(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def scratch_beside(target: Path) -> Iterator[Path]:
+def scratch_next_to(target: Path) -> Iterator[Path]:
     """A temporary folder beside `target`, since a move is atomic only within a file system.
 
     Raises:

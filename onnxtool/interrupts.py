@@ -10,7 +10,7 @@ from types import FrameType
 
 
 @contextmanager
-def held_back() -> Iterator[None]:
+def deferred_interrupts() -> Iterator[None]:
     """Let the block end before an interrupt does: libraries in C crash if an exception cuts their import short."""
     if threading.current_thread() is not threading.main_thread():  # which alone is interrupted
         yield

@@ -73,10 +73,10 @@ def _wait(read_end: int, write_end: int) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):  # or whoever reads our output would wait for it
         os.dup2(null, stream)
-    told = b""
+    received = b""
     while chunk := os.read(read_end, 4096):
-        told += chunk
-    for name in reversed(told.split(b"\0")[:-1]):
+        received += chunk
+    for name in reversed(received.split(b"\0")[:-1]):
         path = Path(os.fsdecode(name))
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)

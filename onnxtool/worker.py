@@ -23,9 +23,9 @@ from onnxtool.opening import open_source
 from onnxtool.opening.messages import (
     CONVERTED,
     OPTIONS,
-    Ask,
     Description,
     PlainDomain,
+    Request,
     group_of,
     joined,
     read_message,
@@ -94,9 +94,9 @@ def describe(source: SourceModel) -> Description:
 
 
 def _answer(
-    ask: Ask, content: dict[str, Any], tensors: Tensors, source: SourceModel, folder: Path
+    request: Request, content: dict[str, Any], tensors: Tensors, source: SourceModel, folder: Path
 ) -> tuple[object, Tensors]:
-    match ask:
+    match request:
         case "predict":
             return None, source.predict(tensors)
         case "answers":
@@ -113,12 +113,16 @@ def _answer(
         case "domains":
             return {name: PlainDomain.of(domain).model_dump() for name, domain in source.domains().items()}, {}
         case "convert":
-            asked = ConvertOptions(content["opset"], content["target"], group_of(tensors, "rows"), agreement)
-            conversion = frameworks()[source.framework].convert(source, group_of(tensors, "example"), asked)
+            convert_options = ConvertOptions(
+                content["opset"], content["target"], group_of(tensors, "rows"), agreement
+            )
+            conversion = frameworks()[source.framework].convert(
+                source, group_of(tensors, "example"), convert_options
+            )
             write(conversion.model, folder / CONVERTED)
             return conversion.choices, {}
         case _:
-            raise AssertionError(ask)
+            raise AssertionError(request)
 
 
 if __name__ == "__main__":

@@ -13,14 +13,14 @@ from onnxtool.reports.model import (
     Cell,
     Comparison,
     Difference,
-    ErrorParts,
+    ErrorComponents,
     Finding,
     GroupQuality,
-    HuntCategory,
     LintRule,
     LoweringAttempt,
     Metric,
     OutputParity,
+    SearchCategory,
     Stage,
 )
 
@@ -54,7 +54,7 @@ PARITY: Sequence[Column[OutputParity]] = (
     Column("p99", lambda output: units.number(output.p99_absolute, 2)),
     Column("Max rel", lambda output: units.number(output.max_relative, 2)),
     Column("ULPs", lambda output: units.number(output.max_ulps, 2)),
-    Column("Rows off", lambda output: f"{output.rows_off:,}"),
+    Column("Mismatch", lambda output: f"{output.mismatched_rows:,}"),
     Column("Flips", lambda output: units.count(output.label_flips)),
 )
 TOLERANCE: Column[OutputParity] = Column("Tolerance", findings.tolerance, numeric=False)
@@ -73,7 +73,7 @@ WORST: Sequence[Column[Difference]] = (
 LINT: Sequence[Column[tuple[Finding, LintRule]]] = (
     Column("", lambda pair: {"error": "✗", "warning": "!", "note": "·"}[pair[1].level], numeric=False),
     Column("Rule", lambda pair: pair[1].id, numeric=False),
-    Column("Place", lambda pair: pair[0].place, numeric=False),
+    Column("Place", lambda pair: pair[0].location, numeric=False),
     Column("Finding", lambda pair: f"{pair[0].message} {pair[1].reason}", numeric=False),
     Column("Remedy", lambda pair: f"{'--fix. ' if pair[0].fixable else ''}{pair[1].remedy}", numeric=False),
 )
@@ -107,20 +107,20 @@ STAGES: Sequence[Column[Stage]] = (
     Column("Difference", lambda stage: units.number(stage.difference, 2)),
 )
 
-PARTS: Sequence[Column[ErrorParts]] = (
-    Column("Error of", lambda parts: units.name(parts.output), numeric=False),
-    Column("Total", lambda parts: units.number(parts.total, 2)),
-    Column("Source's rounding", lambda parts: units.number(parts.source, 2)),
-    Column("Conversion", lambda parts: units.number(parts.conversion, 2)),
-    Column("Provider's rounding", lambda parts: units.number(parts.provider, 2)),
+ERROR_COMPONENTS: Sequence[Column[ErrorComponents]] = (
+    Column("Error of", lambda components: units.name(components.output), numeric=False),
+    Column("Total", lambda components: units.number(components.total, 2)),
+    Column("Source's rounding", lambda components: units.number(components.source, 2)),
+    Column("Conversion", lambda components: units.number(components.conversion, 2)),
+    Column("Provider's rounding", lambda components: units.number(components.provider, 2)),
 )
 
 
-HUNT: Sequence[Column[HuntCategory]] = (
-    Column("", lambda category: "✗" if category.off else "✓", numeric=False),
+SEARCH: Sequence[Column[SearchCategory]] = (
+    Column("", lambda category: "✗" if category.mismatches else "✓", numeric=False),
     Column("Rows", lambda category: category.name, numeric=False),
-    Column("Tried", lambda category: units.count(category.tried)),
-    Column("Off", lambda category: units.count(category.off)),
+    Column("Tried", lambda category: units.count(category.rows)),
+    Column("Mismatch", lambda category: units.count(category.mismatches)),
     Column("Worst / allowed", lambda category: units.number(category.worst, 2)),
     Column("Both refuse", lambda category: units.count(category.both_refused)),
     Column("Ties", lambda category: units.count(category.ties)),
@@ -142,7 +142,7 @@ def bench_columns(bench: Bench) -> Sequence[Column[Cell]]:
             entry = findings.percentile(cell, q)
             if entry is None:
                 return units.NONE
-            return "refused" if entry.refused else units.seconds(entry.value_s)
+            return "refused" if entry.reason else units.seconds(entry.value_s)
 
         return text
 
@@ -194,7 +194,7 @@ CANDIDATES: Sequence[Column[Candidate]] = (
     Column("Nodes", lambda candidate: units.count(candidate.nodes)),
     Column("Size", lambda candidate: units.size(candidate.size_bytes)),
     Column("Max abs", lambda candidate: units.number(candidate.max_absolute, 2)),
-    Column("Rows off", lambda candidate: units.count(candidate.rows_off)),
+    Column("Mismatch", lambda candidate: units.count(candidate.mismatched_rows)),
     Column("Flips", lambda candidate: units.count(candidate.label_flips)),
     Column("Latency ratio", lambda candidate: refinement.ratios(candidate.comparisons), numeric=False),
 )

@@ -14,8 +14,8 @@ Value = str | int | float | bool | None
 
 COLUMNS = (
     "record", "subject", "framework", "passed", "output", "role", "source_dtype", "onnx_dtype", "rows", "elements",
-    "rtol", "atol", "max_absolute", "mean_absolute", "p99_absolute", "max_relative", "max_ulps", "elements_off",
-    "rows_off", "nonfinite_off", "label_flips", "problem",
+    "rtol", "atol", "max_absolute", "mean_absolute", "p99_absolute", "max_relative", "max_ulps",
+    "mismatched_elements", "mismatched_rows", "mismatched_nonfinite", "label_flips", "problem",
     "provider", "batch", "threads", "concurrency", "scenario", "rate", "io_binding", "settings",
     "status", "reason", "samples", "p50_s", "p50_low_s", "p50_high_s", "p90_s",
     "p99_s", "mean_s", "std_s", "min_s", "max_s", "rows_per_s", "speedup", "session_s", "first_run_s",

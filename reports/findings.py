@@ -19,8 +19,6 @@ from onnxtool.reports.model import (
     Explanation,
     Finding,
     GroupQuality,
-    Hunt,
-    HuntCategory,
     LabelDrift,
     Lint,
     LintRule,
@@ -29,6 +27,8 @@ from onnxtool.reports.model import (
     Parity,
     Percentile,
     Report,
+    Search,
+    SearchCategory,
     Stage,
     Subject,
 )
@@ -121,14 +121,14 @@ def worst_output(parity: Parity) -> OutputParity | None:
     """The output that a reader should see first: one that failed, or the one with the largest difference."""
     return max(
         parity.outputs,
-        key=lambda output: (not output.passed, output.rows_off, output.max_absolute or 0.0),
+        key=lambda output: (not output.passed, output.mismatched_rows, output.max_absolute or 0.0),
         default=None,
     )
 
 
-def rows_off(parity: Parity) -> int:
+def mismatched_rows(parity: Parity) -> int:
     """Rows outside tolerance in the output where there are most."""
-    return max((output.rows_off for output in parity.outputs), default=0)
+    return max((output.mismatched_rows for output in parity.outputs), default=0)
 
 
 def label_flips(parity: Parity) -> int | None:
@@ -166,7 +166,7 @@ def tolerance_notes(parity: Parity) -> list[str]:
     """The tolerances that were applied, each with its reason and the outputs that it holds for."""
     names: dict[str, list[str]] = {}
     for output in parity.outputs:
-        names.setdefault(f"{tolerance(output)} ({output.tolerance.why})", []).append(units.name(output.name))
+        names.setdefault(f"{tolerance(output)} ({output.tolerance.reason})", []).append(units.name(output.name))
     if len(names) == 1:
         return [f"Tolerance: {next(iter(names))}."]
     return [f"Tolerance of {_enumerate(outputs, 'outputs')}: {text}." for text, outputs in names.items()]
@@ -178,9 +178,9 @@ def parity_notes(parity: Parity) -> list[str]:
     for output in parity.outputs:
         if output.problem:
             notes.append(f"{units.name(output.name)}: {output.problem}")
-        if output.nonfinite_off:
+        if output.mismatched_nonfinite:
             notes.append(
-                f"{units.name(output.name)}: {units.plural(output.nonfinite_off, 'element')} NaN or infinite "
+                f"{units.name(output.name)}: {units.plural(output.mismatched_nonfinite, 'element')} NaN or infinite "
                 "on one side only, or of another sign."
             )
     floors = sorted({output.relative_floor for output in parity.outputs if output.relative_floor})
@@ -213,44 +213,46 @@ def drift_notes(drift: LabelDrift) -> list[str]:
         if metric.method:
             methods.setdefault(metric.method, []).append(metric.name)
     if methods:
-        told = "; ".join(f"{method} for {', '.join(names)}" for method, names in methods.items())
-        notes.append(f"Intervals of the differences: {told}.")
+        methods_used = "; ".join(f"{method} for {', '.join(names)}" for method, names in methods.items())
+        notes.append(f"Intervals of the differences: {methods_used}.")
     return [*notes, *drift.notes]
 
 
-def hunted(hunt: Hunt) -> str:
+def search_effort(search: Search) -> str:
     """How much was tried."""
-    rows = units.plural(hunt.rows, "row")
-    return f"{rows} in {units.seconds(hunt.seconds)}, budget {hunt.budget}, seed {hunt.seed}"
+    rows = units.plural(search.rows, "row")
+    return f"{rows} in {units.seconds(search.seconds)}, budget {search.budget}, seed {search.seed}"
 
 
-def out_of_tolerance(category: HuntCategory) -> bool:
+def out_of_tolerance(category: SearchCategory) -> bool:
     """Whether a kind of rows drifts."""
-    return bool(category.off)
+    return bool(category.mismatches)
 
 
-def hunt_notes(hunt: Hunt) -> list[str]:
+def search_notes(search: Search) -> list[str]:
     """What was found beside differences, and where the worst rows are."""
-    notes = [f"{category.name}: {text}" for category in hunt.categories for text in category.findings]
-    if any(category.ties for category in hunt.categories):
+    notes = [f"{category.name}: {text}" for category in search.categories for text in category.findings]
+    if any(category.ties for category in search.categories):
         notes.append("Ties are labels that differ where the source itself is undecided to within tolerance.")
-    if hunt.saved:
-        notes.append(f"The worst {units.plural(hunt.saved_rows, 'row')}: {hunt.saved}. Replay them with --data.")
+    if search.saved:
+        notes.append(
+            f"The worst {units.plural(search.saved_rows, 'row')}: {search.saved}. Replay them with --data."
+        )
     return notes
 
 
-def telling_stages(explanation: Explanation, around: int) -> list[Stage]:
+def notable_stages(explanation: Explanation, around: int) -> list[Stage]:
     """The stages up to and after the one where the models part, those that nothing is known of left out."""
     known = [stage for stage in explanation.stages if stage.difference is not None]
-    if explanation.breaks is None:
+    if explanation.first_failure is None:
         return known[-2 * around :]
-    place = known.index(explanation.stages[explanation.breaks])
+    place = known.index(explanation.stages[explanation.first_failure])
     return known[max(0, place - around) : place + around + 1]
 
 
-def parting(explanation: Explanation) -> Callable[[Stage], bool]:
+def first_failure(explanation: Explanation) -> Callable[[Stage], bool]:
     """Whether a stage is the one at which the models part."""
-    place = explanation.breaks
+    place = explanation.first_failure
     return lambda stage: place is not None and stage is explanation.stages[place]
 
 
@@ -365,9 +367,9 @@ def comparison_line(comparison: Comparison) -> str:
     """What a comparison found, with its numbers."""
     if comparison.ratio is None:
         return f"{comparison.outcome.capitalize()}: {comparison.reason}"
-    said = {"pass": "Not slower", "fail": "Slower", "inconclusive": "Inconclusive"}[comparison.outcome]
+    verdict = {"pass": "Not slower", "fail": "Slower", "inconclusive": "Inconclusive"}[comparison.outcome]
     line = (
-        f"{said}: {comparison.ratio:.3f} times the latency of {comparison.against}, "
+        f"{verdict}: {comparison.ratio:.3f} times the latency of {comparison.against}, "
         f"{100 * (comparison.confidence or 0):.4g} % interval {comparison.low:.3f} to {comparison.high:.3f}; "
         f"the smallest effect is {comparison.effect:.3g}."
     )
@@ -427,12 +429,12 @@ def bench_notes(bench: Bench, *, unmeasured: bool = True) -> list[str]:
             reason = f"{cell.status}: {cell.reason or 'no reason given'}"
             texts[reason] = reason
         for entry in cell.latency.percentiles if cell.latency else ():
-            if entry.refused:  # the reason counts the runs: one note, not one for each count
-                texts[f"refused {entry.q}"] = entry.refused
+            if entry.reason:  # the reason counts the runs: one note, not one for each count
+                texts[f"refused {entry.q}"] = entry.reason
         for key, text in texts.items():
             notes.setdefault(key, (text, []))[1].append(cell_name(cell))
-    said = [f"{_enumerate(cells, 'cells')}: {text}" for text, cells in notes.values()]
-    return [*said, *_machine_notes(bench), *_timer_note(bench), *_pareto_note(bench)]
+    shared = [f"{_enumerate(cells, 'cells')}: {text}" for text, cells in notes.values()]
+    return [*shared, *_machine_notes(bench), *_timer_note(bench), *_pareto_note(bench)]
 
 
 def doubts(cell: Cell) -> list[str]:
@@ -493,7 +495,7 @@ def unmeasured_groups(cells: Sequence[Cell]) -> list[list[Cell]]:
     return list(groups.values())
 
 
-def telling(items: Sequence[T], limit: int, first: Callable[[T], bool]) -> list[T]:
+def most_notable(items: Sequence[T], limit: int, first: Callable[[T], bool]) -> list[T]:
     """At most `limit` items in their order, those for which `first` holds before the rest where not all fit."""
     if len(items) <= limit:
         return list(items)

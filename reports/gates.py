@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from onnxtool.reports import findings, refinement, units
 from onnxtool.reports.findings import cell_name, comparison_line, coverage, percentile, ran_on
-from onnxtool.reports.model import Bench, Cell, Check, Comparison, Hunt, LabelDrift, Lowering, Metric, Parity
+from onnxtool.reports.model import Bench, Cell, Check, Comparison, LabelDrift, Lowering, Metric, Parity, Search
 
 
 def parity_gate(parity: Parity) -> Check:
@@ -20,8 +20,8 @@ def parity_gate(parity: Parity) -> Check:
             f"{output.name}: {output.problem}"
             if output.problem
             else f"{output.name}: {findings.systematic(output)}"
-            if not output.elements_off
-            else f"{output.name}: {output.rows_off} of {output.rows} rows are out of tolerance"
+            if not output.mismatched_elements
+            else f"{output.name}: {output.mismatched_rows} of {output.rows} rows are out of tolerance"
             + (f", {output.label_flips} labels flip." if output.label_flips else ".")
             for output in off
         )
@@ -50,18 +50,18 @@ def _changes(metrics: Sequence[Metric]) -> str:
     return "; ".join(f"{metric.name} {metric.source:.6g} -> {metric.onnx:.6g}" for metric in metrics)
 
 
-def hunt_gate(hunt: Hunt) -> Check:
+def search_gate(search: Search) -> Check:
     """No row found on which the models part."""
-    off = [category for category in hunt.categories if category.off]
+    off = [category for category in search.categories if category.mismatches]
     message = (
         " ".join(
-            f"{category.name}: {category.off} of {category.tried} rows are out of tolerance"
+            f"{category.name}: {category.mismatches} of {category.rows} rows are out of tolerance"
             f" (by up to {category.worst:.3g} times what is allowed)."
             for category in off
         )
-        or f"{hunt.rows} rows tried, and none is out of tolerance."
+        or f"{search.rows} rows tried, and none is out of tolerance."
     )
-    return Check(id="adversarial", passed=hunt.passed, message=message)
+    return Check(id="adversarial", passed=search.passed, message=message)
 
 
 def bench_gates(cells: Sequence[Cell], strict: bool) -> list[Check]:
@@ -125,7 +125,7 @@ def latency_gates(bench: Bench, strict: bool) -> list[Check]:
             outcome = "within" if high <= bound and not cell.unanswered else "above" if low > bound else outcome
             message = f"p99 is {units.seconds(low)} to {units.seconds(high)}, {outcome} {units.seconds(bound)}."
         else:
-            message = f"Undecided: {p99.refused if p99 else 'no p99 was measured.'}"
+            message = f"Undecided: {p99.reason if p99 else 'no p99 was measured.'}"
         if cell.unanswered:
             outcome = "above"
             message += f" {units.plural(cell.unanswered, 'query')} got no answer by the end."

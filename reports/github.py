@@ -50,7 +50,7 @@ def _warnings(subject: Subject) -> Iterator[str]:
             yield findings.comparison_line(comparison)
     for finding, rule in findings.breaches(subject.lint):
         if rule.level != "error":
-            yield f"{rule.id}, {finding.place}: {finding.message}"
+            yield f"{rule.id}, {finding.location}: {finding.message}"
 
 
 def _command(kind: str, message: str, properties: Mapping[str, str]) -> str:

@@ -83,8 +83,8 @@ def latency_series(cell: Cell, latency: Latency) -> Markup:
 def spread(bench: Bench, cell: Cell) -> Markup:
     """A cell's percentiles, on the scale of its table."""
     entries = _entries([cell])
-    said = ", ".join(f"p{entry.q * 100:g} {units.seconds(entry.value_s)}" for entry in entries)
-    return charts.spread(entries, _spread_scale(bench), title=f"{findings.cell_name(cell)}: {said}")
+    labels = ", ".join(f"p{entry.q * 100:g} {units.seconds(entry.value_s)}" for entry in entries)
+    return charts.spread(entries, _spread_scale(bench), title=f"{findings.cell_name(cell)}: {labels}")
 
 
 def ratio_picture(comparisons: Sequence[Comparison], comparison: Comparison) -> Markup:

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from onnxtool.errors import DataError
 from onnxtool.files import write_text
+from onnxtool.reports.migration import migrated
 from onnxtool.reports.model import SCHEMA_VERSION, Report
 from onnxtool.reports.units import visible
 
@@ -28,7 +29,7 @@ def write(report: Report, path: Path) -> None:
 
 
 def read(path: Path) -> Report:
-    """Read a report back.
+    """Read a report back; one of an earlier schema is brought to the current one.
 
     Raises:
         DataError: there is no such file, it is no report, or a newer onnxtool wrote it.
@@ -48,7 +49,7 @@ def read(path: Path) -> Report:
             f"{SCHEMA_VERSION}. Upgrade onnxtool."
         )
     try:
-        return Report.model_validate(content)
+        return Report.model_validate(migrated(content))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))

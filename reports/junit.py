@@ -60,7 +60,7 @@ def _case(report: Report, subject: Subject, check: Check) -> ET.Element:
 def _places(subject: Subject, rule_id: str) -> list[str]:
     """Where a rule of the linter is broken, and what to do about it."""
     broken = [(finding, rule) for finding, rule in findings.breaches(subject.lint) if rule.id == rule_id]
-    return [f"{finding.place}: {finding.message} {rule.remedy}" for finding, rule in broken]
+    return [f"{finding.location}: {finding.message} {rule.remedy}" for finding, rule in broken]
 
 
 def _worst_rows(subject: Subject) -> list[str]:
@@ -69,7 +69,7 @@ def _worst_rows(subject: Subject) -> list[str]:
     for output in subject.parity.outputs if subject.parity else ():
         if output.passed:
             continue
-        problem = output.problem or f"{output.rows_off:,} of {output.rows:,} rows off"
+        problem = output.problem or f"{output.mismatched_rows:,} of {output.rows:,} rows off"
         lines.append(f"{units.name(output.name)}: {problem}")
         lines += [
             f"  row {worst.row} {units.shape(worst.index)}: source {units.element(worst.source)}, "

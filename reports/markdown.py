@@ -58,12 +58,12 @@ def _subject(subject: Subject) -> Iterator[str]:
         yield from _table(columns.LINT, findings.breaches(subject.lint))
     if subject.parity:
         yield from _parity(subject.parity)
-    if subject.hunt:
-        yield f"**Hunt for drift** over {escape(findings.hunted(subject.hunt))}"
+    if subject.search:
+        yield f"**Search for drift** over {escape(findings.search_effort(subject.search))}"
         yield ""
-        yield from _table(columns.HUNT, subject.hunt.categories)
-        if hunt_notes := findings.hunt_notes(subject.hunt):
-            yield from _list(hunt_notes)
+        yield from _table(columns.SEARCH, subject.search.categories)
+        if search_notes := findings.search_notes(subject.search):
+            yield from _list(search_notes)
     if subject.drift:
         rows = units.plural(subject.drift.rows, "row")
         yield f"**Quality** on {rows} labelled by {escape(subject.drift.labels)}"
@@ -74,7 +74,7 @@ def _subject(subject: Subject) -> Iterator[str]:
         if subject.drift.groups:
             yield f"**Groups** by {escape(units.name(subject.drift.grouped_by or ''))}"
             yield ""
-            groups = findings.telling(subject.drift.groups, ROWS, findings.failed)
+            groups = findings.most_notable(subject.drift.groups, ROWS, findings.failed)
             yield from _table(columns.GROUPS, groups)
             yield from _cut(len(subject.drift.groups), "group")
     if subject.bench:
@@ -82,7 +82,9 @@ def _subject(subject: Subject) -> Iterator[str]:
     if subject.comparisons:
         yield "**Comparison** of the latency, interval of the ratio against the smallest effect"
         yield ""
-        yield from _table(columns.COMPARISONS, findings.telling(subject.comparisons, ROWS, findings.undecided))
+        yield from _table(
+            columns.COMPARISONS, findings.most_notable(subject.comparisons, ROWS, findings.undecided)
+        )
         yield from _cut(len(subject.comparisons), "comparison")
         yield from _list(findings.comparison_notes(subject.comparisons))
 
@@ -103,7 +105,7 @@ def _refined(conversion: ConversionRecord) -> Iterator[str]:
 def _parity(parity: Parity) -> Iterator[str]:
     yield f"**Parity** over {escape(findings.rows_line(parity))}"
     yield ""
-    outputs = findings.telling(parity.outputs, ROWS, findings.failed)
+    outputs = findings.most_notable(parity.outputs, ROWS, findings.failed)
     yield from _table((*columns.PARITY, columns.TOLERANCE), outputs)
     yield from _cut(len(parity.outputs), "output")
     yield from _list(findings.parity_notes(parity))
@@ -126,16 +128,16 @@ def _explanation(explanation: Explanation) -> Iterator[str]:
     yield ""
     if explanation.details:
         yield from _list(explanation.details)
-    if stages := findings.telling_stages(explanation, 3):
+    if stages := findings.notable_stages(explanation, 3):
         yield from _table(columns.STAGES, stages)
-    if explanation.parts:
-        yield from _table(columns.PARTS, explanation.parts)
+    if explanation.error_components:
+        yield from _table(columns.ERROR_COMPONENTS, explanation.error_components)
 
 
 def _bench(bench: Bench) -> Iterator[str]:
     yield f"**Latency**, {units.seconds(bench.duration_s)} a cell on {escape(bench.data)}"
     yield ""
-    cells = findings.telling(bench.cells, ROWS, findings.unmeasured)
+    cells = findings.most_notable(bench.cells, ROWS, findings.unmeasured)
     yield from _table((*columns.bench_columns(bench), columns.RAN_ON), cells)
     yield from _cut(len(bench.cells), "cell")
     yield from _list(findings.bench_notes(bench))

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from onnxtool._version import __version__
 
-SCHEMA_VERSION: Literal["1.0"] = "1.0"
+SCHEMA_VERSION: Literal["2.0"] = "2.0"
 
 Count = Annotated[int, Field(ge=0)]
 
@@ -125,7 +125,7 @@ class Tolerance(Record):
 
     rtol: float
     atol: float
-    why: str
+    reason: str
     noise: float | None = Field(
         default=None, description="Mean difference that rounding alone makes, if measured."
     )
@@ -178,9 +178,11 @@ class OutputParity(Record):
         default=None,
         description="Mean difference over what rounding makes. Above 2 it is systematic, and the output fails.",
     )
-    nonfinite_off: Count = Field(default=0, description="NaN or infinity on one side only, or of another sign.")
-    elements_off: Count = 0
-    rows_off: Count = 0
+    mismatched_nonfinite: Count = Field(
+        default=0, description="NaN or infinity on one side only, or of another sign."
+    )
+    mismatched_elements: Count = 0
+    mismatched_rows: Count = 0
     label_flips: Count | None = Field(
         default=None, description="Rows whose label, or whose most probable class, differs."
     )
@@ -218,7 +220,7 @@ class Stage(Record):
     matched_by: Literal["name", "value"] | None = None
 
 
-class ErrorParts(Record):
+class ErrorComponents(Record):
     """What the error of an output is made of, on the rows that were explained: largest absolute differences."""
 
     output: str
@@ -236,11 +238,15 @@ class Explanation(Record):
         description="What each ONNX tensor is held against: the source's steps, or the graph in float64."
     )
     stages: list[Stage] = []
-    starts: int | None = Field(default=None, description="Position of the first stage that differs at all.")
-    breaks: int | None = Field(default=None, description="Position of the first stage that is out of tolerance.")
+    first_difference: int | None = Field(
+        default=None, description="Position of the first stage that differs at all."
+    )
+    first_failure: int | None = Field(
+        default=None, description="Position of the first stage that is out of tolerance."
+    )
     cause: str
     details: list[str] = []
-    parts: list[ErrorParts] = []
+    error_components: list[ErrorComponents] = []
 
 
 class Parity(Record):
@@ -259,12 +265,12 @@ class Parity(Record):
     passed: bool
 
 
-class HuntCategory(Record):
+class SearchCategory(Record):
     """One kind of rows that were tried."""
 
     name: str
-    tried: Count
-    off: Count = Field(description="Rows out of tolerance.")
+    rows: Count
+    mismatches: Count = Field(description="Rows out of tolerance.")
     worst: float | None = Field(description="Largest difference, in units of what is allowed; inf for a label.")
     ties: Count = Field(
         default=0, description="Labels that differ where the source is undecided to within tolerance."
@@ -273,14 +279,14 @@ class HuntCategory(Record):
     findings: list[str] = []
 
 
-class Hunt(Record):
+class Search(Record):
     """A search for rows on which the two models part."""
 
     budget: str
     seed: int
     rows: Count = Field(description="Rows that were tried.")
     seconds: float
-    categories: list[HuntCategory]
+    categories: list[SearchCategory]
     saved: str | None = Field(default=None, description="File of the worst rows, for --data.")
     saved_rows: Count = 0
     passed: bool
@@ -351,7 +357,7 @@ class Percentile(Record):
     value_s: float | None
     low_s: float | None = Field(default=None, description="Lower end of the confidence interval.")
     high_s: float | None = Field(default=None, description="Upper end of the confidence interval.")
-    refused: str | None = None
+    reason: str | None = None
 
 
 class Change(Record):
@@ -498,7 +504,9 @@ class Candidate(Record):
     nodes: Count | None = Field(default=None, description="Subgraphs included; None where there is no graph.")
     size_bytes: Count | None = None
     max_absolute: float | None = Field(default=None, description="Largest difference to the source.")
-    rows_off: Count | None = Field(default=None, description="Rows out of tolerance; None where not compared.")
+    mismatched_rows: Count | None = Field(
+        default=None, description="Rows out of tolerance; None where not compared."
+    )
     label_flips: Count | None = None
     comparisons: list[Comparison] = Field(
         default=[], description="With the graph as it was converted, at each batch size."
@@ -534,7 +542,7 @@ class Lowering(Record):
     rows: Count
     kept: list[str] = Field(description="Nodes that stay in float32 though they could be less precise.")
     nodes: Count = Field(description="Nodes that could be less precise.")
-    harm: dict[str, float] = Field(
+    sensitivity: dict[str, float] = Field(
         default={}, description="Node to the error that it makes alone, where measured."
     )
     attempts: list[LoweringAttempt]
@@ -554,7 +562,7 @@ class LintRule(Record):
 
     id: str
     level: Literal["error", "warning", "note"]
-    sentence: str = Field(description="What must hold.")
+    requirement: str = Field(description="What must hold.")
     reason: str = Field(description="What happens otherwise.")
     remedy: str
 
@@ -563,7 +571,7 @@ class Finding(Record):
     """A place where a rule is broken."""
 
     rule: str = Field(description="The rule's id.")
-    place: str = Field(description="Where in the model, as in: input 'x'.")
+    location: str = Field(description="Where in the model, as in: input 'x'.")
     message: str
     fixable: bool
 
@@ -597,7 +605,7 @@ class Subject(Record):
     source: SourceSummary | None = None
     conversion: ConversionRecord | None = None
     parity: Parity | None = None
-    hunt: Hunt | None = None
+    search: Search | None = None
     drift: LabelDrift | None = None
     bench: Bench | None = None
     comparisons: list[Comparison] = []
@@ -608,7 +616,7 @@ class Subject(Record):
 class Report(Record):
     """Everything that one command found out."""
 
-    schema_version: Literal["1.0"] = SCHEMA_VERSION
+    schema_version: Literal["2.0"] = SCHEMA_VERSION
     tool_version: str = __version__
     command: Literal["convert", "verify", "bench", "bundle", "demo", "lint"]
     created: datetime.datetime

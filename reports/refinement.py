@@ -30,10 +30,10 @@ def loss_line(loss: Loss) -> str:
 
 def largest_loss(attempt: LoweringAttempt) -> str:
     """The loss that is the largest in units of what is allowed."""
-    judged = [loss for loss in attempt.losses if loss.allowed is not None]
-    if not judged:
+    gated = [loss for loss in attempt.losses if loss.allowed is not None]
+    if not gated:
         return units.NONE
-    worst = max(judged, key=lambda loss: (not loss.passed, (loss.high or loss.value) - (loss.allowed or 0)))
+    worst = max(gated, key=lambda loss: (not loss.passed, (loss.high or loss.value) - (loss.allowed or 0)))
     return loss_line(worst)
 
 
@@ -55,8 +55,8 @@ def lowering_notes(lowering: Lowering) -> list[str]:
     ]
     if lowering.kept:
         notes.append(f"In float32: {', '.join(lowering.kept)}.")
-    if lowering.harm:
-        worst = sorted(lowering.harm, key=lambda name: -lowering.harm[name])[:5]
-        each = ", ".join(f"{name} {units.number(lowering.harm[name], 2)}" for name in worst)
+    if lowering.sensitivity:
+        worst = sorted(lowering.sensitivity, key=lambda name: -lowering.sensitivity[name])[:5]
+        each = ", ".join(f"{name} {units.number(lowering.sensitivity[name], 2)}" for name in worst)
         notes.append(f"Relative error of a node alone, the worst first: {each}.")
     return notes + lowering.notes

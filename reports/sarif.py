@@ -37,8 +37,8 @@ def render(report: Report) -> str:
 def _rule(rule: LintRule) -> dict[str, Any]:
     return {
         "id": rule.id,
-        "shortDescription": {"text": rule.sentence},
-        "fullDescription": {"text": f"{rule.sentence} Otherwise: {rule.reason}"},
+        "shortDescription": {"text": rule.requirement},
+        "fullDescription": {"text": f"{rule.requirement} Otherwise: {rule.reason}"},
         "help": {"text": f"{rule.reason} {rule.remedy}"},
         "defaultConfiguration": {"level": rule.level},
     }
@@ -51,8 +51,8 @@ def _results(subject: Subject, rules: dict[str, LintRule]) -> list[dict[str, Any
             "ruleId": finding.rule,
             "ruleIndex": order.index(finding.rule),
             "level": rules[finding.rule].level,
-            "message": {"text": f"{finding.place}: {finding.message} {rules[finding.rule].remedy}"},
-            "locations": [_location(subject, finding.place)],
+            "message": {"text": f"{finding.location}: {finding.message} {rules[finding.rule].remedy}"},
+            "locations": [_location(subject, finding.location)],
         }
         for finding in (subject.lint.findings if subject.lint else ())
     ]

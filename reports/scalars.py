@@ -33,7 +33,7 @@ def _parity(parity: Parity) -> Iterator[tuple[str, float]]:
     for output in parity.outputs:
         for name in (
             "max_absolute", "mean_absolute", "p99_absolute", "max_relative", "max_ulps", "noise_ratio",
-            "rows_off", "label_flips",
+            "mismatched_rows", "label_flips",
         ):  # fmt: skip
             value = getattr(output, name)
             if value is not None:

@@ -21,13 +21,13 @@ from onnxtool.reports.model import (
     Cell,
     Comparison,
     Explanation,
-    Hunt,
     LabelDrift,
     Lint,
     Lowering,
     OutputParity,
     Parity,
     Report,
+    Search,
     Subject,
 )
 from onnxtool.reports.sanitize import sanitized
@@ -92,8 +92,8 @@ def _subject(subject: Subject, width: int) -> Iterator[RenderableType]:
         yield from _lint(subject.lint)
     if subject.parity:
         yield from _parity(subject.parity, width)
-    if subject.hunt:
-        yield from _hunt(subject.hunt)
+    if subject.search:
+        yield from _search(subject.search)
     if subject.drift:
         yield from _drift(subject.drift)
     if subject.bench:
@@ -126,7 +126,7 @@ def _lint(lint: Lint) -> Iterator[RenderableType]:
 def _parity(parity: Parity, width: int) -> Iterator[RenderableType]:
     yield _title("Parity", f"over {findings.rows_line(parity)}")
     wide = (columns.TOLERANCE,) if width >= WIDE else ()
-    outputs = findings.telling(parity.outputs, ROWS, findings.failed)
+    outputs = findings.most_notable(parity.outputs, ROWS, findings.failed)
     yield _table((*columns.PARITY, *wide), outputs, lambda output: None if output.passed else "red")
     yield from _cut(len(parity.outputs), "output")
     yield from _notes(findings.parity_notes(parity))
@@ -141,12 +141,12 @@ def _explanation(explanation: Explanation) -> Iterator[RenderableType]:
     yield _title("Where they part", f"on {findings.explained_by(explanation)}")
     yield _indented(Text(explanation.cause, "bold"))
     yield from _notes(explanation.details)
-    stages = findings.telling_stages(explanation, STAGES_AROUND)
+    stages = findings.notable_stages(explanation, STAGES_AROUND)
     if stages:
-        off = findings.parting(explanation)
-        yield _table(columns.STAGES, stages, lambda stage: "red" if off(stage) else None)
-    if explanation.parts:
-        yield _table(columns.PARTS, explanation.parts)
+        differs = findings.first_failure(explanation)
+        yield _table(columns.STAGES, stages, lambda stage: "red" if differs(stage) else None)
+    if explanation.error_components:
+        yield _table(columns.ERROR_COMPONENTS, explanation.error_components)
 
 
 def _worst(output: OutputParity) -> Iterator[RenderableType]:
@@ -154,10 +154,10 @@ def _worst(output: OutputParity) -> Iterator[RenderableType]:
     yield _table(columns.WORST, output.worst)
 
 
-def _hunt(hunt: Hunt) -> Iterator[RenderableType]:
-    yield _title("Hunt for drift", f"over {findings.hunted(hunt)}")
-    yield _table(columns.HUNT, hunt.categories, lambda category: "red" if category.off else None)
-    yield from _notes(findings.hunt_notes(hunt))
+def _search(search: Search) -> Iterator[RenderableType]:
+    yield _title("Search for drift", f"over {findings.search_effort(search)}")
+    yield _table(columns.SEARCH, search.categories, lambda category: "red" if category.mismatches else None)
+    yield from _notes(findings.search_notes(search))
 
 
 def _drift(drift: LabelDrift) -> Iterator[RenderableType]:
@@ -168,7 +168,7 @@ def _drift(drift: LabelDrift) -> Iterator[RenderableType]:
     yield from _notes(findings.drift_notes(drift))
     if drift.groups:
         yield _title("Groups", f"by {units.name(drift.grouped_by or '')}")
-        groups = findings.telling(drift.groups, ROWS, findings.failed)
+        groups = findings.most_notable(drift.groups, ROWS, findings.failed)
         yield _table(columns.GROUPS, groups, lambda group: None if group.passed else "red")
         yield from _cut(len(drift.groups), "group")
 
@@ -176,7 +176,7 @@ def _drift(drift: LabelDrift) -> Iterator[RenderableType]:
 def _bench(bench: Bench, width: int) -> Iterator[RenderableType]:
     yield _title("Latency", f"of {units.plural(len(bench.cells), 'cell')} on {bench.data}")
     wide = (columns.RAN_ON,) if width >= WIDE else ()
-    cells = findings.telling(bench.cells, ROWS, findings.unmeasured)
+    cells = findings.most_notable(bench.cells, ROWS, findings.unmeasured)
     yield _table((*columns.bench_columns(bench), *wide), cells, _cell_style)
     yield from _cut(len(bench.cells), "cell")
     yield from _notes([*findings.placement_notes(bench), *findings.bench_notes(bench)])
@@ -184,7 +184,7 @@ def _bench(bench: Bench, width: int) -> Iterator[RenderableType]:
 
 def _comparisons(comparisons: Sequence[Comparison]) -> Iterator[RenderableType]:
     yield _title("Comparison", "of the latency, interval of the ratio against the smallest effect")
-    shown = findings.telling(comparisons, ROWS, findings.undecided)
+    shown = findings.most_notable(comparisons, ROWS, findings.undecided)
     yield _table(
         columns.COMPARISONS, shown, lambda found: {"fail": "red", "inconclusive": "yellow"}.get(found.outcome)
     )

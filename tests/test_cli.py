@@ -258,7 +258,7 @@ BAD = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_a_short_error_with_exit_2_and_no_file(run, files, tmp_path, case):
-    make, arguments, said = BAD[case]
+    make, arguments, message = BAD[case]
     make(tmp_path)
     before = sorted(tmp_path.rglob("*"))
     code, out, err = run(*(argument.format(files=files) for argument in arguments))
@@ -267,7 +267,7 @@ def test_bad_input_is_a_short_error_with_exit_2_and_no_file(run, files, tmp_path
     assert "Traceback" not in err
     lines = [line for line in err.strip().splitlines() if not line.startswith(("Usage:", "Try ")) and line]
     assert 1 <= len(lines) <= 2
-    assert re.search(said, err)
+    assert re.search(message, err)
     assert sorted(tmp_path.rglob("*")) == before
 
 

@@ -33,8 +33,8 @@ def test_an_installation_in_order_runs_a_model_on_the_cpu_and_says_what_it_has()
     assert extras["keras"].installed.keys() >= {"keras", "tf2onnx"}  # through onnxtool[tensorflow]
     assert not extras["torch"].missing
     linux = sys.platform == "linux"
-    held = [linux, linux and landlock.version() > 0, linux and platform.machine() in ("x86_64", "aarch64")]
-    assert len(found.sandbox) == held.count(False)
+    enforced = [linux, linux and landlock.version() > 0, linux and platform.machine() in ("x86_64", "aarch64")]
+    assert len(found.sandbox) == enforced.count(False)
 
 
 def test_two_builds_of_onnx_runtime_overwrite_each_other(distribution):

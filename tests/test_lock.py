@@ -34,12 +34,12 @@ def test_the_lock_and_the_constraints_are_of_one_make_lock():
 
 def test_what_the_package_asks_for_is_locked():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = [*project["dependencies"], *chain.from_iterable(project["optional-dependencies"].values())]
+    required = [*project["dependencies"], *chain.from_iterable(project["optional-dependencies"].values())]
     locked = {}
     for pin in pins("constraints.txt"):
         requirement = Requirement(pin)
         locked.setdefault(requirement.name, []).append(str(requirement.specifier).removeprefix("=="))
-    for requirement in map(Requirement, wanted):
+    for requirement in map(Requirement, required):
         if requirement.name != "onnxtool":  # one extra that holds another
             versions = locked[canonicalize_name(requirement.name)]
             assert all(requirement.specifier.contains(version) for version in versions), requirement

@@ -66,12 +66,16 @@ def _upstream(case: Case) -> Outcome:
         given = session.run(None, {session.get_inputs()[0].name: case.rows})
     except Exception:  # ONNX Runtime's exceptions have no common base
         return "fails"
-    said = case.model.predict(case.rows) if hasattr(case.model, "predict") else case.model.transform(case.rows)
-    said = said.toarray() if hasattr(said, "toarray") else np.asarray(said)
-    first = np.asarray(given[0]).reshape(np.shape(said)) if np.size(given[0]) == np.size(said) else None
+    expected = case.model.predict(case.rows) if hasattr(case.model, "predict") else case.model.transform(case.rows)
+    expected = expected.toarray() if hasattr(expected, "toarray") else np.asarray(expected)
+    first = np.asarray(given[0]).reshape(np.shape(expected)) if np.size(given[0]) == np.size(expected) else None
     if first is None:
         return "drifts"
-    close = np.array_equal(first, said) if said.dtype.kind in "OUS" else np.allclose(first, said, 1e-4, 1e-4)
+    close = (
+        np.array_equal(first, expected)
+        if expected.dtype.kind in "OUS"
+        else np.allclose(first, expected, 1e-4, 1e-4)
+    )
     return "agrees" if close else "drifts"
 
 

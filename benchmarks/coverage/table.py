@@ -75,10 +75,10 @@ def examined(build: Callable[[], tuple[object, dict[str, Any]]]) -> Result:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            model, told = build()
+            model, settings = build()
         except Exception as error:  # libraries raise anything; a case that does not fit shows in the table
             return {"outcome": "fails", "reason": f"It cannot be built: {first_line(error)}"}
-        outcome, reason = converted(model, **told)
+        outcome, reason = converted(model, **settings)
     return {"outcome": outcome, "reason": reason}
 
 

@@ -73,10 +73,10 @@ def network(case: str) -> tuple[Any, NDArray[np.float32]]:
     name = case.removesuffix(BACKBONE)
     options = {"features_only": True} if case.endswith(BACKBONE) else {}
     size = int(timm.get_pretrained_cfg(name, allow_unregistered=True).input_size[-1])
-    for told, side in (({}, _SIZE), ({"img_size": _SIZE}, _SIZE), ({}, size)):
+    for settings, side in (({}, _SIZE), ({"img_size": _SIZE}, _SIZE), ({}, size)):
         torch.manual_seed(0)
         try:
-            model = timm.create_model(name, **options, **told).eval()
+            model = timm.create_model(name, **options, **settings).eval()
             images = _images(side)
             with torch.no_grad():
                 model(torch.from_numpy(images))

@@ -213,12 +213,12 @@ def _resized(cases: Cases) -> None:
         "1.7": {"scale_factor": 1.7},
         "size": {"size": (7, 17)},
     }
-    for size, told in sizes.items():
-        cases.add(f"Upsample/nearest-{size}", IMAGE, mode="nearest", **told)
-        cases.add(f"Upsample/nearest-exact-{size}", IMAGE, mode="nearest-exact", **told)
+    for size, sizing in sizes.items():
+        cases.add(f"Upsample/nearest-{size}", IMAGE, mode="nearest", **sizing)
+        cases.add(f"Upsample/nearest-exact-{size}", IMAGE, mode="nearest-exact", **sizing)
         for mode in ("bilinear", "bicubic"):
-            cases.add(f"Upsample/{mode}-{size}", IMAGE, mode=mode, **told)
-            cases.add(f"Upsample/{mode}-{size}-corners", IMAGE, mode=mode, align_corners=True, **told)
+            cases.add(f"Upsample/{mode}-{size}", IMAGE, mode=mode, **sizing)
+            cases.add(f"Upsample/{mode}-{size}-corners", IMAGE, mode=mode, align_corners=True, **sizing)
     cases.call("interpolate/area", lambda x: f.interpolate(x, size=(5, 5), mode="area"), IMAGE)
     for mode in ("bilinear", "bicubic"):
         cases.call(

@@ -259,8 +259,8 @@ def _detector(library: Any, name: str) -> Any:
         backbone = library.ResNetConfig(
             embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], out_features=["stage2"]
         )
-        told = {"use_timm_backbone": False, "use_pretrained_backbone": False, "backbone": None}
-        return library.DetrConfig(**_BOTH, **told, backbone_config=backbone)
+        settings = {"use_timm_backbone": False, "use_pretrained_backbone": False, "backbone": None}
+        return library.DetrConfig(**_BOTH, **settings, backbone_config=backbone)
     stages = [f"stage{number}" for number in range(1, 5)]
     if name == "MaskFormerForInstanceSegmentation":
         swin = {"embed_dim": 8, "depths": [1] * 4, "num_heads": [1, 1, 2, 2], "window_size": 2}

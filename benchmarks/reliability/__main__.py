@@ -105,9 +105,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reliability", description=__doc__)
     parser.add_argument("--page", action="store_true", help="write the page alone, from the records there are")
-    asked: Any = parser.parse_args(arguments)
+    parsed: Any = parser.parse_args(arguments)
     failed = False
-    for name, options in () if asked.page else RUNS.items():
+    for name, options in () if parsed.page else RUNS.items():
         command = [sys.executable, "-m", f"benchmarks.reliability.{name}", *options]
         failed |= subprocess.run([*command, "--record", RECORDS / f"{name}.json"], check=False).returncode != 0
     write_text(RECORDS / "README.md", page(RECORDS))

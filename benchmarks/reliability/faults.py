@@ -34,7 +34,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "convert": ("convert model.joblib --data rows.npy -o", "out.onnx"),
     "verify": ("verify good.onnx model.joblib --data rows.npy --json", "out.json"),
     "page": ("verify good.onnx model.joblib --data rows.npy --report", "out.html"),
-    "hunt": ("verify good.onnx other.joblib --adversarial --budget 3000 --save-worst", "out.npz"),
+    "search": ("verify good.onnx other.joblib --adversarial --budget 3000 --save-worst", "out.npz"),
     "bench": ("bench long.onnx --batch 1 --duration 0.1 --json", "out.json"),
     "bundle": ("bundle long.onnx model.joblib --data rows.npy --duration 0.1 --force -o", "out"),
     "lint": ("lint bad.onnx --fix -o", "out.onnx"),
@@ -207,7 +207,7 @@ def clock_back(work: Work, name: str, begin: float) -> list[str]:
     folder.mkdir(exist_ok=True)
     (folder / "sitecustomize.py").write_text(CLOCK.format(start=begin), encoding="utf-8")
     ended = end(start(work, name, variables={"PYTHONPATH": str(folder)}))
-    drifts = name == "hunt"  # it looks for rows on which two models differ, and finds some
+    drifts = name == "search"  # it looks for rows on which two models differ, and finds some
     wrong = [] if ended.code == int(drifts) else [f"exit {ended.code}: {ended.message[-300:]}"]
     output = work.output / COMMANDS[name][1]
     if output.suffix == ".json":
@@ -274,7 +274,7 @@ def provoke(work: Work, rounds: int) -> dict[str, dict[str, list[str]]]:
     work.source.chmod(0o555)
     found["read-only source folder"] = {
         name: []
-        if (code := end(start(work, name, no_privilege)).code) == int(name == "hunt")
+        if (code := end(start(work, name, no_privilege)).code) == int(name == "search")
         else [f"exit {code}"]
         for name in COMMANDS
     }
@@ -287,7 +287,7 @@ def provoke(work: Work, rounds: int) -> dict[str, dict[str, list[str]]]:
     for path in work.source.iterdir():
         os.utime(path, (4e9, 4e9))  # 2096
     found["sources of the future"] = {
-        name: [] if (code := end(start(work, name)).code) == int(name == "hunt") else [f"exit {code}"]
+        name: [] if (code := end(start(work, name)).code) == int(name == "search") else [f"exit {code}"]
         for name in COMMANDS
     }
     found["worker out of memory"] = {"bench": out_of_memory(work)}
@@ -299,12 +299,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reliability.faults", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="of two runs at once, for each command")
     parser.add_argument("--record", type=Path, help="where the result is kept")
-    asked = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        found = provoke(workplace(Path(folder)), asked.rounds)
+        found = provoke(workplace(Path(folder)), options.rounds)
     for fault, commands in found.items():
         sys.stdout.write(f"{fault}: {commands}\n")
-    keep(asked.record, f"faults --rounds {asked.rounds}", rounds=asked.rounds, faults=found)
+    keep(options.record, f"faults --rounds {options.rounds}", rounds=options.rounds, faults=found)
     return int(any(wrong for commands in found.values() for wrong in commands.values()))
 
 

@@ -29,7 +29,7 @@ from onnxtool.errors import OnnxtoolError
 
 LIMIT_S = 10
 LIMIT_BYTES = 2 * 2**30
-TELLING = [0, 1, 2, 0x7F, 0x80, 0xFF, *b"()[]{}<>\"'\\/.,:;#%\n\t ", *b".cibRNtux"]
+NOTABLE = [0, 1, 2, 0x7F, 0x80, 0xFF, *b"()[]{}<>\"'\\/.,:;#%\n\t ", *b".cibRNtux"]
 """Bytes that formats give a meaning to."""
 
 
@@ -119,7 +119,7 @@ def _read_data(path: Path) -> None:
 
 
 def _reports(folder: Path) -> None:
-    golden = Path(__file__).parents[2] / "tests" / "reports" / "golden" / "report-1.0.json"
+    golden = Path(__file__).parents[2] / "tests" / "reports" / "golden" / "report-2.0.json"
     (folder / "report.json").write_bytes(golden.read_bytes())
 
 
@@ -248,7 +248,7 @@ def mutated(content: bytes, other: bytes, rng: np.random.Generator) -> bytes:
         if kind == 0:
             changed[place] ^= 1 << int(rng.integers(0, 8))
         elif kind == 1:
-            changed[place] = TELLING[int(rng.integers(0, len(TELLING)))]
+            changed[place] = NOTABLE[int(rng.integers(0, len(NOTABLE)))]
         elif kind == 2:
             del changed[place : place + length]
         elif kind == 3:
@@ -291,8 +291,8 @@ def _serve(read: Use, seed: int, span: tuple[int, int], corpus: Path, pipe: Any)
             read(read_once)  # imports what there is to import, before memory is counted
         os.dup2(null.fileno(), 1)
         os.dup2(null.fileno(), 2)
-        held = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_DATA, (held + LIMIT_BYTES, held + LIMIT_BYTES))
+        allocated = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_DATA, (allocated + LIMIT_BYTES, allocated + LIMIT_BYTES))
         for number in range(*span):
             rng = np.random.default_rng([seed, number])
             place, other = (int(rng.integers(0, len(files))) for _ in range(2))
@@ -378,15 +378,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=TARGETS, action="append", help="readers; by default all")
     parser.add_argument("--record", type=Path, help="where the result is kept")
-    asked = parser.parse_args(arguments)
-    chosen = asked.only or list(TARGETS)
+    options = parser.parse_args(arguments)
+    chosen = options.only or list(TARGETS)
     total = sum(TARGETS[name][2] for name in chosen)
     results = {}
     began = time.monotonic()
     for name in chosen:
         write, read, share = TARGETS[name]
         results[name] = fuzz(
-            write, read, max(1, round(asked.inputs * share / total)), asked.seed, name in CONTAINED
+            write, read, max(1, round(options.inputs * share / total)), options.seed, name in CONTAINED
         )
         counts = {key: value for key, value in results[name].items() if key != "findings"}
         sys.stdout.write(f"{name}: {counts}, {len(results[name]['findings'])} findings\n")
@@ -394,7 +394,7 @@ def main(arguments: list[str] | None = None) -> int:
             sys.stdout.write(f"  {finding}\n")
         sys.stdout.flush()
     seconds = round(time.monotonic() - began)
-    keep(asked.record, f"fuzz --inputs {asked.inputs} --seed {asked.seed}", seconds=seconds, readers=results)
+    keep(options.record, f"fuzz --inputs {options.inputs} --seed {options.seed}", seconds=seconds, readers=results)
     return 1 if any(result["findings"] for result in results.values()) else 0
 
 

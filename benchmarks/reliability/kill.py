@@ -32,7 +32,7 @@ SETTLE_S = 5.0
 COMMANDS: dict[str, tuple[str, str]] = {
     "convert": ("convert model.joblib -o out.onnx --data rows.npy --json out.json --report out.html", "out.onnx"),
     "verify": ("verify good.onnx model.joblib --data rows.npy --json out.json --report out.html", "out.json"),
-    "hunt": ("verify good.onnx other.joblib --adversarial --budget 3000 --save-worst out.npz", "out.npz"),
+    "search": ("verify good.onnx other.joblib --adversarial --budget 3000 --save-worst out.npz", "out.npz"),
     "bench": ("bench good.onnx --batch 1,4 --duration 0.3 --json out.json --report out.html", "out.json"),
     "bundle": ("bundle good.onnx model.joblib --data rows.npy -o out --duration 0.2", "out"),
     "lint": ("lint bad.onnx --fix -o out.onnx", "out.onnx"),
@@ -185,14 +185,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--points", type=int, default=210, help="over all commands")
     parser.add_argument("--only", choices=COMMANDS, action="append", help="commands; by default all")
     parser.add_argument("--record", type=Path, help="where the result is kept")
-    asked = parser.parse_args(arguments)
-    chosen = asked.only or list(COMMANDS)
+    options = parser.parse_args(arguments)
+    chosen = options.only or list(COMMANDS)
     results = {}
     for name in chosen:
-        results[name] = sweep(name, -(-asked.points // len(chosen)))
+        results[name] = sweep(name, -(-options.points // len(chosen)))
         sys.stdout.write(f"{name}: {results[name]}\n")
         sys.stdout.flush()
-    keep(asked.record, f"kill --points {asked.points}", commands=results)
+    keep(options.record, f"kill --points {options.points}", commands=results)
     return 1 if any(result["findings"] for result in results.values()) else 0
 
 

@@ -69,10 +69,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reliability.load", description=__doc__)
     parser.add_argument("--cells", type=int, default=500)
     parser.add_argument("--record", type=Path, help="where the result is kept")
-    asked = parser.parse_args(arguments)
-    found = sweep(asked.cells)
+    options = parser.parse_args(arguments)
+    found = sweep(options.cells)
     sys.stdout.write(f"{found}\n")
-    keep(asked.record, f"load --cells {asked.cells}", **found)
+    keep(options.record, f"load --cells {options.cells}", **found)
     flat = found["growth_bytes"] <= GROWTH_BYTES and found["files"][0] == found["files"][1]
     return 0 if flat and found["measured"] == found["cells"] and not found["children"] else 1
 

@@ -99,10 +99,10 @@ def measure(line: str, folder: Path) -> dict[str, Any]:
     """
     began = time.monotonic()
     peak = 0
-    with (folder / "printed").open("wb+") as printed, (folder / "said").open("wb+") as said:
+    with (folder / "printed").open("wb+") as printed, (folder / "errors").open("wb+") as stderr_file:
         process = subprocess.Popen(
             [sys.executable, "-m", "onnxtool", *line.split()],
-            cwd=folder, env={**os.environ, "CI": "true"}, stdout=printed, stderr=said,
+            cwd=folder, env={**os.environ, "CI": "true"}, stdout=printed, stderr=stderr_file,
         )  # fmt: skip
         while process.poll() is None:
             peak = max(peak, _peak(process.pid))
@@ -110,9 +110,9 @@ def measure(line: str, folder: Path) -> dict[str, Any]:
                 process.terminate()
                 process.wait()
             time.sleep(0.02)
-        said.seek(0)
-        words = said.read().decode(errors="replace").strip()
-        size = printed.tell() if printed.seek(0, os.SEEK_END) else 0
+        stderr_file.seek(0)
+        words = stderr_file.read().decode(errors="replace").strip()
+        size = printed.progress() if printed.seek(0, os.SEEK_END) else 0
     found = {
         "command": line,
         "exit": process.returncode,
@@ -140,13 +140,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--nodes", type=int, default=10_000, help="of the chain, and inputs, and outputs")
     parser.add_argument("--gigabytes", type=float, default=2.2, help="of weights")
     parser.add_argument("--record", type=Path, help="where the result is kept")
-    asked = parser.parse_args(arguments)
-    number = asked.nodes
+    options = parser.parse_args(arguments)
+    number = options.nodes
     models: dict[str, Any] = {
         f"{number:,} nodes in a chain": lambda: chain(number),
         f"{number:,} inputs": lambda: wide(number, 1),
         f"{number:,} outputs": lambda: wide(1, number),
-        f"{asked.gigabytes:g} GB of weights": lambda: heavy(asked.gigabytes),
+        f"{options.gigabytes:g} GB of weights": lambda: heavy(options.gigabytes),
     }
     found: dict[str, list[dict[str, Any]]] = {}
     for name, make in models.items():
@@ -162,7 +162,7 @@ def main(arguments: list[str] | None = None) -> int:
                 found[name].append(measure(command, Path(folder)))
                 sys.stdout.write(f"{name}: {found[name][-1]}\n")
                 sys.stdout.flush()
-    keep(asked.record, f"sizes --nodes {number} --gigabytes {asked.gigabytes:g}", models=found)
+    keep(options.record, f"sizes --nodes {number} --gigabytes {options.gigabytes:g}", models=found)
     runs = [run for model in found.values() for run in model]
     allowed = {"lint": (0, 1)}  # what is above 2 GB is none for ML.NET, and lint says so
     failed = [run for run in runs if run["exit"] not in allowed.get(run["command"].split()[0], (0,))]

@@ -75,7 +75,7 @@ def _table(
     modes, missing = attributes["nodes_modes"], attributes.get("nodes_missing_value_tracks_true")
     while True:
         numbers = [places[tree, node] for node in level]
-        asked = {
+        conditions = {
             (
                 modes[n],
                 attributes["nodes_featureids"][n],
@@ -84,13 +84,13 @@ def _table(
             )
             for n in numbers
         }
-        if {mode for mode, *_ in asked} == {b"LEAF"}:
+        if {mode for mode, *_ in conditions} == {b"LEAF"}:
             return Table(
                 np.array(features, dtype=np.int64), np.array(thresholds, dtype=np.float32), weights[numbers]
             )
-        if len(asked) > 1 or next(iter(asked))[0] != b"BRANCH_GT" or next(iter(asked))[3]:
+        if len(conditions) > 1 or next(iter(conditions))[0] != b"BRANCH_GT" or next(iter(conditions))[3]:
             return None
-        _, feature, threshold, _ = asked.pop()
+        _, feature, threshold, _ = conditions.pop()
         features.append(feature)
         thresholds.append(threshold)
         level = [attributes[f"nodes_{way}nodeids"][number] for number in numbers for way in ("false", "true")]
@@ -115,8 +115,8 @@ def write_sums(graph: Graph, rows: str, tables: Sequence[Table], base: NDArray[n
     for start in range(0, len(tables), GROUP):
         group = tables[start : start + GROUP]
         features, thresholds, leaves = _side_by_side(group, depth)
-        asked = graph.node("Gather", [columns, graph.tensor(features.ravel())], axis=0)
-        above = graph.node("Greater", [asked, graph.tensor(thresholds.reshape(-1, 1))])
+        conditions = graph.node("Gather", [columns, graph.tensor(features.ravel())], axis=0)
+        above = graph.node("Greater", [conditions, graph.tensor(thresholds.reshape(-1, 1))])
         by_level = graph.constant(TensorProto.INT64, [depth, -1])
         bits = graph.node("Reshape", [graph.node("Cast", above, to=TensorProto.FLOAT), by_level])
         numbers = graph.node("MatMul", [powers, bits])  # of powers of two: exact

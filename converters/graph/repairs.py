@@ -21,11 +21,11 @@ def consumed(graph: onnx.GraphProto) -> set[str]:
     }
 
 
-def fresh_name(graph: onnx.GraphProto, wanted: str) -> str:
+def fresh_name(graph: onnx.GraphProto, base: str) -> str:
     """The name wanted, or one like it that no tensor of the graph has."""
     taken = consumed(graph) | {name for node in all_nodes(graph) for name in node.output}
     taken |= {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
-    name = wanted
+    name = base
     while name in taken:
         name += "_"
     return name
@@ -165,9 +165,9 @@ def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
             value.name = names.get(value.name, value.name)
 
 
-def constant(graph: onnx.GraphProto, wanted: str, values: Sequence[int]) -> str:
+def constant(graph: onnx.GraphProto, base: str, values: Sequence[int]) -> str:
     """Add a vector of int64 under the name wanted, or one like it, and return its name."""
-    name = fresh_name(graph, wanted)
+    name = fresh_name(graph, base)
     graph.initializer.append(numpy_helper.from_array(np.array(values, dtype=np.int64), name))
     return name
 

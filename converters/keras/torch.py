@@ -179,11 +179,11 @@ def _rnn(cell: Any, step_function: Any, inputs: Any, initial_states: Any, **opti
         return tensor.flip(0) if options.get("go_backwards") else tensor
 
     def one_step(now: Sequence[Any], states: Sequence[Any]) -> tuple[Any, list[Any]]:
-        said, after = step_function(
+        outputs_now, after = step_function(
             tree.pack_sequence_as(inputs, list(now)),
             (*tree.pack_sequence_as(initial_states, list(states)), *(options.get("constants") or ())),
         )
-        return said, tree.flatten(after)
+        return outputs_now, tree.flatten(after)
 
     series = [in_time(tensor) for tensor in tree.flatten(inputs)]
     masks = [] if mask is None else [in_time(mask.bool())]
@@ -200,12 +200,12 @@ def _rnn(cell: Any, step_function: Any, inputs: Any, initial_states: Any, **opti
         # A graph of its own sees the weights only as inputs.
         with keras.StatelessScope(list(zip(variables, weights, strict=True))):
             output, after = one_step(now, before)
-        said = tree.flatten(output)
+        outputs_now = tree.flatten(output)
         for kept in masked:
-            other = [torch.zeros_like(one) for one in said] if options.get("zero_output_for_mask") else last
-            said = [_where(kept, new, old) for new, old in zip(said, other, strict=True)]
+            other = [torch.zeros_like(one) for one in outputs_now] if options.get("zero_output_for_mask") else last
+            outputs_now = [_where(kept, new, old) for new, old in zip(outputs_now, other, strict=True)]
             after = [_where(kept, new, old) for new, old in zip(after, before, strict=True)]
-        return [_fresh(one) for one in (*after, *said, *said)]
+        return [_fresh(one) for one in (*after, *outputs_now, *outputs_now)]
 
     weights = [variable.value.clone() for variable in variables]  # as nodes of the trace
     found = iter(scan_op(body, [*start, *nothing], [*series, *masks], weights))

@@ -29,12 +29,12 @@ class Repair(NamedTuple, Generic[M]):
 
     Attributes:
         kept: Nodes that stay in float32, or None where the model passes with none but all of them.
-        harm: For each group of nodes, the error with these alone in low precision.
+        sensitivity: For each group of nodes, the error with these alone in low precision.
         tried: What was measured on the way to the number of nodes.
     """
 
     kept: frozenset[str] | None
-    harm: dict[tuple[str, ...], float]
+    sensitivity: dict[tuple[str, ...], float]
     tried: list[M]
 
 
@@ -53,8 +53,8 @@ def repair(nodes: Sequence[str], measure: Callable[[frozenset[str]], M], already
     size = -(-len(nodes) // MOST_GROUPS)
     groups = [tuple(nodes[start : start + size]) for start in range(0, len(nodes), size)]
     everything = already.union(nodes)
-    harm = {group: measure((everything - {*group}) | already).error for group in groups}
-    ranked = sorted(groups, key=lambda group: -harm[group])
+    sensitivity = {group: measure((everything - {*group}) | already).error for group in groups}
+    ranked = sorted(groups, key=lambda group: -sensitivity[group])
     tried: list[M] = []
 
     def passes(count: int) -> bool:
@@ -66,8 +66,8 @@ def repair(nodes: Sequence[str], measure: Callable[[frozenset[str]], M], already
     while passing < most and not passes(passing):
         failing, passing = passing, 2 * passing
     if passing >= most and not passes(passing := most):
-        return Repair(None, harm, tried)
+        return Repair(None, sensitivity, tried)
     while passing - failing > 1:
         middle = (passing + failing) // 2
         failing, passing = (failing, middle) if passes(middle) else (middle, passing)
-    return Repair(already.union(*ranked[:passing]), harm, tried)
+    return Repair(already.union(*ranked[:passing]), sensitivity, tried)

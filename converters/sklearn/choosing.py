@@ -72,8 +72,8 @@ def choose(source: Any, options: ConvertOptions, convert: Callable[[Any], Conver
     reason = first.finding if first else f"it cannot be converted ({failure})"
     better = first is None or first.off is None or (second.off is not None and second.off < first.off)
     if better and second.off is not None:
-        said = f"Computed in double precision between casts: in single precision {reason}."
-        return Conversion(second.conversion.model, [said, *second.conversion.choices])
+        choice = f"Computed in double precision between casts: in single precision {reason}."
+        return Conversion(second.conversion.model, [choice, *second.conversion.choices])
     if first is None:
         raise failure or ConversionError("The model has no conversion.")
     kept = f"Computed in single precision, though {reason}: in double precision {second.finding}."

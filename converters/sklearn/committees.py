@@ -104,12 +104,12 @@ def _convert_adaboost(scope: Any, operator: Any, container: Any) -> None:
         votes = graph.node("Concat", [graph.node("Neg", votes), votes], axis=1)
     else:
         graph.labels(votes, classes, label)
-    wanted = element_type(operator)
+    target_dtype = element_type(operator)
     weight = float(model.estimator_weights_.sum())
     raw = container.get_options(model, {"raw_scores": False})["raw_scores"]
     # For two classes the decision function is the difference of the votes, which is twice each.
     scale = weight / 2 if binary and raw else weight if raw or binary else weight * (count - 1)
-    scaled = graph.node("Div", [graph.cast(votes, element, wanted), graph.constant(wanted, [scale])])
+    scaled = graph.node("Div", [graph.cast(votes, element, target_dtype), graph.constant(target_dtype, [scale])])
     if raw:
         graph.node("Identity", scaled, given)
     else:

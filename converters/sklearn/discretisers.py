@@ -27,7 +27,7 @@ def register() -> None:
 
 
 def _joined(parts: list[Value]) -> Value:
-    return parts[0].beside(*parts[1:])
+    return parts[0].hstack(*parts[1:])
 
 
 def _bins(rows: Value, model: Any) -> Value:
@@ -47,18 +47,18 @@ def _polynomials(rows: Value, model: Any) -> Value:
     """Each product is a column times a product of one factor fewer, as scikit-learn multiplies."""
     width = model.n_features_in_
     if rows.narrow:
-        rows = rows.beside_array(np.zeros(0, dtype=np.float32))
-    wanted = [tuple(np.repeat(np.arange(width), powers).tolist()) for powers in model.powers_]
+        rows = rows.hstack_array(np.zeros(0, dtype=np.float32))
+    products = [tuple(np.repeat(np.arange(width), powers).tolist()) for powers in model.powers_]
     places: dict[tuple[int, ...], int] = {(place,): place for place in range(width)}
     block = rows
-    for degree in range(2, max(map(len, wanted), default=0) + 1):
-        level = sorted({product[len(product) - degree :] for product in wanted if len(product) >= degree})
+    for degree in range(2, max(map(len, products), default=0) + 1):
+        level = sorted({product[len(product) - degree :] for product in products if len(product) >= degree})
         others = block.columns([places[product[1:]] for product in level])
-        block = block.beside(rows.columns([product[0] for product in level]) * others)
+        block = block.hstack(rows.columns([product[0] for product in level]) * others)
         places |= {product: len(places) + place for place, product in enumerate(level)}
     places[()] = len(places)
     one = block.columns([0]).apply("IsNaN").where(1.0, 1.0)
-    return block.beside(one).columns([places[product] for product in wanted])
+    return block.hstack(one).columns([places[product] for product in products])
 
 
 def _powers(rows: Value, model: Any) -> Value:

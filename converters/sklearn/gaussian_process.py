@@ -21,11 +21,11 @@ def register() -> None:
 def _classifier(rows: Value, model: Any) -> Decision:
     if model.n_classes_ == 2:
         latent, positive = _binary(rows, model.base_estimator_)
-        return Decision((1.0 - positive).beside(positive), (latent > 0.0).whole())
+        return Decision((1.0 - positive).hstack(positive), (latent > 0.0).whole())
     if model.multi_class != "one_vs_rest":
         raise ConversionError("GaussianProcessClassifier(multi_class='one_vs_one') has no conversion to ONNX.")
     parts = [_binary(rows, one)[1] for one in model.base_estimator_.estimators_]
-    return Decision(normalised(parts[0].beside(*parts[1:])))
+    return Decision(normalised(parts[0].hstack(*parts[1:])))
 
 
 def _binary(rows: Value, model: Any) -> tuple[Value, Value]:
@@ -40,8 +40,8 @@ def _binary(rows: Value, model: Any) -> tuple[Value, Value]:
     weights = np.ravel(laplace.COEFS)
     # sqrt(pi / alpha) / (2 * sqrt(2 * pi * variance)) is one half, with alpha = 1 / (2 * variance).
     width = (variance * (2.0 * factors**2) + 1.0).apply("Sqrt")
-    said = erf(mean * factors / width)
-    return mean, said @ (0.5 * weights).reshape(-1, 1) + 0.5 * float(weights.sum())
+    integral = erf(mean * factors / width)
+    return mean, integral @ (0.5 * weights).reshape(-1, 1) + 0.5 * float(weights.sum())
 
 
 def erf(values: Value) -> Value:

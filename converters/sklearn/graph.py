@@ -53,10 +53,10 @@ class Graph:
         ]
         return wide[0] if len(wide) == 1 else self.node("Concat", wide, axis=1)
 
-    def cast(self, name: str, given: int, wanted: int, output: str = "") -> str:
+    def cast(self, name: str, given: int, target: int, output: str = "") -> str:
         """A tensor in another element type, or under another name where one is asked for."""
-        if given != wanted:
-            return self.node("Cast", name, output, to=wanted)
+        if given != target:
+            return self.node("Cast", name, output, to=target)
         return self.node("Identity", name, output) if output else name
 
     def tensor(self, values: NDArray[Any]) -> str:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from onnxtool.converters.sklearn.graph import ML, Graph, is_double, number_type
-from onnxtool.converters.sklearn.trees import add_parts, parts_of, quantum_up_to
+from onnxtool.converters.sklearn.trees import add_halves, halves_of, quantum_up_to
 from onnxtool.errors import ConversionError, require
 from onnxtool.models.sklearn.lineage import is_missing
 
@@ -99,15 +99,15 @@ class Trees:
     def attributes(self, baseline: float) -> dict[str, Any]:
         """The attributes in the form that the operator takes for its precision.
 
-        In double precision the sum comes in two parts, for `trees.add_parts`: the operator gives float32.
+        In double precision the sum comes in two parts, for `trees.add_halves`: the operator gives float32.
         """
         values = {"nodes_values": self.nodes.pop("values")}
         weights, base = np.array(self.leaves.pop("weights")), np.array([baseline])
         if self.double:
             bound = abs(baseline) + np.abs(weights).max() * (self.nodes["treeids"][-1] + 1)
             quantum = quantum_up_to(float(bound))
-            weights = np.concatenate(parts_of(weights, quantum))
-            base = np.concatenate(parts_of(base, quantum))
+            weights = np.concatenate(halves_of(weights, quantum))
+            base = np.concatenate(halves_of(base, quantum))
             for name, entries in self.leaves.items():
                 self.leaves[name] = entries + ([1] * len(entries) if name == "ids" else entries)
         values |= {"target_weights": weights.tolist(), "base_values": base.tolist()}
@@ -169,7 +169,7 @@ def _raw(scope: Any, operator: Any, container: Any) -> tuple[Graph, str, int]:
         for place, predictor in enumerate(predictors):
             trees.add(predictor, place)
         raw = graph.node("TreeEnsembleRegressor", rows, domain=ML, **trees.attributes(float(base)))
-        sums.append(add_parts(graph, raw, 1) if double else raw)
+        sums.append(add_halves(graph, raw, 1) if double else raw)
     return graph, sums[0] if len(sums) == 1 else graph.node("Concat", sums, axis=1), element
 
 

@@ -27,7 +27,7 @@ def missing(rows: Value, marker: Any) -> Value:
 
 def _with_indicator(filled: Value, rows: Value, model: Any) -> Value:
     """The marks of missing values beside the filled columns, where they were asked for."""
-    return filled if model.indicator_ is None else filled.beside(_indicator(rows, model.indicator_))
+    return filled if model.indicator_ is None else filled.hstack(_indicator(rows, model.indicator_))
 
 
 def _indicator(rows: Value, model: Any) -> Value:
@@ -55,7 +55,7 @@ def _neighbours(rows: Value, model: Any) -> Value:
         donors = np.flatnonzero(~unknown[:, place])
         filled = _mean_of_nearest(distances.columns(donors), training[donors, place], model)
         parts.append(gap.columns(place).where(filled, rows.columns(place)))
-    filled = parts[0].beside(*parts[1:])
+    filled = parts[0].hstack(*parts[1:])
     return _with_indicator(filled, rows, model)
 
 

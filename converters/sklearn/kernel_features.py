@@ -24,12 +24,12 @@ def register() -> None:
 def _nystroem(rows: Value, model: Any) -> Value:
     kernel = between(rows, model.components_, model.kernel, model._get_kernel_params())
     weights: NDArray[Any] = model.normalization_.T
-    return kernel.beside_array(weights) @ weights
+    return kernel.hstack_array(weights) @ weights
 
 
 def _cosines(rows: Value, model: Any) -> Value:
     weights: NDArray[Any] = model.random_weights_
-    angles = rows.beside_array(weights) @ weights + np.asarray(model.random_offset_)
+    angles = rows.hstack_array(weights) @ weights + np.asarray(model.random_offset_)
     return angles.apply("Cos") * float(np.sqrt(2.0 / model.n_components))
 
 
@@ -47,7 +47,7 @@ def _additive(rows: Value, model: Any) -> Value:
         factor = (safe * (2 * interval / np.cosh(np.pi * step * interval))).apply("Sqrt")
         angle = safe.apply("Log") * (step * interval)
         blocks += [given.where(factor * angle.apply(wave), 0.0) for wave in ("Cos", "Sin")]
-    return blocks[0].beside(*blocks[1:])
+    return blocks[0].hstack(*blocks[1:])
 
 
 def _count_sketch(rows: Value, model: Any) -> Value:

@@ -48,16 +48,16 @@ def between(rows: Value, points: NDArray[Any], kernel: Any, parameters: Mapping[
     """
     given = {key: value for key, value in (parameters or {}).items() if value is not None}
     points = np.asarray(points.toarray() if hasattr(points, "toarray") else points)
-    own = rows.beside_array(points)
+    own = rows.hstack_array(points)
     gamma = float(given.get("gamma", 1.0 / points.shape[1]))
     degree, coef0 = float(given.get("degree", 3)), float(given.get("coef0", 1))
     kernels: dict[str, Callable[[], Value]] = {
         "linear": lambda: own @ points.T,
-        "rbf": lambda: (squared_distances(rows, points).beside_array(points) * -gamma).apply("Exp"),
+        "rbf": lambda: (squared_distances(rows, points).hstack_array(points) * -gamma).apply("Exp"),
         "poly": lambda: ((own @ points.T) * gamma + coef0) ** degree,
         "sigmoid": lambda: ((own @ points.T) * gamma + coef0).apply("Tanh"),
         "cosine": lambda: (own / (own * own).sum().apply("Sqrt")) @ _unit(points).T,
-        "laplacian": lambda: (manhattan(rows, points).beside_array(points) * -gamma).apply("Exp"),
+        "laplacian": lambda: (manhattan(rows, points).hstack_array(points) * -gamma).apply("Exp"),
     }
     kernels["polynomial"] = kernels["poly"]
     if kernel not in kernels:
@@ -72,14 +72,14 @@ def _unit(points: NDArray[Any]) -> NDArray[Any]:
 
 def manhattan(rows: Value, points: NDArray[Any]) -> Value:
     """Sums of absolute differences to fixed points, [batch, points]."""
-    apart = rows.apply("Unsqueeze", np.array([1])) - points
-    return apart.apply("Abs").sum(2).apply("Squeeze", np.array([2]))
+    differences = rows.apply("Unsqueeze", np.array([1])) - points
+    return differences.apply("Abs").sum(2).apply("Squeeze", np.array([2]))
 
 
 def _kernel_ridge(rows: Value, model: Any) -> Value:
     kernel = between(rows, model.X_fit_, model.kernel, _parameters(model))
     weights: NDArray[Any] = model.dual_coef_.reshape(len(model.X_fit_), -1)
-    return kernel.beside_array(weights) @ weights
+    return kernel.hstack_array(weights) @ weights
 
 
 def _parameters(model: Any) -> dict[str, Any]:

@@ -26,12 +26,12 @@ def register() -> None:
 
 def as_given(rows: Value) -> Value:
     """The rows in the precision in which they came."""
-    return rows.beside_array(np.zeros(0, dtype=np.float32))
+    return rows.hstack_array(np.zeros(0, dtype=np.float32))
 
 
-def _positive(said: dict[str, Value]) -> Value:
+def _positive(answers: dict[str, Value]) -> Value:
     """What a binary classifier says of its second class, [batch, 1]."""
-    return said["scores"] if "scores" in said else said["probabilities"].columns([1])
+    return answers["scores"] if "scores" in answers else answers["probabilities"].columns([1])
 
 
 def _chain(rows: Value, model: Any, feature: Callable[[dict[str, Value]], Value]) -> list[dict[str, Value]]:
@@ -39,37 +39,37 @@ def _chain(rows: Value, model: Any, feature: Callable[[dict[str, Value]], Value]
     seen, found = as_given(rows), []
     for link in model.estimators_:
         found.append(answers_of(link, seen))
-        seen = rows.beside(*(feature(said) for said in found))
+        seen = rows.hstack(*(feature(answers) for answers in found))
     return found
 
 
 def _in_order(parts: list[Value], model: Any) -> Value:
     places = np.argsort(model.order_).tolist()
     ordered: list[Value] = [parts[place] for place in places]
-    return ordered[0].beside(*ordered[1:])
+    return ordered[0].hstack(*ordered[1:])
 
 
-def _label(said: dict[str, Value]) -> Value:
-    return said["label"].double().reshape(-1, 1)
+def _label(answers: dict[str, Value]) -> Value:
+    return answers["label"].double().reshape(-1, 1)
 
 
 def _classifier_chain(rows: Value, model: Any) -> tuple[Value, Value]:
     if any(len(classes) != 2 for classes in model.classes_):
         raise ConversionError("ClassifierChain over more than two classes a target has no conversion to ONNX.")
-    said = _chain(rows, model, _label if model.chain_method_ == "predict" else _positive)
-    label = _in_order([_label(one) for one in said], model).whole()
-    probable = all("probabilities" in one for one in said)
-    return label, _in_order([_positive(one) for one in said], model) if probable else label.double()
+    answers = _chain(rows, model, _label if model.chain_method_ == "predict" else _positive)
+    label = _in_order([_label(one) for one in answers], model).whole()
+    probable = all("probabilities" in one for one in answers)
+    return label, _in_order([_positive(one) for one in answers], model) if probable else label.double()
 
 
 def _regressor_chain(rows: Value, model: Any) -> Value:
-    said = _chain(rows, model, lambda one: one["prediction"])
-    return _in_order([one["prediction"] for one in said], model)
+    answers = _chain(rows, model, lambda one: one["prediction"])
+    return _in_order([one["prediction"] for one in answers], model)
 
 
 def _transformed_target(rows: Value, model: Any) -> Value:
-    said = answers_of(model.regressor_, as_given(rows))["prediction"]
-    return _undone(said, model.transformer_)
+    answers = answers_of(model.regressor_, as_given(rows))["prediction"]
+    return _undone(answers, model.transformer_)
 
 
 UNDO: dict[str, Callable[[Value, Any], Value]] = {
@@ -113,15 +113,15 @@ def _undone(values: Value, step: Any) -> Value:
 def _threshold(rows: Value, model: Any) -> Decision:
     """Positive from a threshold on."""
     inner = getattr(model, "estimator_", None) or model.estimator
-    said = answers_of(inner, as_given(rows))
-    auto = 0.5 if "probabilities" in said else 0.0
+    answers = answers_of(inner, as_given(rows))
+    auto = 0.5 if "probabilities" in answers else 0.0
     given = getattr(model, "best_threshold_", getattr(model, "threshold", "auto"))
     threshold = auto if given == "auto" else float(given)
-    wanted = model._get_response_method()
-    methods = [wanted] if isinstance(wanted, str) else list(wanted)
+    method = model._get_response_method()
+    methods = [method] if isinstance(method, str) else list(method)
     if methods[0] not in ("predict_proba", "decision_function"):
         raise ConversionError(f"{type(model).__name__} over {methods[0]} has no conversion to ONNX.")
-    if (methods[0] == "decision_function") != ("scores" in said) and len(methods) == 1:
+    if (methods[0] == "decision_function") != ("scores" in answers) and len(methods) == 1:
         raise ConversionError(
             f"{type(model).__name__} over {methods[0]} of this estimator has no conversion to ONNX."
         )
@@ -130,8 +130,8 @@ def _threshold(rows: Value, model: Any) -> Decision:
         raise ConversionError(
             f"{type(model).__name__} with the first class as pos_label has no conversion to ONNX."
         )
-    place = (_positive(said) >= threshold).whole()
-    return Decision(said.get("probabilities", said.get("scores", _positive(said))), place)
+    place = (_positive(answers) >= threshold).whole()
+    return Decision(answers.get("probabilities", answers.get("scores", _positive(answers))), place)
 
 
 def _self_training(rows: Value, model: Any) -> Decision:
@@ -141,8 +141,8 @@ def _self_training(rows: Value, model: Any) -> Decision:
 def _output_code(rows: Value, model: Any) -> Decision:
     """The class whose code is nearest to what the binary classifiers say."""
     parts = [_binary_score(one, rows) for one in model.estimators_]
-    said = parts[0].beside(*parts[1:])
-    return Decision(-squared_distances(said, np.asarray(model.code_book_)))
+    answers = parts[0].hstack(*parts[1:])
+    return Decision(-squared_distances(answers, np.asarray(model.code_book_)))
 
 
 def _binary_score(model: Any, rows: Value) -> Value:

@@ -46,7 +46,7 @@ def _squared_distances(rows: Value, model: Any) -> Value:
     for mean, factor in zip(model.means_, _factors(model), strict=True):
         white = rows @ factor - mean @ factor
         found.append((white * white).sum())
-    return found[0].beside(*found[1:])
+    return found[0].hstack(*found[1:])
 
 
 def _numeric_distances(rows: Any, model: Any) -> Any:

@@ -84,8 +84,8 @@ def _locally_linear(rows: Value, model: Any) -> Value:
     count = model.n_neighbors
     places = (-_distances(rows, model.nbrs_)).nearest(count)
     around = places.of(np.asarray(model.nbrs_._fit_X, dtype=float)).at(places)
-    apart = around - rows.apply("Unsqueeze", np.array([1]))
-    products = apart @ apart.apply("Transpose", perm=[0, 2, 1])
+    differences = around - rows.apply("Unsqueeze", np.array([1]))
+    products = differences @ differences.apply("Transpose", perm=[0, 2, 1])
     trace = (products * np.eye(count)).sum(2).sum(1)
     ridge = (trace > 0.0).where(trace * float(model.reg), float(model.reg))
     weights = normalised(solve(products + ridge * np.eye(count), count))

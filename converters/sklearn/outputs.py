@@ -23,7 +23,7 @@ def rename_inputs(model: onnx.ModelProto, specs: Sequence[TensorSpec]) -> None:
     names = {value.name: spec.name for value, spec in zip(model.graph.input, specs, strict=True)}
     if all(old == new for old, new in names.items()):
         return
-    _set_aside_names(model.graph, [new for old, new in names.items() if old != new and new not in names])
+    _free_names(model.graph, [new for old, new in names.items() if old != new and new not in names])
     _replace(model.graph, names)
     for value in model.graph.input:
         value.name = names[value.name]
@@ -73,19 +73,19 @@ def shape_outputs(model: onnx.ModelProto, source: Any, final: Any) -> None:
     """
     graph = model.graph
     given = list(graph.output)
-    wanted = list(source.outputs)
-    _set_aside_names(graph, wanted)
+    expected = list(source.outputs)
+    _free_names(graph, expected)
     del graph.output[:]
     classes = getattr(final, "classes_", None)
     targets = len(classes) if isinstance(classes, list) else 1
-    if isinstance(classes, list) and len(wanted) > 1 and not hasattr(final, "order_"):
-        _label(graph, given[0], wanted[0], targets)
-        _split_targets(graph, given[1], wanted[1:], [len(one) for one in classes])
+    if isinstance(classes, list) and len(expected) > 1 and not hasattr(final, "order_"):
+        _label(graph, given[0], expected[0], targets)
+        _split_targets(graph, given[1], expected[1:], [len(one) for one in classes])
         return
-    if len(given) < len(wanted):
+    if len(given) < len(expected):
         kind = type(final).__name__
-        raise ConversionError(f"The converter for {kind} gives {len(given)} of the outputs {', '.join(wanted)}.")
-    for value, name in zip(given, wanted, strict=False):
+        raise ConversionError(f"The converter for {kind} gives {len(given)} of the outputs {', '.join(expected)}.")
+    for value, name in zip(given, expected, strict=False):
         if name.startswith("label"):
             _label(graph, value, name, targets)
         elif name.startswith("scores"):
@@ -116,12 +116,12 @@ def _regression_targets(final: Any, value: onnx.ValueInfoProto) -> int:
     return dims[1].dim_value if len(dims) == 2 and dims[1].dim_value > 0 else 1
 
 
-def _set_aside_names(graph: onnx.GraphProto, wanted: Sequence[str]) -> None:
+def _free_names(graph: onnx.GraphProto, expected: Sequence[str]) -> None:
     """Rename what inside the graph has a name that an output is to get."""
     taken = {name for node in graph.node for name in (*node.input, *node.output)}
     taken |= {value.name for value in (*graph.input, *graph.output)} | {value.name for value in graph.initializer}
     fresh = {}
-    for name in set(wanted) & taken:
+    for name in set(expected) & taken:
         other = f"{name}_raw"
         while other in taken:
             other += "_"

@@ -34,7 +34,7 @@ def _quantiles(rows: Value, model: Any) -> Value:
         found = (up - down) * 0.5
         found = column.equals(float(knots[-1])).where(1.0, found)
         parts.append(column.equals(float(knots[0])).where(0.0, found))
-    return parts[0].beside(*parts[1:])
+    return parts[0].hstack(*parts[1:])
 
 
 def _interpolated(column: Value, knots: NDArray[np.float64], levels: NDArray[np.float64]) -> Value:

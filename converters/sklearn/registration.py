@@ -85,9 +85,9 @@ class Column:
         same = self.value.equals(numbers[~np.isnan(numbers)].reshape(1, -1)).double()
         missing = np.flatnonzero(np.isnan(numbers))
         if len(missing):  # the last category
-            same = same.beside(self.value.apply("IsNaN").double())
+            same = same.hstack(self.value.apply("IsNaN").double())
         none = same.sum() * 0.0 + 0.5
-        return same.beside(none).first_greatest()
+        return same.hstack(none).first_greatest()
 
 
 def encoder(path: str, convert: Callable[[list[Column], Any], Value]) -> None:
@@ -127,13 +127,13 @@ def classifier(
     """Register the converter of a classifier; see `transformer`."""
 
     def write(graph: Graph, operator: Any, model: Any) -> None:
-        said = convert(_rows(graph, operator), model)
-        place = said.confidence.first_greatest() if said.place is None else said.place.reshape(-1)
+        decision = convert(_rows(graph, operator), model)
+        place = decision.confidence.first_greatest() if decision.place is None else decision.place.reshape(-1)
         classes = classes_of(operator)
         known = classes.astype(str).astype(object) if classes.dtype.kind in "OUS" else classes.astype(np.int64)
         place.of(known).at(place).apply("Identity", output=operator.outputs[0].full_name)
         if len(operator.outputs) > 1:
-            _give(said.confidence, operator, 1)
+            _give(decision.confidence, operator, 1)
 
     _register(path, write, _classifier_shapes, ("label", "probabilities"), OPTIONS, only_double=only_double)
 
@@ -201,7 +201,7 @@ def _rows(graph: Graph, operator: Any) -> Value:
     """All inputs side by side, in double precision."""
     narrow = not is_double(operator)
     wide = [Value(graph, value.full_name, narrow).double() for value in operator.inputs]
-    return wide[0] if len(wide) == 1 else wide[0].beside(*wide[1:])
+    return wide[0] if len(wide) == 1 else wide[0].hstack(*wide[1:])
 
 
 def _give(value: Value, operator: Any, place: int) -> None:

@@ -19,7 +19,7 @@ def solve(matrices: Value, size: int, right: Operand | None = None) -> Value:
         The solutions, [batch, size, 1].
     """
     ones = matrices.columns([0], axis=2) * 0.0 + 1.0 if right is None else matrices.of(right)
-    system = matrices.beside(ones, axis=2)
+    system = matrices.hstack(ones, axis=2)
     for place in range(size):
         own = np.eye(size)[:, place : place + 1]
         row = system.columns([place], axis=1)

@@ -37,7 +37,7 @@ def _code(rows: Value, model: Any, dictionary: Any) -> Value:
         )
     if not model.split_sign:
         return code
-    return code.apply("Max", 0.0).beside((-code).apply("Max", 0.0))
+    return code.apply("Max", 0.0).hstack((-code).apply("Max", 0.0))
 
 
 def _shrunk(products: Value, model: Any) -> Value:
@@ -53,7 +53,7 @@ def _pursued(products: Value, gram: NDArray[np.float64], count: int) -> Value:
     for step in range(1, count + 1):
         place = rest.apply("Abs").first_greatest().reshape(-1, 1, 1)
         atom = place.equals(np.arange(len(gram))).double()
-        chosen = atom if chosen is None else chosen.beside(atom)
+        chosen = atom if chosen is None else chosen.hstack(atom)
         across = chosen.apply("Transpose", perm=[0, 2, 1])
         right = chosen @ products.apply("Unsqueeze", np.array([2]))
         fitted = solve(chosen @ gram @ across, step, right)

@@ -120,16 +120,16 @@ def total(
     quantum = quantum_up_to(float(bound)) if exact else 0.0
     if quantum and all(_is_multiple(values, quantum) for values in (base, *(tree.leaves for tree in trees))):
         quantum = 0.0
-    coarse, fine = parts_of(base, quantum)
+    coarse, fine = halves_of(base, quantum)
     sums = graph.node("TreeEnsembleRegressor", rows, domain=ML, n_targets=targets * (2 if quantum else 1))
     start = np.concatenate([coarse, fine]) if quantum else coarse
     write_later(graph.container.nodes[-1], partial(_write_attributes, trees=trees, base=start, quantum=quantum))
     if not quantum:
         return sums, TensorProto.FLOAT
-    return add_parts(graph, sums, targets), TensorProto.DOUBLE
+    return add_halves(graph, sums, targets), TensorProto.DOUBLE
 
 
-def add_parts(graph: Graph, sums: str, targets: int) -> str:
+def add_halves(graph: Graph, sums: str, targets: int) -> str:
     """Add the sums of the multiples, [batch, 2 * targets], and of the remainders, in double precision."""
     both = graph.tensor(np.vstack([np.eye(targets)] * 2))
     return graph.node("MatMul", [graph.node("Cast", sums, to=TensorProto.DOUBLE), both])
@@ -144,7 +144,7 @@ def _is_multiple(values: NDArray[np.float64], quantum: float) -> bool:
     return bool(np.array_equal(np.round(values / quantum) * quantum, values))
 
 
-def parts_of(values: NDArray[np.float64], quantum: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def halves_of(values: NDArray[np.float64], quantum: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Multiples of a quantum, and the remainders."""
     coarse = np.round(values / quantum) * quantum if quantum else values
     return coarse, values - coarse
@@ -204,10 +204,10 @@ def _leaves(tree: Tree, quantum: float) -> tuple[NDArray[Any], NDArray[Any], NDA
     places = np.flatnonzero(tree.nodes.children_left < 0)
     values = tree.leaves
     if quantum:
-        values = np.hstack(parts_of(values, quantum))
-    said = values != 0
-    said[~said.any(axis=1), 0] = True  # a leaf without a weight is no leaf to the operator
-    rows, targets = np.nonzero(said)
+        values = np.hstack(halves_of(values, quantum))
+    is_nonzero = values != 0
+    is_nonzero[~is_nonzero.any(axis=1), 0] = True  # a leaf without a weight is no leaf to the operator
+    rows, targets = np.nonzero(is_nonzero)
     return places[rows], targets, values[rows, targets]
 
 
@@ -242,8 +242,10 @@ def _convert_classifier(scope: Any, operator: Any, container: Any) -> None:
     if model.n_outputs_ == 1:
         give_shares(graph, operator, sums, element, len(trees))
         return
-    wanted = element_type(operator)
-    shares = graph.node("Div", [graph.cast(sums, element, wanted), graph.constant(wanted, [float(len(trees))])])
+    target_dtype = element_type(operator)
+    shares = graph.node(
+        "Div", [graph.cast(sums, element, target_dtype), graph.constant(target_dtype, [float(len(trees))])]
+    )
     labels, parts = [], []
     for classes, places in zip(
         model.classes_, np.split(np.arange(sum(counts)), np.cumsum(counts)[:-1]), strict=True
@@ -258,15 +260,15 @@ def _convert_classifier(scope: Any, operator: Any, container: Any) -> None:
 
 def give_shares(graph: Graph, operator: Any, sums: str, element: int, count: int) -> None:
     """Give the label and the probabilities: the sums over so many trees, in one column for two classes."""
-    wanted = element_type(operator)
+    target_dtype = element_type(operator)
     label, probabilities = (value.full_name for value in operator.outputs[:2])
     classes = classes_of(graph.scope, operator.raw_operator)
     if len(classes) == 2:  # two shares that make one
         whole = graph.constant(element, [float(count)])
         sums = graph.node("Concat", [graph.node("Sub", [whole, sums]), sums], axis=1)
     graph.labels(sums, classes, label)
-    wide = graph.cast(sums, element, wanted)
-    graph.node("Div", [wide, graph.constant(wanted, [float(count)])], probabilities)
+    wide = graph.cast(sums, element, target_dtype)
+    graph.node("Div", [wide, graph.constant(target_dtype, [float(count)])], probabilities)
 
 
 def _side_by_side(value: NDArray[np.float64], counts: Sequence[int]) -> NDArray[np.float64]:
@@ -305,9 +307,9 @@ def _convert_regressor(scope: Any, operator: Any, container: Any) -> None:
 
 def give_means(graph: Graph, operator: Any, sums: str, element: int, count: int) -> None:
     """Give the sums over so many trees, divided by their number."""
-    wanted = element_type(operator)
-    wide = graph.cast(sums, element, wanted)
-    graph.node("Div", [wide, graph.constant(wanted, [float(count)])], operator.outputs[0].full_name)
+    target_dtype = element_type(operator)
+    wide = graph.cast(sums, element, target_dtype)
+    graph.node("Div", [wide, graph.constant(target_dtype, [float(count)])], operator.outputs[0].full_name)
 
 
 def sum_of_numbers(
@@ -351,11 +353,13 @@ def _raw_scores(graph: Graph, operator: Any) -> tuple[str, int]:
 def _start(graph: Graph, operator: Any, targets: int) -> Value:
     """What an estimator given as `init` says of the rows, through the loss's link, [batch, targets], in double."""
     model = operator.raw_operator
-    said = answers_of(model.init_, Value(graph, graph.rows(operator, TensorProto.FLOAT), narrow=True).double())
-    if "prediction" in said:
-        return said["prediction"].reshape(-1, 1)
+    is_nonzero = answers_of(
+        model.init_, Value(graph, graph.rows(operator, TensorProto.FLOAT), narrow=True).double()
+    )
+    if "prediction" in is_nonzero:
+        return is_nonzero["prediction"].reshape(-1, 1)
     least = float(np.finfo(np.float64).eps)
-    shares = said["probabilities"].apply("Max", least).apply("Min", 1 - least)
+    shares = is_nonzero["probabilities"].apply("Max", least).apply("Min", 1 - least)
     if targets == 1:
         second = shares.columns([1])
         odds = (second / (1.0 - second)).apply("Log")

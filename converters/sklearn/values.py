@@ -154,9 +154,9 @@ class Value:
         """The greatest in each row, and their positions, [batch, count] each."""
         name = self.graph.scope.get_unique_variable_name
         both = [name("greatest"), name("places")]
-        wanted = self.of(np.array([count]))
+        size = self.of(np.array([count]))
         self.graph.container.add_node(
-            "TopK", [self.name, wanted.name], both, name=self.graph.scope.get_unique_operator_name("TopK"), axis=1
+            "TopK", [self.name, size.name], both, name=self.graph.scope.get_unique_operator_name("TopK"), axis=1
         )
         return self._like(both[0]), self._like(both[1])
 
@@ -172,7 +172,7 @@ class Value:
         """In double precision."""
         return self._in(TensorProto.DOUBLE)
 
-    def beside_array(self, array: NDArray[Any]) -> Value:
+    def hstack_array(self, array: NDArray[Any]) -> Value:
         """In the precision in which NumPy computes with an array: single where rows and array are."""
         single = self.narrow and array.dtype == np.float32
         return self._in(TensorProto.FLOAT if single else TensorProto.DOUBLE)
@@ -184,7 +184,7 @@ class Value:
         """As int64."""
         return self.apply("Cast", to=TensorProto.INT64)
 
-    def beside(self, *others: Value, axis: int = 1) -> Value:
+    def hstack(self, *others: Value, axis: int = 1) -> Value:
         """Joined with others along an axis."""
         return self.apply("Concat", *others, axis=axis)
 
@@ -192,7 +192,7 @@ class Value:
 def repeated(rows: Value, row: Operand) -> Value:
     """A constant row, [columns], for each of the rows that come in."""
     count = rows.apply("Shape").columns([0], axis=0)
-    return rows.of(row).reshape(1, -1).apply("Expand", count.beside(count.of(np.array([1])), axis=0))
+    return rows.of(row).reshape(1, -1).apply("Expand", count.hstack(count.of(np.array([1])), axis=0))
 
 
 def squared_distances(rows: Value, points: NDArray[Any]) -> Value:

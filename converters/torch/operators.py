@@ -199,7 +199,7 @@ def cumprod(values: Any, dim: int, dtype: int | None = None) -> Any:
     length = _length(values, dim)
     values = values if dtype is None else op.Cast(values, to=dtype)
     for step in _doubling(length):
-        later, earlier, head = _apart(values, step, length, dim)
+        later, earlier, head = _strided(values, step, length, dim)
         values = op.Concat(head, op.Mul(later, earlier), axis=dim)
     return values
 
@@ -212,8 +212,8 @@ def cumulated_extreme(better: str, values: Any, dim: int) -> tuple[Any, Any]:
     numbers = op.Reshape(op.Constant(value_ints=list(range(length))), shape)
     places = op.Expand(numbers, op.Shape(values))
     for step in _doubling(length):
-        later, earlier, head = _apart(values, step, length, dim)
-        place, before, first = _apart(places, step, length, dim)
+        later, earlier, head = _strided(values, step, length, dim)
+        place, before, first = _strided(places, step, length, dim)
         kept = getattr(op, better)(later, earlier)
         values = op.Concat(head, op.Where(kept, later, earlier), axis=dim)
         places = op.Concat(first, op.Where(kept, place, before), axis=dim)
@@ -225,7 +225,7 @@ def _doubling(length: int) -> Iterator[int]:
     return (1 << bit for bit in range((length - 1).bit_length()))
 
 
-def _apart(values: Any, step: int, length: int, dim: int) -> list[Any]:
+def _strided(values: Any, step: int, length: int, dim: int) -> list[Any]:
     """All but the first `step`, all but as many of the last, and those first."""
     parts = ((step, length), (0, length - step), (0, step))
     return [onnx_ops().Slice(values, [start], [end], [dim]) for start, end in parts]
@@ -390,17 +390,17 @@ def cdist(first: Any, second: Any, p: float, compute_mode: int | None = None) ->
         compute_mode: How PyTorch computes it.
     """
     op = onnx_ops()
-    apart = op.Abs(op.Sub(op.Unsqueeze(first, [-2]), op.Unsqueeze(second, [-3])))
+    differences = op.Abs(op.Sub(op.Unsqueeze(first, [-2]), op.Unsqueeze(second, [-3])))
     if p == 2:
-        return op.ReduceL2(apart, [-1], keepdims=0)
+        return op.ReduceL2(differences, [-1], keepdims=0)
     if p == float("inf"):
-        return op.ReduceMax(apart, [-1], keepdims=0)
+        return op.ReduceMax(differences, [-1], keepdims=0)
     if p == 1:
-        return op.ReduceSum(apart, [-1], keepdims=0)
+        return op.ReduceSum(differences, [-1], keepdims=0)
     if p == 0:
-        return op.ReduceSum(op.Sign(apart), [-1], keepdims=0)
-    powers = op.ReduceSum(op.Pow(apart, op.CastLike(p, apart)), [-1], keepdims=0)
-    return op.Pow(powers, op.CastLike(1 / p, apart))
+        return op.ReduceSum(op.Sign(differences), [-1], keepdims=0)
+    powers = op.ReduceSum(op.Pow(differences, op.CastLike(p, differences)), [-1], keepdims=0)
+    return op.Pow(powers, op.CastLike(1 / p, differences))
 
 
 def hypot(first: Any, second: Any) -> Any:

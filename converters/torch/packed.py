@@ -146,11 +146,11 @@ def _one(
         attributes["linear_before_reset"] = 1
     elif kind == "RNN":
         attributes["activations"] = [layer.nonlinearity.capitalize()] * directions
-    said = torch.onnx.ops.symbolic_multi_out(
+    results = torch.onnx.ops.symbolic_multi_out(
         kind,
         [series, kernel, recurrent, torch.cat(biases, 1) if biases else None, lengths, *states],
         attributes,
         dtypes=[series.dtype] * (1 + len(states)),
         shapes=[(steps, directions, rows, hidden), *[(directions, rows, hidden)] * len(states)],
     )
-    return [said[0].transpose(1, 2).reshape(steps, rows, directions * hidden), *said[1:]]
+    return [results[0].transpose(1, 2).reshape(steps, rows, directions * hidden), *results[1:]]

@@ -98,8 +98,8 @@ def _projected(  # noqa: PLR0917 - ordered as PyTorch's operator
             backwards = number > layer
             weights = params[number * kinds : (number + 1) * kinds]
             given = series.flip(0) if backwards else series
-            said, *after = _scanned(given, states[0][number], states[1][number], *weights)
-            outputs.append(said.flip(0) if backwards else said)
+            step_output, *after = _scanned(given, states[0][number], states[1][number], *weights)
+            outputs.append(step_output.flip(0) if backwards else step_output)
             last.append(after)
         series = torch.cat(outputs, -1)
     hidden, cells = (torch.stack(one) for one in zip(*last, strict=True))

@@ -109,8 +109,8 @@ def reading(path: Path) -> Iterator[None]:
 
 def text_columns(data: Tensors, specs: Sequence[TensorSpec]) -> list[str]:
     """Columns that the model wants as text, and that were read as numbers."""
-    wanted = [spec.name for spec in specs if spec.dtype == "string"]
-    return [name for name in wanted if dtype_name(data.get(name, _NO_TEXT)) != "string"]
+    expected = [spec.name for spec in specs if spec.dtype == "string"]
+    return [name for name in expected if dtype_name(data.get(name, _NO_TEXT)) != "string"]
 
 
 def fit_data(data: Tensors, specs: Sequence[TensorSpec], path: str) -> tuple[Tensors, list[str]]:
@@ -182,8 +182,8 @@ def _match(data: Tensors, specs: Sequence[TensorSpec], path: str) -> dict[str, l
     table = len(specs) == 1 and len(first.shape) == 2 and all(array.ndim == 1 for array in data.values())
     if table and not first.columns and (isinstance(first.shape[1], str) or first.shape[1] == len(data)):
         return {first.name: list(data.values())}
-    wanted = [name for spec in specs if spec.name not in found for name in spec.columns or (spec.name,)]
-    missing = [name for name in wanted if name not in data]
+    expected = [name for spec in specs if spec.name not in found for name in spec.columns or (spec.name,)]
+    missing = [name for name in expected if name not in data]
     raise DataError(
         f"{path} does not fit the model: it lacks {_listed(missing)}.\n"
         f"The model takes {_listed(map(str, specs))}; the data has {_shapes(data)}."
@@ -191,13 +191,13 @@ def _match(data: Tensors, specs: Sequence[TensorSpec], path: str) -> dict[str, l
 
 
 def _cast(array: NDArray[Any], spec: TensorSpec, path: str) -> NDArray[Any]:
-    have, want = dtype_name(array), spec.dtype
-    target = numpy_dtype(want)
-    if have == want:
+    have, expected_dtype = dtype_name(array), spec.dtype
+    target = numpy_dtype(expected_dtype)
+    if have == expected_dtype:
         return array.astype(target, copy=False)
     if not _convertible(array, target):
         raise DataError(
-            f"{path}: input {spec.name!r} is {want} in the model and {have} in the data, "
+            f"{path}: input {spec.name!r} is {expected_dtype} in the model and {have} in the data, "
             f"which cannot be converted without loss. Model: {spec}; data: {have}{list(array.shape)}."
         )
     with np.errstate(over="ignore"):

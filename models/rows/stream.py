@@ -151,18 +151,18 @@ class RowReader:
 
     def __init__(self, first: Tensors, later: Iterator[Tensors]) -> None:
         self.name = next(iter(first))
-        self._held, self._later = _flat(first[self.name]), later
+        self._buffered, self._later = _flat(first[self.name]), later
 
     def take(self, rows: int) -> NDArray[Any]:
         """The next rows, fewer where the file ends."""
-        while len(self._held) < rows and (block := next(self._later, None)) is not None:
-            self._held = np.concatenate([self._held, _flat(block[self.name])])
-        taken, self._held = self._held[:rows], self._held[rows:]
+        while len(self._buffered) < rows and (block := next(self._later, None)) is not None:
+            self._buffered = np.concatenate([self._buffered, _flat(block[self.name])])
+        taken, self._buffered = self._buffered[:rows], self._buffered[rows:]
         return taken
 
     def rest(self) -> int:
         """How many rows are left."""
-        return len(self._held) + sum(len(block[self.name]) for block in self._later)
+        return len(self._buffered) + sum(len(block[self.name]) for block in self._later)
 
 
 def _flat(array: NDArray[Any]) -> NDArray[Any]:

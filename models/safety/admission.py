@@ -90,16 +90,16 @@ def admit(module: str, name: str, trust: Sequence[str] = ()) -> Admitted | None:
     root = module.partition(".")[0]
     if root in ("numpy", "scipy"):
         return _ufunc(full, module, name)
-    if root == "sklearn" and not UNSAFE_PARTS.intersection(module.split(".")):
+    if root == "sklearn" and not UNSAFE_MODULES.intersection(module.split(".")):
         return _from_sklearn(full, module, name)
-    if root == "imblearn" and not UNSAFE_PARTS.intersection(module.split(".")):
+    if root == "imblearn" and not UNSAFE_MODULES.intersection(module.split(".")):
         return _subclass(full, module, name, ("sklearn.base.BaseEstimator",))
     if module in BOOSTING:
         return _subclass(full, module, name, BOOSTING[module])
     return None
 
 
-UNSAFE_PARTS = frozenset(
+UNSAFE_MODULES = frozenset(
     {"tests", "conftest", "externals", "datasets", "experimental", "_build_utils", "_test_common", "_testing"}
 )
 """Parts of scikit-learn and imbalanced-learn that hold no fitted estimator."""
@@ -113,7 +113,7 @@ BOOSTING = {
 }
 """Modules of the boosting libraries, and the classes whose subclasses are models there."""
 
-PART_CLASSES = (
+COMPONENT_CLASSES = (
     "sklearn.base.BaseEstimator",
     "sklearn.gaussian_process.kernels.Kernel",
     "sklearn.metrics._scorer._BaseScorer",
@@ -413,7 +413,7 @@ def _from_sklearn(full: str, module: str, name: str) -> Admitted | None:
         if not isinstance(value, type):
             is_metric = callable(value) and not name.startswith("_") and value.__module__ == module
             return Admitted(full, "name", value) if is_metric else None
-    return _subclass(full, module, name, PART_CLASSES)
+    return _subclass(full, module, name, COMPONENT_CLASSES)
 
 
 def _subclass(full: str, module: str, name: str, bases: Iterable[str]) -> Admitted | None:

@@ -164,5 +164,5 @@ def _is_asset(graph: Any, bound: Any, arguments: list[str], name: str) -> bool:
     place = arguments.index(name) - (len(arguments) - len(bound.bound_inputs))  # captures come last
     if place < 0:
         return False
-    held = graph.object_graph_def.nodes[bound.bound_inputs[place]]
-    return str(held.WhichOneof("kind")) == "asset"
+    bound_node = graph.object_graph_def.nodes[bound.bound_inputs[place]]
+    return str(bound_node.WhichOneof("kind")) == "asset"

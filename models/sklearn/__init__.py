@@ -46,7 +46,7 @@ class SklearnModel(SourceModel):
         )
         self.selects_columns = _selects_by_name(model)
         self.inputs = self._signature(options)
-        self._answers = {_apart(name, self.inputs): answer for name, answer in answers(model).items()}
+        self._answers = {_unambiguous(name, self.inputs): answer for name, answer in answers(model).items()}
         self.outputs = tuple(self._answers)
         self.roles: Mapping[str, Role] = {
             name: "label" if name.startswith("label") else "probabilities"
@@ -135,7 +135,7 @@ class SklearnModel(SourceModel):
 
     def _signature(self, options: LoadOptions) -> tuple[TensorSpec, ...]:
         if options.inputs:
-            return self._as_asked(options.inputs)
+            return self._with_specs(options.inputs)
         if self.reads_text:
             return (TensorSpec(TEXT, "string", (BATCH, 1)),)
         names = self.names or tuple(f"x{place}" for place in range(len(self.columns)))
@@ -147,7 +147,7 @@ class SklearnModel(SourceModel):
             return (TensorSpec(MATRIX, dtypes[0], (BATCH, len(dtypes)), columns=self.names),)
         return tuple(TensorSpec(name, dtype, (BATCH, 1)) for name, dtype in zip(names, dtypes, strict=True))
 
-    def _as_asked(self, specs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
+    def _with_specs(self, specs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
         count = 1 if self.reads_text else len(self.columns)
         if len(specs) == 1 and (self.reads_text or specs[0].shape[1:] == (count,)):
             return (TensorSpec(specs[0].name, specs[0].dtype, specs[0].shape, columns=self.names),)
@@ -318,7 +318,7 @@ def _dense(values: Any) -> NDArray[Any]:
     return np.asarray(values)
 
 
-def _apart(name: str, inputs: Sequence[TensorSpec]) -> str:
+def _unambiguous(name: str, inputs: Sequence[TensorSpec]) -> str:
     """A column may have the name of an output, which ONNX does not allow."""
     while name in {spec.name for spec in inputs}:
         name = f"{name}_out"

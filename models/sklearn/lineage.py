@@ -71,16 +71,16 @@ def _inner(model: Any, features: Features) -> Iterator[tuple[Any, Features]]:
     if hasattr(preprocessor, "fit"):
         yield preprocessor, features
     subsets = getattr(model, "estimators_features_", None)  # bagging gives each estimator a share of the columns
-    for position, step in enumerate(_fitted_parts(model)):
+    for position, step in enumerate(_fitted_steps(model)):
         yield step, features if subsets is None else _picked(features, subsets[position])
 
 
-_PARTS = ("best_estimator_", "estimator_", "regressor_", "calibrated_classifiers_", "estimators_")
+_ESTIMATOR_ATTRIBUTES = ("best_estimator_", "estimator_", "regressor_", "calibrated_classifiers_", "estimators_")
 
 
-def _fitted_parts(model: Any) -> Iterator[Any]:
+def _fitted_steps(model: Any) -> Iterator[Any]:
     # Beside fitted estimators_ stands the template that they were cloned from.
-    for name in _PARTS if not hasattr(model, "estimators_") else ("estimators_",):
+    for name in _ESTIMATOR_ATTRIBUTES if not hasattr(model, "estimators_") else ("estimators_",):
         found = getattr(model, name, None)
         found = [found] if hasattr(found, "fit") else found
         for part in found.ravel() if isinstance(found, np.ndarray) else found or ():

@@ -251,12 +251,12 @@ def _concrete_function(model: Any, signature: str | None, options: LoadOptions) 
         raise SourceError(
             "The tf.function has no input_signature. Pass --input NAME:DTYPE[DIMS] for each argument."
         )
-    wanted = [
+    signature_specs = [
         tf.TensorSpec([None if isinstance(dim, str) else dim for dim in spec.shape], spec.dtype, spec.name)
         for spec in options.inputs
     ]
     try:
-        return function.get_concrete_function(*(() if function.input_signature else wanted))
+        return function.get_concrete_function(*(() if function.input_signature else signature_specs))
     except Exception as error:  # tracing runs the function's own code
         raise SourceError(f"The tf.function cannot be traced: {reason(error)}") from error
 

@@ -155,8 +155,8 @@ def _try_out(content: bytes, path: Path) -> None:
     if tried.returncode < 0:
         raise SourceError(f"{path} is damaged: it crashes TensorFlow Lite. Export the model again.")
     if tried.returncode:
-        said = tried.stderr.decode(errors="replace").strip().splitlines()
-        why = said[-1].partition(": ")[2] if said else "it says nothing"
+        stderr_lines = tried.stderr.decode(errors="replace").strip().splitlines()
+        why = stderr_lines[-1].partition(": ")[2] if stderr_lines else "it says nothing"
         raise SourceError(f"{path} cannot be run by TensorFlow Lite: {why}")
 
 
@@ -339,10 +339,10 @@ def _within(indices: Iterable[int], count: int) -> None:
         raise _DamageError
 
 
-def _chosen(signatures: dict[str, Signature], asked: str | None) -> Signature | None:
-    if asked is None and len(signatures) <= 1:
+def _chosen(signatures: dict[str, Signature], requested: str | None) -> Signature | None:
+    if requested is None and len(signatures) <= 1:
         return next(iter(signatures.values()), None)
-    name = asked or "serving_default"
+    name = requested or "serving_default"
     if name not in signatures:
         raise UsageError(
             f"The model has no signature {name!r}. "

@@ -119,7 +119,7 @@ class TorchSource(SourceModel):
             if self.exported:
                 yield from _node_outputs(self.module, args, kwargs)
             else:
-                yield from _part_outputs(self.module, args, kwargs)
+                yield from _layer_outputs(self.module, args, kwargs)
 
     def in_double(self, tensors: Tensors) -> Tensors | None:
         """Run a copy in double precision; None for a forward that insists on another."""
@@ -175,7 +175,7 @@ class TorchSource(SourceModel):
         return torch_domains(self)  # which runs the module
 
 
-def _part_outputs(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Step]:
+def _layer_outputs(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Step]:
     found: list[Step] = []
 
     def hook(name: str, kind: str) -> Callable[..., None]:
@@ -379,8 +379,10 @@ def _load_weights(module: Any, path: Path) -> None:
         ],
     }
     if any(faults.values()):
-        told = "; ".join(f"{len(names)} {fault}: {_shortened(names)}" for fault, names in faults.items() if names)
-        raise SourceError(f"--weights {path} does not fit {type(module).__name__}. {told}.")
+        faults_found = "; ".join(
+            f"{len(names)} {fault}: {_shortened(names)}" for fault, names in faults.items() if names
+        )
+        raise SourceError(f"--weights {path} does not fit {type(module).__name__}. {faults_found}.")
     module.load_state_dict(weights)
 
 

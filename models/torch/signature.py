@@ -50,10 +50,10 @@ def module_inputs(
     Raises:
         UsageError: nothing tells, or what tells is not what `forward` takes.
     """
-    return _in_order(_told_inputs(module, parameters, options), parameters)
+    return _in_order(_given_inputs(module, parameters, options), parameters)
 
 
-def _told_inputs(
+def _given_inputs(
     module: Any, parameters: Sequence[inspect.Parameter], options: LoadOptions
 ) -> tuple[TensorSpec, ...]:
     named = [parameter for parameter in parameters if parameter.kind not in _VARIADIC]
@@ -66,9 +66,9 @@ def _told_inputs(
         example = getattr(module, attribute, None)
         if example is not None:
             return _example_inputs(example, [p.name for p in named], f"{type(module).__name__}.{attribute}")
-    wanted = " ".join(f"--input {name}:float32[{BATCH},...]" for name in required or ["x"])
+    suggestion = " ".join(f"--input {name}:float32[{BATCH},...]" for name in required or ["x"])
     raise UsageError(
-        f"{type(module).__name__} does not say what it takes. Say it, dtypes and sizes adapted: {wanted}"
+        f"{type(module).__name__} does not say what it takes. Say it, dtypes and sizes adapted: {suggestion}"
     )
 
 

@@ -71,7 +71,7 @@ def load_options(raw: Tensors, load: LoadArguments, provider: str = "cpu") -> Lo
     )
 
 
-def open_beside(model: OnnxModel, source: Any, options: LoadOptions) -> SourceModel:
+def open_counterpart(model: OnnxModel, source: Any, options: LoadOptions) -> SourceModel:
     """Open a source; one that carries no signature of its own takes the ONNX model's."""
     try:
         return open_source(source, options)

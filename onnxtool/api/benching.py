@@ -131,7 +131,7 @@ def bench(
     if strange := required.keys() - {full_name(name) for name in providers}:
         raise UsageError(f"Coverage of {sorted(strange)[0]} is required, which is not among the providers.")
     check_effect(effect)
-    tell = on_progress or silent
+    progress = on_progress or silent
     opened_models = [OnnxModel.read(path) for path in _as_list(models)]
     other = OnnxModel.read(against) if against is not None else None
     saved = read_report(Path(baseline)) if baseline is not None else None
@@ -148,7 +148,7 @@ def bench(
     with ray_cluster(ray_address) if executor == "ray" else nullcontext() as cluster:
         for model in opened_models:
             rows = rows_of(model, opened, raw, origin, largest=max(batches), seed=seed)
-            on_cell = partial(tell_cell, tell, model.path.name)
+            on_cell = partial(cell_progress, progress, model.path.name)
             if other is not None:
                 comparisons = run_against(
                     model,
@@ -198,7 +198,7 @@ def bench(
                     ],
                 )
 
-            def tell_report(result: Bench, of: Callable[[Bench], Subject] = subject_of) -> None:
+            def report_progress(result: Bench, of: Callable[[Bench], Subject] = subject_of) -> None:
                 if on_report:
                     on_report(report_of("bench", [*subjects, of(result)], here))
 
@@ -219,7 +219,7 @@ def bench(
                 source=task,
                 earlier=earlier_bench(earlier, summary, measured_source) if earlier is not None else None,
                 on_progress=on_cell,
-                on_cell=tell_report,
+                on_cell=report_progress,
                 execute=cluster.execute if cluster else None,
                 machines=cluster.machines if cluster else (),
             )
@@ -244,6 +244,6 @@ def _as_list(models: PathLike | Sequence[PathLike]) -> list[PathLike]:
     return found
 
 
-def tell_cell(tell: Progress, model: str, done: int, total: int, cell: str) -> None:
+def cell_progress(progress: Progress, model: str, done: int, total: int, cell: str) -> None:
     """Progress of a cell under the name of its model."""
-    tell(f"{model}: {cell}", done, total)
+    progress(f"{model}: {cell}", done, total)

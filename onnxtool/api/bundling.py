@@ -13,11 +13,11 @@ from onnxtool.api.arguments import (
     Progress,
     fit_rows,
     load_options,
-    open_beside,
+    open_counterpart,
     silent,
     split_arguments,
 )
-from onnxtool.api.benching import tell_cell
+from onnxtool.api.benching import cell_progress
 from onnxtool.api.records import report_of, source_summary
 from onnxtool.bench.runner import run_bench
 from onnxtool.models.onnx.artifact import OnnxModel
@@ -85,7 +85,7 @@ def bundle(
     Raises:
         OnnxtoolError: a file or an option is at fault; no bundle is written.
     """
-    tell = on_progress or silent
+    progress = on_progress or silent
     load, options = split_arguments(more)
     deployed = choose(format or target, "bundle", options)
     folder = Path(os.path.abspath(output))  # noqa: PTH100 - resolve() would follow a link and replace what it leads to
@@ -93,8 +93,8 @@ def bundle(
     given = [Path(path) for path in (model, source, data) if isinstance(path, str | os.PathLike)]
     check_replaceable(folder, deployed.name, force, kept=[path for path in given if path.exists()])
     raw, origin = to_arrays(data) if data is not None else ({}, "")
-    tell("Loading the source", 0, 0)
-    opened = open_beside(onnx_model, source, load_options(raw, load))
+    progress("Loading the source", 0, 0)
+    opened = open_counterpart(onnx_model, source, load_options(raw, load))
     rows = fit_rows(raw, opened, origin) if raw else made_up_rows(opened.inputs, opened, onnx_model, seed)
     parity = check_parity(
         opened,
@@ -102,7 +102,7 @@ def bundle(
         rows,
         rtol=rtol,
         atol=atol,
-        on_progress=lambda done, total: tell("Comparing rows", done, total),
+        on_progress=lambda done, total: progress("Comparing rows", done, total),
     )
     rules = deployed.rules(onnx_model.path.parent)
     linted, broken = rules.lint(onnx_model.proto, deployed.name) if rules else (None, [])
@@ -118,7 +118,7 @@ def bundle(
             duration_s=duration,
             data=rows.origin,
             seed=rows.seed,
-            on_progress=partial(tell_cell, tell, onnx_model.path.name),
+            on_progress=partial(cell_progress, progress, onnx_model.path.name),
         )
         checks += bench_gates(measured.cells, strict=False)
     subject = Subject(
@@ -132,7 +132,7 @@ def bundle(
     )
     report = report_of("bundle", [subject])
     if report:
-        tell("Writing the bundle", 0, 0)
+        progress("Writing the bundle", 0, 0)
         proof = Proof(onnx_model, opened, golden_rows(opened, onnx_model, rows, parity), report)
         accepted = write_bundle(folder, partial(deployed.bundle, proof=proof), deployed.accept if accept else None)
         if accepted:

@@ -13,7 +13,7 @@ import onnx
 
 from onnxtool.api.arguments import PathLike, Progress, fit_rows, load_options, silent, split_arguments
 from onnxtool.api.lowering import Precision
-from onnxtool.api.proving import Proven, Wanted, prove
+from onnxtool.api.proving import ProofOptions, Proven, prove
 from onnxtool.api.records import report_of, source_summary
 from onnxtool.converters.framework import ConvertOptions, Framework, frameworks
 from onnxtool.converters.graph.finish import default_opset, finish, write
@@ -37,7 +37,7 @@ from onnxtool.reports.model import (
     Subject,
 )
 from onnxtool.targets.target import Target, choose
-from onnxtool.validators.drift.labels import Aside
+from onnxtool.validators.drift.labels import LabelColumns
 from onnxtool.validators.numerics.tolerance import Limit
 from onnxtool.validators.parity.agreement import agreement
 from onnxtool.validators.parity.pairs import Rows, made_up_rows
@@ -96,16 +96,16 @@ def convert(
     Raises:
         OnnxtoolError: the source, the data or the options are at fault; no file is left.
     """
-    tell = on_progress or silent
+    progress = on_progress or silent
     load, options = split_arguments(more)
     deployed = choose(target, "convert", options)
     path = Path(output) if output is not None else Path(f"{_source_name(source)}.onnx")
     check_writable(path)
-    tell("Loading the source", 0, 0)
+    progress("Loading the source", 0, 0)
     raw, origin = to_arrays(data) if data is not None else ({}, "")
-    beside: Tensors = {}
+    auxiliary: Tensors = {}
     if labels is not None:
-        raw, beside = _set_aside(labels, raw, origin)
+        raw, auxiliary = _split_labels(labels, raw, origin)
     model = open_source(source, load_options(raw, load))
     if model.path is not None and path.exists() and path.samefile(model.path):
         raise UsageError(f"{path} is the source itself. Name another file with -o.")
@@ -121,12 +121,14 @@ def convert(
     _check_opset(opset, framework, deployed)
     if opset is None and deployed.max_opset is not None and not framework.keeps_opset:
         opset = min(framework.default_opset, deployed.max_opset)
-    rows = replace(fit_rows(raw, model, origin), aside=beside) if raw else None
+    rows = replace(fit_rows(raw, model, origin), auxiliary=auxiliary) if raw else None
 
-    tell(f"Converting from {framework.name}", 0, 0)
+    progress(f"Converting from {framework.name}", 0, 0)
     began = time.perf_counter()
-    asked = ConvertOptions(opset=opset, target=target, rows=rows.tensors if rows else {}, compare=agreement)
-    conversion = convert_source(model, _example(model, rows, seed), asked)
+    conversion_options = ConvertOptions(
+        opset=opset, target=target, rows=rows.tensors if rows else {}, compare=agreement
+    )
+    conversion = convert_source(model, _example(model, rows, seed), conversion_options)
     converted = time.perf_counter()
     proto = conversion.model
     adapted = deployed.adapt(proto, model)
@@ -138,8 +140,8 @@ def convert(
         if verify:
             written = OnnxModel(staged, proto)
             rows = rows or made_up_rows(model.inputs, model, written, seed)
-            wanted = Wanted(optimize, precision, labels, max_loss, rtol, atol, seed, deployed)
-            proven = prove(written, model, rows, wanted, tell)
+            proof = ProofOptions(optimize, precision, labels, max_loss, rtol, atol, seed, deployed)
+            proven = prove(written, model, rows, proof, progress)
         summary = OnnxModel.read(staged).summary()  # before another run can put its own in this place
     subject = Subject(
         name=path.name,
@@ -186,7 +188,7 @@ def _check_opset(opset: int | None, framework: Framework, target: Target) -> Non
         )
 
 
-def _set_aside(labels: str, raw: Tensors, origin: str) -> tuple[Tensors, Tensors]:
+def _split_labels(labels: str, raw: Tensors, origin: str) -> tuple[Tensors, Tensors]:
     """The rows without their labels, and these.
 
     Raises:
@@ -195,9 +197,9 @@ def _set_aside(labels: str, raw: Tensors, origin: str) -> tuple[Tensors, Tensors
     """
     if not raw:
         raise UsageError("--labels goes with --data: made-up rows have none.")
-    aside = Aside(labels, None, raw, origin)
-    rest, columns = aside.take(raw, max(map(len, raw.values())), ())
-    aside.finish()
+    auxiliary = LabelColumns(labels, None, raw, origin)
+    rest, columns = auxiliary.take(raw, max(map(len, raw.values())), ())
+    auxiliary.finish()
     return rest, columns
 
 

@@ -79,8 +79,8 @@ def lower(
     trial: Trial,
     measures: Measures,
     *,
-    mend: Callable[[onnx.ModelProto], Any],
-    tell: Progress,
+    repair_rules: Callable[[onnx.ModelProto], Any],
+    progress: Progress,
 ) -> tuple[onnx.ModelProto, Lowering, LabelDrift | None]:
     """Make a model less precise, with as few nodes kept in float32 as let it pass.
 
@@ -89,8 +89,8 @@ def lower(
         precision: What is asked for.
         trial: Judges; int8 is calibrated on its rows too, unless they are made up.
         measures: How the result is timed.
-        mend: Makes a model keep, in place, the rules of the runtime that it is for.
-        tell: See `Progress`.
+        repair_rules: Makes a model keep, in place, the rules of the runtime that it is for.
+        progress: See `Progress`.
 
     Returns:
         The model, what was tried, and its quality where rows are labelled. Where nothing passes, the model is the
@@ -107,35 +107,35 @@ def lower(
     weighty = {name for name in plan.nodes if kinds[name] in half.OPERATORS}
 
     def measure(way: _Way, kept: Kept) -> Outcome:
-        found = trial.judge(way.measured(kept), way.recipe, len(kept))
+        found = trial.compare(way.measured(kept), way.recipe, len(kept))
         if weighty <= kept:  # nothing is gained by the rest
             found = found._replace(attempt=found.attempt.model_copy(update={"passed": False}))
         return found
 
-    def told(way: _Way, kept: Kept) -> Outcome:
-        tell(f"Trying {precision}: {way.recipe}", 0, 0)
+    def recorded(way: _Way, kept: Kept) -> Outcome:
+        progress(f"Trying {precision}: {way.recipe}", 0, 0)
         attempts.append((found := measure(way, kept)).attempt)
         return found
 
-    way, found = plan.choose(told)
-    kept, harm, notes, passed = plan.already, dict[str, float](), plan.notes, found.passed
+    way, found = plan.choose(recorded)
+    kept, sensitivity, notes, passed = plan.already, dict[str, float](), plan.notes, found.passed
     left = [name for name in plan.nodes if name not in kept]
     if not passed and left:
-        tell(f"Looking for the nodes that {precision} hurts most", 0, 0)
+        progress(f"Looking for the nodes that {precision} hurts most", 0, 0)
         repaired = repair(left, lambda keep: measure(way, keep), kept)
         attempts += [tried.attempt for tried in repaired.tried]
-        harm = {name: error for group, error in repaired.harm.items() for name in group}
+        sensitivity = {name: error for group, error in repaired.sensitivity.items() for name in group}
         kept, passed = (repaired.kept, True) if repaired.kept is not None else (kept, False)
         if not passed:
             notes.append("With no number of nodes kept in float32 does it pass.")
     model = way.written(kept)
     restore(model, proto)
-    mend(model)
-    final = trial.judge(model, way.recipe, len(kept), on_all=True)
+    repair_rules(model)
+    final = trial.compare(model, way.recipe, len(kept), on_all=True)
     with tempfile.TemporaryDirectory() as folder:
         lowered = OnnxModel(Path(folder) / plain.path.name, model)
         write(model, lowered.path)
-        tell(f"Timing {precision}", 0, 0)
+        progress(f"Timing {precision}", 0, 0)
         comparisons = compare(lowered, plain, measures)
     if any(found.outcome == "fail" for found in comparisons):
         notes.append("It is slower here than in float32.")
@@ -148,7 +148,7 @@ def lower(
         rows=trial.total,
         kept=[name for name in plan.nodes if name in kept],
         nodes=len(plan.nodes),
-        harm=harm,
+        sensitivity=sensitivity,
         attempts=attempts,
         losses=final.attempt.losses,
         size_bytes=size_of(model),

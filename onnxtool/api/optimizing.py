@@ -56,7 +56,7 @@ Attempt: TypeAlias = tuple[onnx.ModelProto, Parity, Candidate]
 
 
 def optimize_model(
-    plain: OnnxModel, agreement: Parity, level: Optimize, measures: Measures, tell: Progress
+    plain: OnnxModel, agreement: Parity, level: Optimize, measures: Measures, progress: Progress
 ) -> tuple[onnx.ModelProto, Parity, list[Candidate]]:
     """Try what there is, and keep the best graph.
 
@@ -65,7 +65,7 @@ def optimize_model(
         agreement: How it agrees with the source.
         level: Which optimisers are tried.
         measures: How they are measured.
-        tell: See `Progress`.
+        progress: See `Progress`.
 
     Returns:
         The graph that is kept, how it agrees with the source, and what was found of each candidate.
@@ -80,7 +80,7 @@ def optimize_model(
     tried = optimizers(level)
     with tempfile.TemporaryDirectory() as folder:
         for place, optimizer in enumerate(tried):
-            tell(f"Optimising with {optimizer.name}", place, len(tried))
+            progress(f"Optimising with {optimizer.name}", place, len(tried))
             try:
                 model = OnnxModel(Path(folder) / f"{place}.onnx", rewrite(proto, optimizer))
                 same = seen.setdefault(_operators(model.proto), optimizer.name)
@@ -92,9 +92,9 @@ def optimize_model(
             except OnnxtoolError as error:
                 reason = first_line(error)
             attempts.append((proto, agreement, Candidate(name=optimizer.name, outcome="refused", reason=reason)))
-    judged = choose(first, [candidate for _, _, candidate in attempts[1:]])
-    kept = next(place for place, candidate in enumerate(judged) if candidate.outcome == "kept")
-    return attempts[kept][0], attempts[kept][1], judged
+    assessed = choose(first, [candidate for _, _, candidate in attempts[1:]])
+    kept = next(place for place, candidate in enumerate(assessed) if candidate.outcome == "kept")
+    return attempts[kept][0], attempts[kept][1], assessed
 
 
 def _measured(model: OnnxModel, name: str, plain: OnnxModel, measures: Measures) -> Attempt:
@@ -121,7 +121,7 @@ def described(name: str, graph: onnx.ModelProto, parity: Parity) -> Candidate:
         nodes=sum(1 for _ in all_nodes(graph.graph)),
         size_bytes=size_of(graph),
         max_absolute=max((o.max_absolute for o in parity.outputs if o.max_absolute is not None), default=None),
-        rows_off=findings.rows_off(parity),
+        mismatched_rows=findings.mismatched_rows(parity),
         label_flips=findings.label_flips(parity),
     )
 

@@ -23,7 +23,7 @@ from onnxtool.validators.parity.pairs import Pair, Rows, check_parity
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ProofOptions:
     """What is asked for; see `convert`.
 
     Attributes:
@@ -58,51 +58,53 @@ class Proven:
     drift: LabelDrift | None = None
 
 
-def prove(written: OnnxModel, source: SourceModel, rows: Rows, wanted: Wanted, tell: Progress) -> Proven:
+def prove(
+    written: OnnxModel, source: SourceModel, rows: Rows, options: ProofOptions, progress: Progress
+) -> Proven:
     """Hold a converted model against its source, and improve it as far as is wanted and it agrees.
 
     Args:
         written: The model, in a file, which is replaced where another one is kept.
         source: The truth.
         rows: What both are run on; labels stand aside.
-        wanted: What is asked for.
-        tell: See `Progress`.
+        options: What is asked for.
+        progress: See `Progress`.
 
     Raises:
         OnnxtoolError: the model cannot be run, or not be had as wanted.
     """
 
     def parity_of(model: OnnxModel) -> Parity:
-        tell_rows = partial(tell, "Comparing rows")
-        return check_parity(source, model, rows, rtol=wanted.rtol, atol=wanted.atol, on_progress=tell_rows)
+        row_progress = partial(progress, "Comparing rows")
+        return check_parity(source, model, rows, rtol=options.rtol, atol=options.atol, on_progress=row_progress)
 
     proven = Proven(written.proto, parity_of(written))
-    if not (wanted.optimize != "none" or wanted.precision):
+    if not (options.optimize != "none" or options.precision):
         return proven
     before = written.proto
     measures = Measures(
-        refusal=partial(wanted.target.refusal, before=before),
+        refusal=partial(options.target.refusal, before=before),
         parity=parity_of,
         rows=match_inputs(source.inputs, written.inputs, [])(rows.tensors),
-        seed=wanted.seed,
+        seed=options.seed,
     )
-    if wanted.optimize != "none":
+    if options.optimize != "none":
         proven.proto, proven.parity, proven.candidates = optimize_model(
-            written, proven.parity, wanted.optimize, measures, tell
+            written, proven.parity, options.optimize, measures, progress
         )
         (kept,) = (candidate for candidate in proven.candidates if candidate.outcome == "kept")
         _remember(proven.proto, "onnxtool.graph", kept.name)
         write(proven.proto, written.path)
-    if wanted.precision and proven.parity.passed:
+    if options.precision and proven.parity.passed:
         full = OnnxModel(written.path, proven.proto)
-        trial = Trial(Pair(source, full), rows, wanted.labels, wanted.max_loss)
-        readapt = partial(wanted.target.readapt, before=before)
+        trial = Trial(Pair(source, full), rows, options.labels, options.max_loss)
+        readapt = partial(options.target.readapt, before=before)
         proven.proto, proven.lowering, proven.drift = lower(
-            full, wanted.precision, trial, measures, mend=readapt, tell=tell
+            full, options.precision, trial, measures, repair_rules=readapt, progress=progress
         )
-        _remember(proven.proto, "onnxtool.precision", wanted.precision)
+        _remember(proven.proto, "onnxtool.precision", options.precision)
         write(proven.proto, written.path)
-        proven.parity.notes.append(f"That is the model before it was made {wanted.precision}.")
+        proven.parity.notes.append(f"That is the model before it was made {options.precision}.")
     return proven
 
 

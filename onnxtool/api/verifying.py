@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
-from onnxtool.api.arguments import LoadArguments, PathLike, Progress, load_options, open_beside, silent
+from onnxtool.api.arguments import LoadArguments, PathLike, Progress, load_options, open_counterpart, silent
 from onnxtool.api.records import report_of, source_summary
 from onnxtool.errors import UsageError
 from onnxtool.files import check_writable
@@ -20,18 +20,18 @@ from onnxtool.models.signature import Tensors
 from onnxtool.models.source import SourceModel
 from onnxtool.reports.gates import (
     drift_gate,
-    hunt_gate,
     parity_gate,
+    search_gate,
 )
 from onnxtool.reports.model import (
     Report,
     Subject,
 )
-from onnxtool.validators.drift.labels import Aside, Quality
+from onnxtool.validators.drift.labels import LabelColumns, Quality
 from onnxtool.validators.numerics.tolerance import Limit
 from onnxtool.validators.parity.explain import explain as find_cause
 from onnxtool.validators.parity.pairs import Block, Pair, Rows, check_parity, made_up_rows
-from onnxtool.validators.parity.search import DEFAULT_BUDGET, hunt
+from onnxtool.validators.parity.search import DEFAULT_BUDGET, search
 
 
 def verify(
@@ -81,7 +81,7 @@ def verify(
     Raises:
         OnnxtoolError: a file or an option is at fault.
     """
-    tell = on_progress or silent
+    progress = on_progress or silent
     if save_worst is not None:
         check_writable(Path(save_worst))
     onnx_model = OnnxModel.read(model)
@@ -89,21 +89,26 @@ def verify(
         raise UsageError(f"--group {group} goes with --labels.")
     later = stream_data(Path(data)) if isinstance(data, str | os.PathLike) else None
     raw, origin = (next(later), str(data)) if later else to_arrays(data) if data is not None else ({}, "")
-    aside = Aside(labels, group, raw, origin) if labels is not None else None
-    tell("Loading the source", 0, 0)
+    label_columns = LabelColumns(labels, group, raw, origin) if labels is not None else None
+    progress("Loading the source", 0, 0)
     known = {name: array for name, array in raw.items() if name != labels}
-    opened = open_beside(onnx_model, source, load_options(known, load, against_provider))
+    opened = open_counterpart(onnx_model, source, load_options(known, load, against_provider))
     if against_provider != "cpu" and opened.framework != "onnx":
         raise UsageError(f"--against-provider is for a source that is an ONNX model; {opened.kind} is none.")
     if later and (text := text_columns(raw, opened.inputs)):
         later = stream_data(Path(origin), text)
         raw = next(later)
     if raw:
-        rows = _stream(raw, later, opened, origin, aside)
+        rows = _stream(raw, later, opened, origin, label_columns)
     else:
         rows = made_up_rows(opened.inputs, opened, onnx_model, seed)
-        rows = replace(rows, aside=aside.take({}, count_rows(rows.tensors, opened.inputs), ())[1] if aside else {})
-    quality = Quality(aside.origin, opened.roles, group) if aside else None
+        rows = replace(
+            rows,
+            auxiliary=label_columns.take({}, count_rows(rows.tensors, opened.inputs), ())[1]
+            if label_columns
+            else {},
+        )
+    quality = Quality(label_columns.origin, opened.roles, group) if label_columns else None
     worst: dict[int, Tensors] | None = {} if explain else None
     parity = check_parity(
         opened,
@@ -112,18 +117,18 @@ def verify(
         rtol=rtol,
         atol=atol,
         provider=provider,
-        on_progress=lambda done, total: tell("Comparing rows", done, total),
+        on_progress=lambda done, total: progress("Comparing rows", done, total),
         worst=worst,
         on_outputs=quality.update if quality else None,
     )
     if worst is not None:
-        tell("Explaining the difference", 0, 0)
+        progress("Explaining the difference", 0, 0)
         found = find_cause(Pair(opened, onnx_model, provider), worst, rows.tensors)
         parity = parity.model_copy(update={"explanation": found})
     checks = [parity_gate(parity)]
-    hunted = None
+    searched = None
     if adversarial:
-        hunted = hunt(
+        searched = search(
             Pair(opened, onnx_model, provider),
             rows.tensors,
             rtol=rtol,
@@ -132,12 +137,12 @@ def verify(
             seed=seed,
             save=Path(save_worst or f"{onnx_model.path.stem}.worst.npz"),
             always_save=save_worst is not None,
-            on_progress=partial(tell, "Hunting for drift"),
+            on_progress=partial(progress, "Searching for drift"),
         )
-        checks.append(hunt_gate(hunted))
+        checks.append(search_gate(searched))
     drift = None
-    if aside and quality:
-        aside.finish()
+    if label_columns and quality:
+        label_columns.finish()
         drift = quality.result()
         checks.append(drift_gate(drift))
     subject = Subject(
@@ -145,7 +150,7 @@ def verify(
         model=onnx_model.summary(),
         source=source_summary(opened),
         parity=parity,
-        hunt=hunted,
+        search=searched,
         drift=drift,
         checks=checks,
     )
@@ -153,17 +158,29 @@ def verify(
 
 
 def _stream(
-    raw: Tensors, later: Iterator[Tensors] | None, model: SourceModel, origin: str, aside: Aside | None
+    raw: Tensors,
+    later: Iterator[Tensors] | None,
+    model: SourceModel,
+    origin: str,
+    label_columns: LabelColumns | None,
 ) -> Rows:
     """Rows that are fitted to the model as they are read; what no model reads is set aside."""
     notes: list[str] = []
     read = {name for spec in model.inputs for name in (spec.name, *spec.columns)}
 
     def fit(block: Tensors) -> Block:
-        rest, columns = aside.take(block, max(map(len, block.values())), read) if aside else (block, {})
-        tensors, said = fit_data(rest, model.inputs, origin)
-        notes.extend(note for note in said if note not in notes)
+        rest, columns = (
+            label_columns.take(block, max(map(len, block.values())), read) if label_columns else (block, {})
+        )
+        tensors, messages = fit_data(rest, model.inputs, origin)
+        notes.extend(note for note in messages if note not in notes)
         return Block(tensors, columns)
 
     first = fit(raw)
-    return Rows(first.tensors, origin, notes=notes, aside=first.aside, later=map(fit, later) if later else None)
+    return Rows(
+        first.tensors,
+        origin,
+        notes=notes,
+        auxiliary=first.auxiliary,
+        later=map(fit, later) if later else None,
+    )

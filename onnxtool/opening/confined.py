@@ -29,9 +29,9 @@ from onnxtool.models.source import LoadOptions, SourceModel, Step, files_of
 from onnxtool.opening.messages import (
     CONVERTED,
     OPTIONS,
-    Ask,
     Description,
     PlainDomain,
+    Request,
     error_class,
     group_of,
     joined,
@@ -55,7 +55,7 @@ _NAMES = TypeAdapter(list[tuple[str, str]])
 _TEXTS = TypeAdapter(list[str])
 _EFFECTS = TypeAdapter(dict[str, str])
 
-_DOING: dict[Ask, str] = {"confinement": "open it", "open": "open it", "convert": "convert it"}
+_DOING: dict[Request, str] = {"confinement": "open it", "open": "open it", "convert": "convert it"}
 """What was asked, for messages; anything else is running it."""
 
 
@@ -92,11 +92,11 @@ class SandboxedSource(SourceModel):
             cast(BinaryIO, pipe) for pipe in (self._process.stdin, self._process.stdout)
         )
         weakref.finalize(self, _end, self._process, self._log, self._folder)
-        lacking = self._checked(_TEXTS.validate_python, self._ask("confinement", {}, {})[0])
+        lacking = self._checked(_TEXTS.validate_python, self._request("confinement", {}, {})[0])
         if lacking:
             log.warning("%s is opened in a sandbox that is incomplete here: %s.", source, "; ".join(lacking))
         sent = OPTIONS.dump_python(replace(options, data={}, limits=None), mode="json")
-        content, _ = self._ask("open", {"source": source, "options": sent}, options.data)
+        content, _ = self._request("open", {"source": source, "options": sent}, options.data)
         found = self._checked(Description.model_validate, content)
         self.framework, self.framework_version = found.framework, found.framework_version
         self.inputs, self.roles = found.inputs, found.roles
@@ -116,23 +116,23 @@ class SandboxedSource(SourceModel):
 
     def predict(self, tensors: Tensors) -> Tensors:
         """Run it; see `SourceModel`."""
-        return self._ask("predict", {}, tensors)[1]
+        return self._request("predict", {}, tensors)[1]
 
     def answers(self, batches: Sequence[Tensors]) -> list[Tensors]:
         """Run it on one batch after the other; see `SourceModel`."""
-        asked = joined(**{str(place): batch for place, batch in enumerate(batches)})
-        effects, arrays = self._ask("answers", {"batches": len(batches)}, asked)
+        joined_batches = joined(**{str(place): batch for place, batch in enumerate(batches)})
+        effects, arrays = self._request("answers", {"batches": len(batches)}, joined_batches)
         self.effects = self._checked(_EFFECTS.validate_python, effects)
         return [group_of(arrays, str(place)) for place in range(len(batches))]
 
     def in_double(self, tensors: Tensors) -> Tensors | None:
         """Run it in float64; see `SourceModel`."""
-        can, found = self._ask("in_double", {}, tensors)
+        can, found = self._request("in_double", {}, tensors)
         return found if can else None
 
     def steps(self, tensors: Tensors) -> Iterator[Step]:
         """The outputs of its parts; see `SourceModel`."""
-        names, arrays = self._ask("steps", {}, tensors)
+        names, arrays = self._request("steps", {}, tensors)
         for (name, kind), value in zip(self._checked(_NAMES.validate_python, names), arrays.values(), strict=True):
             yield Step(name, kind, value)
 
@@ -142,7 +142,7 @@ class SandboxedSource(SourceModel):
 
     @cached_property
     def _domains(self) -> Mapping[str, Domain]:
-        found = self._checked(_DOMAINS.validate_python, self._ask("domains", {}, {})[0])
+        found = self._checked(_DOMAINS.validate_python, self._request("domains", {}, {})[0])
         return {name: plain.domain() for name, plain in found.items()}
 
     def convert(self, example: Tensors, options: ConvertOptions) -> tuple[onnx.ModelProto, list[str]]:
@@ -151,25 +151,25 @@ class SandboxedSource(SourceModel):
         Returns:
             The model, and what was chosen on the way.
         """
-        asked = {"opset": options.opset, "target": options.target}
-        choices, _ = self._ask("convert", asked, joined(example=example, rows=options.rows))
+        convert_content = {"opset": options.opset, "target": options.target}
+        choices, _ = self._request("convert", convert_content, joined(example=example, rows=options.rows))
         written = OnnxModel.read(self._folder / CONVERTED)
         model = written.load()
         for file in written.files:
             file.unlink()
         return model, self._checked(_TEXTS.validate_python, choices)
 
-    def _ask(self, ask: Ask, content: Mapping[str, object], tensors: Tensors) -> tuple[Any, Tensors]:
+    def _request(self, request: Request, content: Mapping[str, object], tensors: Tensors) -> tuple[Any, Tensors]:
         late = threading.Event()
         timer = threading.Timer(self.limits.timeout, _stop, (self._process, late))
         timer.daemon = True
         with self._lock:
             timer.start()
             try:
-                write_message(self._requests, {"ask": ask, **content}, tensors)
+                write_message(self._requests, {"ask": request, **content}, tensors)
                 answer, arrays = read_message(self._answers, self.limits.memory)
             except (EOFError, BrokenPipeError):
-                raise SourceError(self._end_of(ask, late.is_set())) from None
+                raise SourceError(self._end_of(request, late.is_set())) from None
             except ValueError as error:
                 raise self._garbled() from error
             finally:
@@ -182,15 +182,15 @@ class SandboxedSource(SourceModel):
         if name == "MemoryError":
             raise SourceError(
                 f"{self._source} needs more than {units.size(self.limits.memory)} of memory to "
-                f"{_DOING.get(ask, 'run')}. If it may have more, say so with --sandbox-memory."
+                f"{_DOING.get(request, 'run')}. If it may have more, say so with --sandbox-memory."
             )
         if kind := error_class(str(name)):
             raise kind(message)
         raise RuntimeError(f"in the process of {self._source}:\n{message}")
 
-    def _end_of(self, ask: Ask, late: bool) -> str:
+    def _end_of(self, request: Request, late: bool) -> str:
         """Why there is no answer."""
-        doing = _DOING.get(ask, "run it")
+        doing = _DOING.get(request, "run it")
         code = self._process.wait()
         if late:
             return (
@@ -201,10 +201,10 @@ class SandboxedSource(SourceModel):
             return f"{self._source} was not opened. {self._last_words()} --sandbox=require asks for all of it."
         how = f"was ended by {signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
         words = self._last_words()
-        said = f" Its last words: {words}" if words else ""
+        last_words = f" Its last words: {words}" if words else ""
         return (
             f"{self._source}: the process that was to {doing} {how}. The file is damaged, or needs more than "
-            f"{units.size(self.limits.memory)} of memory (--sandbox-memory).{said}"
+            f"{units.size(self.limits.memory)} of memory (--sandbox-memory).{last_words}"
         )
 
     def _last_words(self) -> str:

@@ -17,7 +17,7 @@ from onnxtool.models.rows.domain import Domain
 from onnxtool.models.signature import Role, Tensors, TensorSpec
 from onnxtool.models.source import LoadOptions
 
-Ask = Literal["confinement", "open", "predict", "answers", "in_double", "steps", "domains", "convert"]
+Request = Literal["confinement", "open", "predict", "answers", "in_double", "steps", "domains", "convert"]
 
 OPTIONS = TypeAdapter(LoadOptions)
 """`LoadOptions` as JSON; their arrays go apart."""

@@ -60,8 +60,8 @@ def restrict() -> bool:
     filter_ = struct.pack("HxxxxxxP", len(program), ctypes.addressof(code))
     call = ctypes.CDLL(None, use_errno=True).syscall
     call.restype = ctypes.c_long
-    held: int = call(*map(ctypes.c_long, (seccomp, _SET_MODE_FILTER, _ALL_THREADS)), filter_)
-    return held == 0
+    result: int = call(*map(ctypes.c_long, (seccomp, _SET_MODE_FILTER, _ALL_THREADS)), filter_)
+    return result == 0
 
 
 def _instruction(code: int, value: int, to: int = 0) -> bytes:

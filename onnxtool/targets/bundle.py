@@ -12,7 +12,7 @@ from pydantic import Field
 
 from onnxtool._version import __version__
 from onnxtool.errors import OutputError
-from onnxtool.files import check_writable, scratch_beside, writing
+from onnxtool.files import check_writable, scratch_next_to, writing
 from onnxtool.models.onnx.artifact import OnnxModel
 from onnxtool.models.source import SourceModel, sha256
 from onnxtool.reports.model import Check, Record, Report
@@ -113,7 +113,7 @@ def write_bundle(
         UsageError: from `accept`.
         OutputError: the folder cannot be written.
     """
-    with writing(folder), scratch_beside(folder) as scratch:
+    with writing(folder), scratch_next_to(folder) as scratch:
         staged = scratch / "new"  # the temporary folder itself is its owner's alone
         staged.mkdir()
         manifest = fill(staged)

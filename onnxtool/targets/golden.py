@@ -15,7 +15,7 @@ from onnxtool.reports.model import Count, Parity, Record, Tolerance
 from onnxtool.validators.parity.feeds import match_inputs
 from onnxtool.validators.parity.pairs import Rows, match_outputs
 
-GOLDEN_SCHEMA_VERSION: Literal["1.0"] = "1.0"
+GOLDEN_SCHEMA_VERSION: Literal["2.0"] = "2.0"
 
 Item = Annotated[bool, Strict()] | Annotated[int, Strict()] | Annotated[float, Strict()] | Annotated[str, Strict()]
 Value = Item | list[Item]
@@ -35,7 +35,7 @@ class GoldenRow(Record):
 class Golden(Record):
     """Rows with the answers that are expected of the model."""
 
-    schema_version: Literal["1.0"] = GOLDEN_SCHEMA_VERSION
+    schema_version: Literal["2.0"] = GOLDEN_SCHEMA_VERSION
     data: str = Field(description="The data file, or how the rows were made.")
     seed: int | None
     rows_compared: Count = Field(description="Rows that these were chosen from, evenly.")

@@ -28,7 +28,7 @@ class Rule(Generic[Limits]):
         id: Stable, as in `MLNET001`.
         level: `error` when the runtime refuses the model or answers wrongly, `warning` when it takes more than
             the model to make it work, `note` for what is good to know.
-        sentence: What must hold.
+        requirement: What must hold.
         reason: What happens otherwise.
         remedy: What the model's owner can do.
         check: Yields every place where the rule is broken.
@@ -41,7 +41,7 @@ class Rule(Generic[Limits]):
 
     id: str
     level: Level
-    sentence: str
+    requirement: str
     reason: str
     remedy: str
     check: Callable[[onnx.ModelProto, Limits], Iterable[Place]]
@@ -69,7 +69,7 @@ class RuleSet(Generic[Limits]):
         """Find every place where a rule is broken, in the rules' order."""
         for rule in self.rules:
             for place, message in rule.check(model, self.limits):
-                yield Finding(rule=rule.id, place=place, message=message, fixable=rule.fix is not None)
+                yield Finding(rule=rule.id, location=place, message=message, fixable=rule.fix is not None)
 
     def repair(self, model: onnx.ModelProto) -> list[str]:
         """Repair, in place, what the rules can repair; return what was done, a sentence each.
@@ -95,9 +95,10 @@ class RuleSet(Generic[Limits]):
             rule = by_id[finding.rule]
             if rule.level == "error":
                 raise ConversionError(
-                    f"--target {target}: {finding.place}: {finding.message} {rule.reason} {rule.remedy} ({rule.id})"
+                    f"--target {target}: {finding.location}: {finding.message} {rule.reason} {rule.remedy} "
+                    f"({rule.id})"
                 )
-            left.append(f"{rule.id} ({rule.level}), {finding.place}: {finding.message} {rule.reason}")
+            left.append(f"{rule.id} ({rule.level}), {finding.location}: {finding.message} {rule.reason}")
         return left
 
     def lint(self, model: onnx.ModelProto, target: str, repairs: Sequence[str] = ()) -> tuple[Lint, list[Check]]:
@@ -120,13 +121,15 @@ class RuleSet(Generic[Limits]):
 
 
 def _gate(rule: Rule[Limits], broken: Sequence[Finding]) -> Check:
-    message = rule.sentence
+    message = rule.requirement
     if broken:
         more = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
-        message += f" Not so for {broken[0].place}{more}."
+        message += f" Not so for {broken[0].location}{more}."
     return Check(id=rule.id, passed=rule.level != "error" or not broken, message=message)
 
 
 def _described(rule: Rule[Limits]) -> LintRule:
     """A rule as the report has it."""
-    return LintRule(id=rule.id, level=rule.level, sentence=rule.sentence, reason=rule.reason, remedy=rule.remedy)
+    return LintRule(
+        id=rule.id, level=rule.level, requirement=rule.requirement, reason=rule.reason, remedy=rule.remedy
+    )

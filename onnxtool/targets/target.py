@@ -125,7 +125,7 @@ class Target:
             return None
         accepted = {finding.rule for finding in rules.find(before)}
         new = (finding for finding in rules.find(model) if finding.rule not in accepted)
-        return next((f"{finding.place}: {finding.message} ({finding.rule})" for finding in new), None)
+        return next((f"{finding.location}: {finding.message} ({finding.rule})" for finding in new), None)
 
     def readapt(self, model: onnx.ModelProto, before: onnx.ModelProto) -> None:
         """Repair, in place, what a lower precision made of a model that the target takes.

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from onnxtool.bench.gate import FEWEST, LOOKS, judge, outcome_of
+from onnxtool.bench.gate import FEWEST, LOOKS, decide, outcome_of
 from onnxtool.bench.paired import log_ratios_of
 
 Floats = NDArray[np.float64]
@@ -52,7 +52,7 @@ def simulate(series: Floats, slowdown: float, rng: np.random.Generator) -> str:
     log_ratios = log_ratios_of(dealt)
     for share in LOOKS:
         seen = log_ratios[: max(1, int(share * len(log_ratios)))]
-        if (len(seen) >= FEWEST or share == 1) and (found := judge(seen, 0.05, rng).outcome) != "inconclusive":
+        if (len(seen) >= FEWEST or share == 1) and (found := decide(seen, 0.05, rng).outcome) != "inconclusive":
             return found
     return "inconclusive"
 
@@ -84,15 +84,15 @@ def test_at_the_smallest_effect_itself_alarms_stay_rare() -> None:
 
 def test_few_quads_decide_nothing() -> None:
     rng = np.random.default_rng(0)
-    assert judge(np.full(FEWEST - 1, np.log(2)), 0.05, rng).outcome == "inconclusive"
-    assert judge(np.full(FEWEST, np.log(2)), 0.05, rng).outcome == "fail"
+    assert decide(np.full(FEWEST - 1, np.log(2)), 0.05, rng).outcome == "inconclusive"
+    assert decide(np.full(FEWEST, np.log(2)), 0.05, rng).outcome == "fail"
 
 
 def test_wild_quads_do_not_move_the_ratio() -> None:
     rng = np.random.default_rng(0)
     data = rng.normal(np.log(1.1), 0.01, 100)
     data[::10] = 3.0
-    assert judge(data, 0.05, rng).ratio == pytest.approx(1.1, rel=0.01)
+    assert decide(data, 0.05, rng).ratio == pytest.approx(1.1, rel=0.01)
 
 
 def test_a_linear_drift_cancels_within_a_quad() -> None:

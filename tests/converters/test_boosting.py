@@ -103,12 +103,12 @@ def assert_agrees(model: Any, tensors: Tensors | None = None) -> None:
         expected = source.predict(part)
         got = dict(zip((value.name for value in session.get_outputs()), session.run(None, part), strict=True))
         assert list(got) == list(expected)
-        for name, wanted in expected.items():
-            assert got[name].shape == wanted.shape
+        for name, reference in expected.items():
+            assert got[name].shape == reference.shape
             if name == "label":
-                np.testing.assert_array_equal(got[name], wanted)
+                np.testing.assert_array_equal(got[name], reference)
             else:
-                np.testing.assert_allclose(got[name], wanted, rtol=1e-4, atol=1e-5)
+                np.testing.assert_allclose(got[name], reference, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -246,8 +246,8 @@ def test_double_rows_at_thresholds_take_the_same_branch(name: str, seed: int, si
     source = open_source(pipeline, LoadOptions(inputs=(TensorSpec.parse("X:float64[batch,5]"),)))
     proto = convert_registered(source, 20).model
     answers = onnxruntime.InferenceSession(proto.SerializeToString()).run(None, {"X": near})
-    for wanted, got in zip(source.predict({"X": near}).values(), answers, strict=True):
-        np.testing.assert_allclose(got.reshape(wanted.shape), wanted, rtol=1e-5, atol=2e-6)
+    for reference, got in zip(source.predict({"X": near}).values(), answers, strict=True):
+        np.testing.assert_allclose(got.reshape(reference.shape), reference, rtol=1e-5, atol=2e-6)
 
 
 # -- What is refused ------------------------------------------------------------------------------------------

@@ -75,16 +75,16 @@ MODELS = {
 @pytest.mark.parametrize("name", MODELS)
 def test_the_same_labels_and_probabilities_at_every_threshold(name, monkeypatch):
     model = MODELS[name]()
-    apart = converted(model)
+    distance = converted(model)
     monkeypatch.setattr(boosting, "_split_by_class", lambda *arguments: None)
     whole = converted(model)
-    kinds = Counter(node.op_type for node in apart.graph.node)
+    kinds = Counter(node.op_type for node in distance.graph.node)
     assert kinds["TreeEnsembleRegressor"] == 4
     assert not kinds["TreeEnsembleClassifier"]
     rows = at_thresholds(whole).astype(np.float32)
     assert len(rows) > 500
     for batch in (rows, rows[:1]):
-        (labels, shares), (other_labels, other_shares) = run(apart, batch), run(whole, batch)
+        (labels, shares), (other_labels, other_shares) = run(distance, batch), run(whole, batch)
         assert labels.dtype == other_labels.dtype
         np.testing.assert_array_equal(labels, other_labels)
         np.testing.assert_allclose(shares, other_shares, atol=1e-6)

@@ -75,7 +75,7 @@ def test_an_unknown_object_is_named():
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (lambda path: None, "no such file"),
         (lambda path: path.write_bytes(b""), "is empty"),
@@ -83,8 +83,8 @@ def test_an_unknown_object_is_named():
         (lambda path: path.mkdir(), "no SavedModel"),
     ],
 )
-def test_an_unknown_file_says_what_is_known(tmp_path, make, said):
+def test_an_unknown_file_says_what_is_known(tmp_path, make, message):
     path = tmp_path / "model.xyz"
     make(path)
-    with pytest.raises(SourceError, match=said):
+    with pytest.raises(SourceError, match=message):
         opening.open_source(str(path), LoadOptions())

@@ -43,12 +43,12 @@ def round_trip(source, opset=None):
     counts = (1, 3, 17) if all(spec.batched for spec in source.inputs) else (source.inputs[0].shape[0],)
     for count in counts:
         rows = make_inputs(source.inputs, count, seed=count, domains=source.domains())
-        for (name, want), got in zip(source.predict(rows).items(), session.run(None, rows), strict=True):
-            assert got.dtype == want.dtype, name
-            if want.dtype.kind == "f":
-                np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5, err_msg=name)
+        for (name, expected), got in zip(source.predict(rows).items(), session.run(None, rows), strict=True):
+            assert got.dtype == expected.dtype, name
+            if expected.dtype.kind == "f":
+                np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5, err_msg=name)
             else:
-                np.testing.assert_array_equal(got, want, err_msg=name)
+                np.testing.assert_array_equal(got, expected, err_msg=name)
     return {
         value.name: [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
         for value in [*model.graph.input, *model.graph.output]
@@ -92,8 +92,8 @@ def test_any_length_of_a_masked_text_agrees(saved):
         tokens = rng.integers(1, 500, size=(4, length)).astype(np.int32)
         tokens[1, length // 2 :] = 0
         tokens[2] = 0
-        want = source.predict({"tokens": tokens})["probabilities"]
-        np.testing.assert_allclose(session.run(None, {"tokens": tokens})[0], want, rtol=1e-4, atol=1e-6)
+        expected = source.predict({"tokens": tokens})["probabilities"]
+        np.testing.assert_allclose(session.run(None, {"tokens": tokens})[0], expected, rtol=1e-4, atol=1e-6)
 
 
 def build(keras, layer, shape, dtype="float32"):
@@ -233,11 +233,11 @@ def test_a_saved_model_that_keras_exports_belongs_to_tensorflow(saved, tmp_path)
     assert not FRAMEWORK.recognises(str(tmp_path / "exported"))
     exported = TENSORFLOW.wrap(TENSORFLOW.load(str(tmp_path / "exported"), LoadOptions()), LoadOptions())
     rows = {"image": np.random.default_rng(0).normal(size=(3, 32, 32, 3)).astype(np.float32)}
-    want = source.predict(rows)["probabilities"]
-    np.testing.assert_allclose(exported.predict(rows)["output_0"], want, rtol=1e-5, atol=1e-6)
+    expected = source.predict(rows)["probabilities"]
+    np.testing.assert_allclose(exported.predict(rows)["output_0"], expected, rtol=1e-5, atol=1e-6)
     model = TENSORFLOW.convert(exported, {}, ConvertOptions()).model
     session = onnxruntime.InferenceSession(model.SerializeToString())
-    np.testing.assert_allclose(session.run(["output_0"], rows)[0], want, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(session.run(["output_0"], rows)[0], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_hashing_text_is_refused_with_the_reason(keras):

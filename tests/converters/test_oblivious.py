@@ -66,8 +66,8 @@ def at_borders(model):
         np.float32([v for v, m in zip(fields["nodes_values"], fields["nodes_modes"], strict=True) if m != b"LEAF"])
     )
     with np.errstate(over="ignore"):  # a missing number is below all: the threshold is float32's least
-        beside = [np.nextafter(marks, np.float32(way)) for way in (-np.inf, np.inf)]
-    near = np.concatenate([marks, *beside, np.float32([np.nan, np.inf, -np.inf, 0, -0.0])])
+        hstack = [np.nextafter(marks, np.float32(way)) for way in (-np.inf, np.inf)]
+    near = np.concatenate([marks, *hstack, np.float32([np.nan, np.inf, -np.inf, 0, -0.0])])
     return np.random.default_rng(1).choice(near, size=(2000, 5)).astype(np.float32)
 
 

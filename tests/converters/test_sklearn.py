@@ -95,12 +95,12 @@ def assert_agrees(model: Any, atol: float = 2e-5, tensors: Tensors | None = None
         part = {name: array[:batch] for name, array in rows.items()}
         expected, got = source.predict(part), run(conversion.model, part)
         assert list(got) == list(expected)
-        for name, wanted in expected.items():
-            assert got[name].shape == wanted.shape, name
+        for name, correct in expected.items():
+            assert got[name].shape == correct.shape, name
             if name.startswith("label"):
-                np.testing.assert_array_equal(got[name], wanted, err_msg=name)
+                np.testing.assert_array_equal(got[name], correct, err_msg=name)
             else:
-                np.testing.assert_allclose(got[name], wanted, rtol=1e-4, atol=atol, err_msg=name)
+                np.testing.assert_allclose(got[name], correct, rtol=1e-4, atol=atol, err_msg=name)
     return conversion
 
 
@@ -266,8 +266,8 @@ def with_missing() -> tuple[Any, Any]:
 def test_histogram_gradient_boosting_classifies(labels: str) -> None:
     rows, target = with_missing()
     three = np.digitize(target, [-1, 1])
-    wanted = {"binary": target > 0, "three": three, "text": np.array(["a", "b", "c"])[three]}[labels]
-    assert_agrees(HistGradientBoostingClassifier(max_iter=20).fit(rows, wanted))
+    correct = {"binary": target > 0, "three": three, "text": np.array(["a", "b", "c"])[three]}[labels]
+    assert_agrees(HistGradientBoostingClassifier(max_iter=20).fit(rows, correct))
 
 
 @pytest.mark.parametrize("loss", ["squared_error", "absolute_error", "poisson", "gamma"])

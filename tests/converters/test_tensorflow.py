@@ -42,12 +42,12 @@ def agree(source, model, domains=None):
     for count in (1, 3, 17):
         rows = make_inputs(source.inputs, count, seed=count, domains=domains)
         expected = source.predict(rows)
-        for (name, want), got in zip(expected.items(), session.run(None, rows), strict=True):
-            assert got.dtype == want.dtype, name
-            if want.dtype.kind == "f":
-                np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5, err_msg=name)
+        for (name, correct), got in zip(expected.items(), session.run(None, rows), strict=True):
+            assert got.dtype == correct.dtype, name
+            if correct.dtype.kind == "f":
+                np.testing.assert_allclose(got, correct, rtol=1e-4, atol=1e-5, err_msg=name)
             else:
-                np.testing.assert_array_equal(got, want, err_msg=name)
+                np.testing.assert_array_equal(got, correct, err_msg=name)
 
 
 def shapes(model):

@@ -30,9 +30,9 @@ def both(source, x):
     model = FRAMEWORK.convert(source, {}, ConvertOptions()).model
     onnx.checker.check_model(model, full_check=True)
     got = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": x})[0]
-    want = source.predict({"x": x})[source.outputs[0]]
-    assert (got.dtype, got.shape) == (want.dtype, want.shape)
-    return want, got
+    expected = source.predict({"x": x})[source.outputs[0]]
+    assert (got.dtype, got.shape) == (expected.dtype, expected.shape)
+    return expected, got
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -46,10 +46,10 @@ def test_each_method(method, old, new):
             dtype=dtype,
         )
         x = np.random.default_rng(0).uniform(0, 255, (3, *old, 3)).astype(dtype)
-        want, got = both(source, x)
+        expected, got = both(source, x)
         powers = new == (24, 6)
         exact = method == "nearest" or (method == "bilinear" and not antialias and not powers)
-        np.testing.assert_allclose(got, want, rtol=0, atol=0 if exact else 255 * 2**-21)
+        np.testing.assert_allclose(got, expected, rtol=0, atol=0 if exact else 255 * 2**-21)
 
 
 @pytest.mark.parametrize(
@@ -97,6 +97,6 @@ def test_a_part_of_an_image_moved_and_scaled():
         return move(images=x, size=[6, 8], scale=[0.75, 1.25], translation=[1.5, -2.0], kernel_type="keyscubic")
 
     x = np.random.default_rng(0).uniform(0, 1, (3, 10, 9, 3)).astype(np.float32)
-    want, got = both(source_of(call, 10, 9, 3), x)
-    np.testing.assert_allclose(got, want, rtol=0, atol=1e-6)
+    expected, got = both(source_of(call, 10, 9, 3), x)
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-6)
     assert np.abs(got).max() > 0.5

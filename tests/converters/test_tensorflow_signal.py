@@ -44,9 +44,9 @@ def converted(source, x):
 def test_the_transform_is_tensorflows(call, shape, x_shape, dtype):
     source = source_of(lambda x: call(import_tensorflow(), x), *shape, dtype=dtype)
     x = np.random.default_rng(0).normal(size=x_shape).astype(dtype)
-    want, got = source.predict({"x": x})[source.outputs[0]], converted(source, x)
-    assert got.dtype == want.dtype == dtype
-    np.testing.assert_allclose(got, want, rtol=0, atol=1e-4 if dtype == "float32" else 1e-12)
+    expected, got = source.predict({"x": x})[source.outputs[0]], converted(source, x)
+    assert got.dtype == expected.dtype == dtype
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-4 if dtype == "float32" else 1e-12)
 
 
 @pytest.mark.parametrize("length", [64, 400, 2048])

@@ -83,10 +83,10 @@ def test_a_text_becomes_what_it_is_in_keras(keras, shape, options):
     found = set()
     for batch in BATCHES:
         rows = {"text": texts()[batch].reshape(-1, *shape)}
-        want = source.predict(rows)[source.outputs[0]]
+        expected = source.predict(rows)[source.outputs[0]]
         got = session.run(None, rows)[0]
-        assert got.dtype == want.dtype
-        np.testing.assert_array_equal(got, want)
+        assert got.dtype == expected.dtype
+        np.testing.assert_array_equal(got, expected)
         found |= set(np.unique(got))
     assert len(found) > 1
 

@@ -74,10 +74,10 @@ def assert_same(
         tensors = make_inputs(resized(source, length), count, seed, source.domains())
         expected = source.predict(tensors)
         assert [value.name for value in model.graph.output] == list(expected)
-        for (name, want), got in zip(expected.items(), runtime.run(None, tensors), strict=True):
-            assert got.dtype == want.dtype and got.shape == want.shape, name
-            loose = want.dtype == np.float16
-            np.testing.assert_allclose(got, want, rtol=1e-2 if loose else 1e-4, atol=1e-2 if loose else 1e-5)
+        for (name, correct), got in zip(expected.items(), runtime.run(None, tensors), strict=True):
+            assert got.dtype == correct.dtype and got.shape == correct.shape, name
+            loose = correct.dtype == np.float16
+            np.testing.assert_allclose(got, correct, rtol=1e-2 if loose else 1e-4, atol=1e-2 if loose else 1e-5)
 
 
 def net(forward, **children: nn.Module) -> nn.Module:

@@ -31,9 +31,9 @@ class Both:
         """Each output, of ONNX Runtime and of PyTorch."""
         found = self.session.run(None, {name: tensor.numpy() for name, tensor in tensors.items()})
         with torch.no_grad():
-            wanted = self.module(*tensors.values())
-        wanted = [wanted] if isinstance(wanted, torch.Tensor) else list(wanted)
-        return [(ours, theirs.numpy()) for ours, theirs in zip(found, wanted, strict=True)]
+            expected = self.module(*tensors.values())
+        expected = [expected] if isinstance(expected, torch.Tensor) else list(expected)
+        return [(ours, theirs.numpy()) for ours, theirs in zip(found, expected, strict=True)]
 
 
 class Calling(nn.Module):

@@ -48,7 +48,7 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor, ExtraTre
 
 from onnxtool.converters.framework import ConvertOptions
 from onnxtool.converters.sklearn import FRAMEWORK, convert_registered
-from onnxtool.converters.sklearn.trees import float32_at_most, parts_of, quantum_up_to
+from onnxtool.converters.sklearn.trees import float32_at_most, halves_of, quantum_up_to
 from onnxtool.models.signature import TensorSpec
 from onnxtool.models.source import LoadOptions, SourceModel
 from onnxtool.opening import open_source
@@ -106,13 +106,13 @@ def assert_no_drift(model: Any, rows: Any, dtype: str) -> None:
     source, runs = session(model, dtype)
     tensors = {"X": np.asarray(rows).astype(dtype)}
     expected = source.predict(tensors)
-    for (name, wanted), got in zip(expected.items(), runs.run(None, tensors), strict=True):
-        assert got.shape == wanted.shape
+    for (name, reference), got in zip(expected.items(), runs.run(None, tensors), strict=True):
+        assert got.shape == reference.shape
         if name.startswith("label"):
-            np.testing.assert_array_equal(got, wanted, err_msg=name)
+            np.testing.assert_array_equal(got, reference, err_msg=name)
         else:
             assert got.dtype == np.dtype(dtype)
-            drift = np.abs(got - wanted) / np.maximum(1, np.abs(wanted))
+            drift = np.abs(got - reference) / np.maximum(1, np.abs(reference))
             assert drift.max() < (SMALL if dtype == "float32" else SMALL_DOUBLE), name
 
 
@@ -204,7 +204,7 @@ def test_multiples_of_the_quantum_are_added_without_rounding(values: list[float]
     weights = np.array(values)
     quantum = quantum_up_to(float(np.abs(weights).sum()))
     if quantum:
-        coarse, fine = parts_of(weights, quantum)
+        coarse, fine = halves_of(weights, quantum)
         np.testing.assert_array_equal(coarse + fine, weights)
         shuffled = np.random.default_rng(0).permutation(coarse).astype(np.float32)
         assert np.cumsum(shuffled, dtype=np.float32)[-1] == coarse.sum()

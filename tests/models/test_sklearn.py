@@ -88,12 +88,12 @@ def test_predictions_are_those_of_the_pipeline() -> None:
 
 def test_the_user_decides_on_inputs() -> None:
     model = LinearRegression().fit(pd.DataFrame(ROWS, columns=["a", "b", "c"]), TARGET)
-    asked = tuple(TensorSpec.parse(f"{name}:float64[batch,1]") for name in "cab")
-    assert [spec.name for spec in opened(model, inputs=asked).inputs] == ["a", "b", "c"]
+    specs = tuple(TensorSpec.parse(f"{name}:float64[batch,1]") for name in "cab")
+    assert [spec.name for spec in opened(model, inputs=specs).inputs] == ["a", "b", "c"]
     whole = (TensorSpec.parse("rows:float64[batch,3]"),)
     assert str(opened(model, inputs=whole).inputs[0]) == "rows:float64[batch,3]"
     with pytest.raises(UsageError, match=r"takes 3 columns: a, b, c"):
-        opened(model, inputs=asked[:2])
+        opened(model, inputs=specs[:2])
 
 
 def test_data_tell_what_the_model_leaves_open() -> None:

@@ -51,7 +51,7 @@ def test_outputs_in_int8_may_be_a_step_off_and_no_scale(files, tmp_path):
         None,
     )
     assert output.mean_absolute < 0.01
-    assert output.tolerance.why.startswith("derived: the output is quantized")
+    assert output.tolerance.reason.startswith("derived: the output is quantized")
 
     model = onnx.load(path)
     scale = [node for node in model.graph.node if node.op_type == "QuantizeLinear"][-1].input[1]

@@ -68,7 +68,7 @@ def test_one_graph_is_kept_and_each_has_its_reason(converted, networks, tmp_path
     assert timed
     for candidate in timed:
         assert [found.batch for found in candidate.comparisons] == [1, 64]
-        assert candidate.rows_off == 0
+        assert candidate.mismatched_rows == 0
         assert all(found.method == "paired" and found.ratio for found in candidate.comparisons)
     text = re.sub(r"\s+", " ", render(report, "text"))
     page = render(report, "html")
@@ -100,7 +100,7 @@ def test_without_the_row_that_tells_it_is_not_found_out(graph, tmp_path):
     source = graph(nodes, up=np.float32(1e30), down=np.float32(1e-30))
     report = onnxtool.convert(str(source), tmp_path / "f.onnx", data=np.ones((9, 4), np.float32), optimize="basic")
     by_name = {candidate.name: candidate for candidate in report.subjects[0].conversion.candidates}
-    assert by_name["onnxsim"].rows_off == 0
+    assert by_name["onnxsim"].mismatched_rows == 0
 
 
 def test_what_drifts_already_is_not_optimised(networks, digits, tmp_path):

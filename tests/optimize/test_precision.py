@@ -62,8 +62,8 @@ def test_networks_are_made_less_precise(converted, kind, precision, tmp_path):
     properties = {entry.key: entry.value for entry in low.metadata_props}
     assert properties.pop("onnxtool.precision") == precision
     assert properties.keys() == {entry.key for entry in full.metadata_props}
-    wanted = {TensorProto.FLOAT16} if precision == "fp16" else {TensorProto.INT8, TensorProto.INT32}
-    assert wanted & dtypes(low)
+    expected = {TensorProto.FLOAT16} if precision == "fp16" else {TensorProto.INT8, TensorProto.INT32}
+    assert expected & dtypes(low)
     truth, found = (run(model, rows)[-1] for model in (path, tmp_path / "low.onnx"))
     assert np.sqrt(((found - truth) ** 2).mean()) <= 0.05 * truth.std()
     assert (found.argmax(axis=1) != truth.argmax(axis=1)).mean() <= 0.02
@@ -132,7 +132,7 @@ def test_nodes_that_int8_hurts_stay_in_float32(graph, tmp_path):
     assert not any(attempt.passed for attempt in lowering.attempts[:6])
     assert "first" in lowering.kept
     assert not {"product_1", "product_2", "product_3"} <= {*lowering.kept}
-    assert lowering.harm["first"] > 5 * max(lowering.harm[f"product_{layer}"] for layer in (1, 2, 3))
+    assert lowering.sensitivity["first"] > 5 * max(lowering.sensitivity[f"product_{layer}"] for layer in (1, 2, 3))
     assert dtypes(onnx.load(tmp_path / "low.onnx")) & {TensorProto.INT8}
     text = re.sub(r"\s+", " ", render(report, "text"))
     assert "In float32: " in text

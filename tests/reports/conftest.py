@@ -90,7 +90,7 @@ def make_sample() -> Report:
 
 def _classifier() -> Subject:
     """Everything agrees."""
-    tolerance = Tolerance(rtol=1e-4, atol=1e-5, why="default for float32")
+    tolerance = Tolerance(rtol=1e-4, atol=1e-5, reason="default for float32")
     return Subject(
         name="credit.onnx",
         model=_model("credit.onnx", {"TreeEnsembleClassifier": 1, "OneHotEncoder": 2, "Scaler": 1, "Concat": 2}),
@@ -123,7 +123,7 @@ def _classifier() -> Subject:
                     onnx_dtype="string",
                     rows=1000,
                     elements=1000,
-                    tolerance=Tolerance(rtol=0, atol=0, why="string must be equal"),
+                    tolerance=Tolerance(rtol=0, atol=0, reason="string must be equal"),
                     label_flips=0,
                     passed=True,
                 ),
@@ -170,7 +170,7 @@ def _classifier() -> Subject:
 
 def _network() -> Subject:
     """Logits drift, another output is of another shape, and the sweep meets every trouble."""
-    tolerance = Tolerance(rtol=1e-4, atol=1e-5, why="default for float32")
+    tolerance = Tolerance(rtol=1e-4, atol=1e-5, reason="default for float32")
     return Subject(
         name="resnet-small-with-a-rather-long-name-of-the-kind-that-experiments-get-20260131.onnx",
         model=_model(
@@ -191,7 +191,7 @@ def _network() -> Subject:
                     nodes=47,
                     size_bytes=44_700_000,
                     max_absolute=2.1e-6,
-                    rows_off=0,
+                    mismatched_rows=0,
                 ),
                 Candidate(
                     name="onnxsim",
@@ -200,7 +200,7 @@ def _network() -> Subject:
                     nodes=40,
                     size_bytes=44_690_000,
                     max_absolute=1.9e-6,
-                    rows_off=0,
+                    mismatched_rows=0,
                     label_flips=0,
                     comparisons=[
                         Comparison(
@@ -226,7 +226,7 @@ def _network() -> Subject:
                 rows=256,
                 kept=["conv_1"],
                 nodes=40,
-                harm={"conv_1": 0.31, "gemm": 0.004},
+                sensitivity={"conv_1": 0.31, "gemm": 0.004},
                 attempts=[
                     LoweringAttempt(
                         recipe="MinMax, a scale a channel, weights of 8 bits, all operators",
@@ -280,9 +280,9 @@ def _network() -> Subject:
                     relative_floor=0.1,
                     below_floor=31,
                     max_ulps=48123,
-                    nonfinite_off=1,
-                    elements_off=61,
-                    rows_off=14,
+                    mismatched_nonfinite=1,
+                    mismatched_elements=61,
+                    mismatched_rows=14,
                     worst=[
                         Difference(row=7, index=[3], source=math.nan, onnx=1.5, absolute=None),
                         Difference(
@@ -398,7 +398,7 @@ def _hostile() -> Subject:
                 rows=0,
                 kept=[script, controls],
                 nodes=0,
-                harm={cdata: math.inf},
+                sensitivity={cdata: math.inf},
                 attempts=[LoweringAttempt(recipe=formula, kept=0, error=math.inf, losses=[], passed=False)],
                 losses=[Loss(measure=at, value=math.nan, allowed=0.01, passed=False)],
                 size_bytes=0,
@@ -425,9 +425,9 @@ def _hostile() -> Subject:
                     onnx_dtype="string",
                     rows=1,
                     elements=1,
-                    tolerance=Tolerance(rtol=0, atol=0, why=unicode),
-                    rows_off=1,
-                    elements_off=1,
+                    tolerance=Tolerance(rtol=0, atol=0, reason=unicode),
+                    mismatched_rows=1,
+                    mismatched_elements=1,
                     label_flips=1,
                     worst=[Difference(row=0, index=[], source=image, onnx=formula)],
                     problem=script,
@@ -526,7 +526,7 @@ def _cell(
     edges = [*np.linspace(samples.min(), np.quantile(samples, 0.99), 25), samples.max()]
     counts, _ = np.histogram(samples, bins=edges)
     p50, p90, p99 = (float(np.quantile(samples, q)) for q in (0.5, 0.9, 0.99))
-    refused = "p99 needs 528 runs for an interval at 99% confidence; there were 212. Measure for longer."
+    reason = "p99 needs 528 runs for an interval at 99% confidence; there were 212. Measure for longer."
     return Cell(
         provider=provider,
         batch=batch,
@@ -545,7 +545,7 @@ def _cell(
             percentiles=[
                 Percentile(q=0.5, value_s=p50, low_s=p50 * 0.985, high_s=p50 * 1.02),
                 Percentile(q=0.9, value_s=p90, low_s=p90 * 0.98, high_s=p90 * 1.03),
-                Percentile(q=0.99, value_s=None if refuse else p99, refused=refused if refuse else None),
+                Percentile(q=0.99, value_s=None if refuse else p99, reason=reason if refuse else None),
             ],
             histogram=[
                 Bin(low=float(low), high=float(high), count=int(count))

@@ -38,7 +38,7 @@ def placed(nodes: tuple[int, int], time: tuple[float, float] | None) -> list[Pla
 
 
 @pytest.mark.parametrize(
-    ("nodes", "time", "passed", "said"),
+    ("nodes", "time", "passed", "phrase"),
     [
         ((96, 4), (0.97, 0.03), True, "96 % of the nodes and 97 % of the time on CUDA; required are 95 %."),
         ((94, 6), (0.97, 0.03), False, "94 % of the nodes"),
@@ -47,11 +47,11 @@ def placed(nodes: tuple[int, int], time: tuple[float, float] | None) -> list[Pla
         ((9499, 501), None, False, "94.9 % of the nodes"),
     ],
 )
-def test_coverage_is_of_nodes_and_of_time(nodes, time, passed, said):
+def test_coverage_is_of_nodes_and_of_time(nodes, time, passed, phrase):
     found = cell(provider=CUDA, placement=placed(nodes, time))
     (check,) = coverage_gates([found, cell(provider=CPU)], {CUDA: 0.95})
     assert (check.id, check.passed) == ("coverage:CUDA, batch 1", passed)
-    assert said in check.message
+    assert phrase in check.message
 
 
 def test_coverage_that_is_not_known_fails():
@@ -70,7 +70,7 @@ def test_shares_are_never_rounded_up():
 
 
 @pytest.mark.parametrize(
-    ("bound", "strict", "passed", "said"),
+    ("bound", "strict", "passed", "phrase"),
     [
         (3e-3, True, True, "p99 is 1.80 ms to 2.50 ms, within 3.00 ms."),
         (2e-3, False, True, "undecided 2.00 ms"),
@@ -78,16 +78,16 @@ def test_shares_are_never_rounded_up():
         (1e-3, False, False, "above 1.00 ms"),
     ],
 )
-def test_the_whole_interval_is_held_against_the_bound(bound, strict, passed, said):
+def test_the_whole_interval_is_held_against_the_bound(bound, strict, passed, phrase):
     (check,) = latency_gates(bench(cell(), latency_bound_s=bound), strict)
-    assert check.passed == passed and said in check.message
+    assert check.passed == passed and phrase in check.message
     (overloaded,) = latency_gates(bench(cell(unanswered=3), latency_bound_s=bound), strict)
     assert not overloaded.passed and "3 queries got no answer" in overloaded.message
 
 
 def test_a_percentile_that_is_refused_decides_nothing():
     refused = cell()
-    refused.latency.percentiles[1] = Percentile(q=0.99, value_s=None, refused="p99 needs 662 runs.")
+    refused.latency.percentiles[1] = Percentile(q=0.99, value_s=None, reason="p99 needs 662 runs.")
     (check,) = latency_gates(bench(refused, latency_bound_s=1.0), strict=False)
     assert check.passed and check.message == "Undecided: p99 needs 662 runs."
     assert not latency_gates(bench(refused, latency_bound_s=1.0), strict=True)[0].passed
@@ -132,8 +132,8 @@ def test_what_speaks_against_a_cell_is_said():
     )
     doubtful.latency.change = Change(at=0.5, before_s=1e-3, after_s=2e-3, p_value=1e-6)
     notes = " ".join(findings.bench_notes(bench(doubtful)))
-    for said in (
+    for phrase in (
         "still changed when the warm-up ended", "after 50 % of the runs, from a median of 1.00 ms to 2.00 ms",
         "1 query got no answer", "engine was built in 61.0 s", "adds 5.00 µs to a run, at most 0.5 % of a median",
     ):  # fmt: skip
-        assert said in notes
+        assert phrase in notes

@@ -33,7 +33,7 @@ def tracking(tmp_path, monkeypatch):
 
 def test_the_names_of_numbers_say_what_they_are(sample: Report):
     found = scalars(sample.subjects[0])
-    assert found["parity/probabilities/rows_off"] == 0
+    assert found["parity/probabilities/mismatched_rows"] == 0
     assert found["bench/CPU, batch 1, 1 thread/p50_s"] > 0
     assert all(isinstance(value, float) for value in found.values())
 

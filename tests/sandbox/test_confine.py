@@ -81,7 +81,7 @@ print(json.dumps({
 
 
 @pytest.fixture(scope="module")
-def said(tmp_path_factory):
+def attempts(tmp_path_factory):
     """What came of each attempt."""
     folder = tmp_path_factory.mktemp("confined")
     for name in ("home", "outside", "own", "code"):
@@ -103,7 +103,7 @@ def said(tmp_path_factory):
 
 
 # A kernel without Landlock, or another system, says so in `missing`, and the reports do; see the last test.
-HELD = {
+ENFORCED = {
     "network": ["internet", "internet 6", "unix", "raw call"],
     "files": ["read", "list", "link", "hard link", "thread", "fork", "change given", "write", "remove", "rename"],
     "programs": ["run", "run python"],
@@ -111,7 +111,7 @@ HELD = {
 }
 
 
-def held_here():
+def enforced_here():
     here = sys.platform == "linux"
     return {
         "network": here and platform.machine() in ("x86_64", "aarch64"),
@@ -121,37 +121,37 @@ def held_here():
     }
 
 
-@pytest.mark.parametrize("kind", HELD)
-def test_what_is_given_up_is_refused(said, kind):
-    for attempt in HELD[kind]:
-        refused = any(word in said[attempt] for word in ("PermissionError", "[Errno 13]", "[Errno 18]"))
-        assert refused == held_here()[kind], (attempt, said[attempt])
+@pytest.mark.parametrize("kind", ENFORCED)
+def test_what_is_given_up_is_refused(attempts, kind):
+    for attempt in ENFORCED[kind]:
+        refused = any(word in attempts[attempt] for word in ("PermissionError", "[Errno 13]", "[Errno 18]"))
+        assert refused == enforced_here()[kind], (attempt, attempts[attempt])
 
 
-def test_what_is_missing_is_said(said):
-    held = held_here()
+def test_what_is_missing_is_said(attempts):
+    enforced = enforced_here()
     lacks = {
-        "network": "network" in " ".join(said["missing"]),
-        "files": "other files" in " ".join(said["missing"]),
+        "network": "network" in " ".join(attempts["missing"]),
+        "files": "other files" in " ".join(attempts["missing"]),
     }
-    assert lacks == {"network": not held["network"], "files": not held["files"]}
+    assert lacks == {"network": not enforced["network"], "files": not enforced["files"]}
 
 
-def test_its_own_folder_its_file_and_pairs_of_sockets_work(said):
-    assert said["own"] == "done: 1"
-    assert said["given"] == "done: model"
-    assert said["pair"] == "done: 2"
+def test_its_own_folder_its_file_and_pairs_of_sockets_work(attempts):
+    assert attempts["own"] == "done: 1"
+    assert attempts["given"] == "done: model"
+    assert attempts["pair"] == "done: 2"
 
 
-def test_memory_and_files_are_limited_for_good(said):
-    assert said["memory"].startswith("MemoryError")
-    assert "Errno 24" in said["files"]
-    assert said["more memory"].startswith(("ValueError", "PermissionError"))
-    assert said["core"] == [0, 0]
+def test_memory_and_files_are_limited_for_good(attempts):
+    assert attempts["memory"].startswith("MemoryError")
+    assert "Errno 24" in attempts["files"]
+    assert attempts["more memory"].startswith(("ValueError", "PermissionError"))
+    assert attempts["core"] == [0, 0]
 
 
-def test_credentials_in_the_environment_stay_behind(said):
-    assert said["secret in the environment"].startswith("KeyError")
+def test_credentials_in_the_environment_stay_behind(attempts):
+    assert attempts["secret in the environment"].startswith("KeyError")
 
 
 def test_bounds_are_plain_text():

@@ -156,10 +156,10 @@ def test_threads_may_share_it(confined):
     truth = [confined.predict({"X": row}) for row in rows]
     found = [None] * len(rows)
 
-    def ask(place):
+    def request(place):
         found[place] = confined.predict({"X": rows[place]})
 
-    threads = [threading.Thread(target=ask, args=(place,)) for place in range(len(rows))]
+    threads = [threading.Thread(target=request, args=(place,)) for place in range(len(rows))]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -206,7 +206,7 @@ def test_an_answer_longer_than_its_memory_is_not_read():
     message = io.BytesIO()
     send(message, None, {"x": np.zeros(1000)})
     with pytest.raises(ValueError, match="too long"):
-        read_message(io.BytesIO(struct.pack(">Q", message.tell()) + message.getvalue()), 1000)
+        read_message(io.BytesIO(struct.pack(">Q", message.progress()) + message.getvalue()), 1000)
 
 
 @pytest.mark.parametrize(

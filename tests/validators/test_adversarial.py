@@ -25,8 +25,8 @@ from onnxtool.models.signature import TensorSpec
 from onnxtool.models.source import SourceModel
 from onnxtool.reports.json import read
 from onnxtool.validators.parity.pairs import Pair
-from onnxtool.validators.parity.rowwise import Judge
-from onnxtool.validators.parity.search import Budget, hunt
+from onnxtool.validators.parity.rowwise import RowComparer
+from onnxtool.validators.parity.search import Budget, search
 from onnxtool.validators.parity.thresholds import graph_thresholds
 
 RNG = np.random.default_rng(0)
@@ -74,7 +74,7 @@ def found(result, name):
 
 
 def test_an_honest_model_comes_through(sums):
-    result = hunt(Pair(Source(lambda x: x.sum(axis=1, keepdims=True)), sums), {"x": X}, budget="12000")
+    result = search(Pair(Source(lambda x: x.sum(axis=1, keepdims=True)), sums), {"x": X}, budget="12000")
     assert result.passed, result.categories
     assert result.rows >= 12_000
     assert {"ordinary rows", "large numbers", "NaN and infinity", "batch invariance"} <= {
@@ -100,19 +100,19 @@ def wide(tmp_path):
 
 def test_climbing_finds_what_sampling_does_not(wide):
     """As many rows drawn from the same range do not come near what the hunt climbs to."""
-    result = hunt(wide, {"x": WIDE}, budget="30000", seed=1)
-    assert not found(result, "ordinary rows").off
+    result = search(wide, {"x": WIDE}, budget="30000", seed=1)
+    assert not found(result, "ordinary rows").mismatches
     low, high = WIDE.min(axis=0), WIDE.max(axis=0)
     room = (high - low) / 2
     rows = np.random.default_rng(2).uniform(low - room, high + room, (30_000, WIDTH)).astype(np.float32)
-    judge = Judge(wide, wide.tolerances({"x": WIDE}, ["y"], None, None))
-    sampled = judge({"x": rows}).excess.max()
-    assert found(result, "uphill from the worst").off
+    comparer = RowComparer(wide, wide.tolerances({"x": WIDE}, ["y"], None, None))
+    sampled = comparer({"x": rows}).excess.max()
+    assert found(result, "uphill from the worst").mismatches
     assert found(result, "uphill from the worst").worst > 1.5 * sampled
 
 
 def test_the_same_budget_of_rows_finds_the_same(wide):
-    first, second = (hunt(wide, {"x": WIDE}, budget="6000", seed=3) for _ in range(2))
+    first, second = (search(wide, {"x": WIDE}, budget="6000", seed=3) for _ in range(2))
     assert first.model_dump(exclude={"seconds"}) == second.model_dump(exclude={"seconds"})
 
 
@@ -134,9 +134,9 @@ def test_thresholds_are_visited_on_both_sides(tmp_path):
     )
     assert report.subjects[0].parity.passed
     assert not report
-    result = report.subjects[0].hunt
-    assert found(result, "tree thresholds").off
-    assert not found(result, "ordinary rows").off
+    result = report.subjects[0].search
+    assert found(result, "tree thresholds").mismatches
+    assert not found(result, "ordinary rows").mismatches
     assert not onnxtool.verify(tmp_path / "low.onnx", source, data=tmp_path / "worst.npz")
     assert result.saved == str(tmp_path / "worst.npz")
     assert onnxtool.verify(tmp_path / "tree.onnx", source, data=tmp_path / "worst.npz")
@@ -164,10 +164,10 @@ def test_missing_values_and_infinity_are_tried(tmp_path):
     )
     # What PyTorch and NumPy do not agree on with some runtimes: the maximum of NaN and zero.
     source = Source(lambda x: np.fmax(x.sum(axis=1, keepdims=True), 0))
-    result = hunt(Pair(source, model), {"x": X}, budget="9000")
+    result = search(Pair(source, model), {"x": X}, budget="9000")
     category = found(result, "NaN and infinity")
-    assert category.off
-    assert not found(result, "ordinary rows").off
+    assert category.mismatches
+    assert not found(result, "ordinary rows").mismatches
 
 
 def test_who_refuses_what_the_other_answers_is_said(sums):
@@ -176,7 +176,7 @@ def test_who_refuses_what_the_other_answers_is_said(sums):
             raise ValueError("no NaN here")
         return x.sum(axis=1, keepdims=True)
 
-    result = hunt(Pair(Source(refuse), sums), {"x": X}, budget="8000")
+    result = search(Pair(Source(refuse), sums), {"x": X}, budget="8000")
     category = found(result, "NaN and infinity")
     assert result.passed
     assert category.findings == ["The source refuses what the other answers: no NaN here (4 times)"]
@@ -189,7 +189,7 @@ def test_a_row_that_depends_on_its_batch_is_found(tmp_path):
     ]
     model = graph(tmp_path / "m.onnx", nodes, {})
     source = Source(lambda x: x - x.max(axis=0, keepdims=True))
-    result = hunt(Pair(source, model), {"x": X}, budget="8000")
+    result = search(Pair(source, model), {"x": X}, budget="8000")
     assert any("depends on the rows beside it" in text for text in found(result, "batch invariance").findings)
 
 
@@ -205,7 +205,7 @@ def test_categories_that_were_never_seen_are_tried(tmp_path):
     onnxtool.convert(model, tmp_path / "m.onnx", data=frame)
     report = onnxtool.verify(tmp_path / "m.onnx", model, data=frame, adversarial=True, budget="9000")
     assert report, report.subjects[0].checks
-    assert found(report.subjects[0].hunt, "text and categories").tried >= 10
+    assert found(report.subjects[0].search, "text and categories").rows >= 10
     wrong = onnx.load(tmp_path / "m.onnx")  # an encoder that takes the unknown for a category
     (node,) = (node for node in wrong.graph.node if node.op_type == "OneHotEncoder")
     for entry in node.attribute:
@@ -215,25 +215,25 @@ def test_categories_that_were_never_seen_are_tried(tmp_path):
     changed = frame.assign(word=np.where(frame["word"] == "c", "a", frame["word"]))
     report = onnxtool.verify(tmp_path / "w.onnx", model, data=changed, adversarial=True, budget="9000")
     assert report.subjects[0].parity.passed
-    assert found(report.subjects[0].hunt, "text and categories").off
+    assert found(report.subjects[0].search, "text and categories").mismatches
 
 
 def test_labels_between_which_the_source_cannot_decide_are_ties(tmp_path):
     model = LogisticRegression().fit(X, Y)
     onnxtool.convert(model, tmp_path / "m.onnx")
     report = onnxtool.verify(tmp_path / "m.onnx", model, data=X, adversarial=True, budget="12000")
-    result = report.subjects[0].hunt
+    result = report.subjects[0].search
     assert report, result.categories
-    assert found(result, "decision boundaries").tried > 1000
+    assert found(result, "decision boundaries").rows > 1000
 
 
 def test_a_forest_behind_a_scaler_comes_through_at_every_threshold(tmp_path):
     model = make_pipeline(StandardScaler(), RandomForestClassifier(10, random_state=0)).fit(X, Y)
     onnxtool.convert(model, tmp_path / "m.onnx", data=X)
     report = onnxtool.verify(tmp_path / "m.onnx", model, data=X, adversarial=True, budget="20000")
-    result = report.subjects[0].hunt
-    assert found(result, "tree thresholds").tried > 1000
-    assert not found(result, "tree thresholds").off
+    result = report.subjects[0].search
+    assert found(result, "tree thresholds").rows > 1000
+    assert not found(result, "tree thresholds").mismatches
 
 
 @given(st.integers(1, 10**9))
@@ -258,11 +258,11 @@ def test_worst_rows_of_text_and_numbers_are_replayed(tmp_path):
     joblib.dump(other, tmp_path / "other.joblib")
     assert onnxtool.convert(model, tmp_path / "m.onnx", data=frame)
     command = [sys.executable, "-m", "onnxtool", "verify", "m.onnx", "other.joblib"]
-    hunted = subprocess.run(
+    finished = subprocess.run(
         [*command, "--adversarial", "--budget", "200", "--save-worst", "worst.npz", "--json", "hunt.json"],
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert hunted.returncode == 1, hunted.stderr
+    assert finished.returncode == 1, finished.stderr
     replayed = subprocess.run(
         [*command, "--data", "worst.npz", "--json", "replay.json"],
         cwd=tmp_path, capture_output=True, text=True, check=False,

@@ -43,8 +43,8 @@ def test_equal_outputs_pass_without_difference():
 def test_what_is_not_finite(source, onnx, passes):
     result = compare(np.array([[1.0, source]], np.float32), np.array([[1.0, onnx]], np.float32))
     assert result.passed is passes
-    assert result.nonfinite_off == (0 if passes else 1)
-    assert result.rows_off == (0 if passes else 1)
+    assert result.mismatched_nonfinite == (0 if passes else 1)
+    assert result.mismatched_rows == (0 if passes else 1)
     assert result.max_absolute == 0  # over the finite pairs
 
 
@@ -52,7 +52,7 @@ def test_tolerance_is_absolute_plus_relative():
     source = np.array([[100.0], [100.0], [0.0], [0.0]], np.float64)
     onnx = source + np.array([[1.05], [1.15], [0.09], [0.11]])
     result = compare(source, onnx, rtol=0.01, atol=0.1)
-    assert (result.rows_off, result.elements_off) == (2, 2)
+    assert (result.mismatched_rows, result.mismatched_elements) == (2, 2)
     assert [difference.row for difference in result.worst] == [3, 1, 0, 2]
 
 
@@ -71,7 +71,7 @@ def test_labels_must_be_equal_and_flips_are_counted():
         np.array(["cat", "dog", "cat"], object), np.array(["cat", "cat", "cat"], object), role="label"
     )
     assert not result.passed
-    assert (result.label_flips, result.rows_off) == (1, 1)
+    assert (result.label_flips, result.mismatched_rows) == (1, 1)
     assert (result.worst[0].row, result.worst[0].source, result.worst[0].onnx) == (1, "dog", "cat")
 
 
@@ -112,7 +112,7 @@ def test_worst_rows_are_the_worst_of_all_chunks_and_name_the_element():
     for start in range(0, 400, 50):
         comparison.update(source[start : start + 50], onnx[start : start + 50])
     result = comparison.result()
-    assert result.rows_off == 6
+    assert result.mismatched_rows == 6
     assert len(result.worst) == WORST_ROWS
     assert [difference.row for difference in result.worst] == [101, 399, 17, 40, 255]
     assert all(difference.index == [1, 2] for difference in result.worst)
@@ -152,8 +152,8 @@ def test_the_numbers_are_those_of_numpy(dtype, data):
     off = difference > allowed.atol + allowed.rtol * np.abs(source.astype(np.float64))
     assert result.max_absolute == difference.max()
     assert result.mean_absolute == pytest.approx(difference.mean())
-    assert result.elements_off == off.sum()
-    assert result.rows_off == off.any(axis=1).sum()
+    assert result.mismatched_elements == off.sum()
+    assert result.mismatched_rows == off.any(axis=1).sum()
     assert sum(bin_.count for bin_ in result.histogram) + result.zero_differences == difference.size
     exact = np.quantile(difference, 0.99, method="inverted_cdf")
     assert exact * (1 - 1e-6) <= result.p99_absolute <= max(exact * (1 + 1 / 128) + 1e-44, 0)

@@ -42,14 +42,14 @@ def digits(tmp_path_factory):
 def test_a_threshold_passed_by_one_rounding_is_named(digits):
     path, model, x = digits
     report, found = explanation(path, model, data=x)
-    assert report.subjects[0].parity.outputs[1].rows_off > 100
-    assert found.stages[found.starts].kind == "StandardScaler"
-    assert found.stages[found.breaks].kind == "RandomForestClassifier"
+    assert report.subjects[0].parity.outputs[1].mismatched_rows > 100
+    assert found.stages[found.first_difference].kind == "StandardScaler"
+    assert found.stages[found.first_failure].kind == "RandomForestClassifier"
     assert "other side of a tree's threshold" in found.cause
     assert "comes from standardscaler" in found.cause
     assert any("on two sides of the threshold" in detail for detail in found.details)
-    (parts,) = found.parts
-    assert parts.total == pytest.approx(0.04, abs=1e-3)
+    (components,) = found.components
+    assert components.total == pytest.approx(0.04, abs=1e-3)
     for name in ("text", "md", "html"):
         assert "standardscaler" in render(report, name)
 
@@ -97,19 +97,19 @@ def test_the_layer_with_the_wrong_weight_is_named(net, source):
     options = {} if source != "live" else {"inputs": ["x:float32[batch,3,8,8]"]}
     report, found = explanation(wrong, given, **options)
     assert not report
-    stage = found.stages[found.breaks]
+    stage = found.stages[found.first_failure]
     assert stage.name == ("linear" if source != "live" else "middle")
     assert stage.difference > 1e-3
-    assert max(entry.difference or 0 for entry in found.stages[: found.breaks]) < 1e-5
-    (parts,) = found.parts
-    assert parts.conversion == pytest.approx(parts.total, rel=1e-2)
-    assert parts.source < 1e-3 * parts.total > parts.provider
+    assert max(entry.difference or 0 for entry in found.stages[: found.first_failure]) < 1e-5
+    (components,) = found.components
+    assert components.conversion == pytest.approx(components.total, rel=1e-2)
+    assert components.source < 1e-3 * components.total > components.provider
 
 
 def test_an_honest_model_has_no_break(net):
     report, found = explanation(net / "net.onnx", net / "net.pt2")
     assert report
-    assert found.breaks is None
+    assert found.first_failure is None
     assert "No single part" in found.cause
 
 
@@ -128,7 +128,7 @@ def test_layers_are_found_by_value_with_channels_first_and_last(tmp_path):
     wrong = changed(tmp_path / "m.onnx", lambda t: list(t.dims) == [4, 6, 3, 3], 1.01, tmp_path / "w.onnx")
     report, found = explanation(wrong, model)
     assert not report
-    assert found.stages[found.breaks].name == "second"
+    assert found.stages[found.first_failure].name == "second"
     assert found.stages[0].tensor
 
 
@@ -137,7 +137,7 @@ def test_of_two_graphs_the_node_is_named(net):
         net / "net.onnx", lambda t: list(t.dims) == [5, 48] or list(t.dims) == [48, 5], 1.02, net / "v.onnx"
     )
     _, found = explanation(wrong, net / "net.onnx")
-    assert found.stages[found.breaks].kind in ("Gemm", "MatMul")
+    assert found.stages[found.first_failure].kind in ("Gemm", "MatMul")
     assert all(stage.matched_by == "name" for stage in found.stages if stage.tensor)
 
 
@@ -151,8 +151,8 @@ def test_a_source_without_parts_is_held_against_double_precision(tmp_path):
     _, found = explanation(tmp_path / "m.onnx", LinearRegression().fit(x, x @ [1.0, 2.0, 3.0, 4.1]), data=x)
     assert found.against == "float64"
     assert "computes the graph as float64 does" in found.cause
-    (parts,) = found.parts
-    assert parts.conversion > 1000 * parts.provider
+    (components,) = found.components
+    assert components.conversion > 1000 * components.provider
 
 
 def test_double_precision_is_exact_to_its_own_rounding(tmp_path):

@@ -12,7 +12,7 @@ from onnxtool.validators.drift.labels import Quality
 COLUMN = hnp.arrays(np.float32, st.tuples(st.integers(2, 40), st.just(3)), elements=st.floats(-100, 100, width=32))
 
 
-def held(truth, found, roles=None, **options):
+def compared(truth, found, roles=None, **options):
     fidelity = Fidelity(roles or {}, **options)
     half = len(next(iter(truth.values()))) // 2
     for part in (slice(None, half), slice(half, None)):
@@ -26,12 +26,12 @@ def test_the_error_is_what_r_squared_leaves(truth, size):
     assume(truth.std() > 1e-3)
     found = truth + np.float32(size) * np.sin(truth)
     expected = np.sqrt(((found.astype(float) - truth) ** 2).mean() / truth.astype(float).var())
-    assert held({"y": truth}, {"y": found}).error() == pytest.approx(expected, rel=1e-6, abs=1e-9)
+    assert compared({"y": truth}, {"y": found}).error() == pytest.approx(expected, rel=1e-6, abs=1e-9)
 
 
 def test_an_offset_of_all_outputs_hides_no_error():
     truth = np.linspace(0, 1, 50, dtype=np.float64)[:, None]
-    errors = [held({"y": truth + offset}, {"y": truth * 1.1 + offset}).error() for offset in (0, 1000)]
+    errors = [compared({"y": truth + offset}, {"y": truth * 1.1 + offset}).error() for offset in (0, 1000)]
     assert errors[0] == pytest.approx(errors[1], rel=1e-6)
 
 
@@ -40,7 +40,7 @@ def test_what_is_not_finite_fails():
     for value in (np.nan, np.inf):
         found = truth.copy()
         found[4, 1] = value
-        fidelity = held({"y": truth}, {"y": found})
+        fidelity = compared({"y": truth}, {"y": found})
         assert fidelity.error() == np.inf
         assert [loss.passed for loss in fidelity.losses(None)] == [False]
 
@@ -48,7 +48,7 @@ def test_what_is_not_finite_fails():
 def test_a_nan_is_no_first_class():
     truth = np.tile(np.float32([0.9, 0.1]), (10, 1))
     found = np.full_like(truth, np.nan)
-    (flips,) = held({"p": truth}, {"p": found}, {"p": "probabilities"}).losses(None)
+    (flips,) = compared({"p": truth}, {"p": found}, {"p": "probabilities"}).losses(None)
     assert flips.value == 1
     assert not flips.passed
 
@@ -58,17 +58,17 @@ def test_labels_may_flip_in_a_hundredth_of_the_rows(flipped, passed):
     truth = np.arange(1000) % 7
     found = truth.copy()
     found[:flipped] += 1
-    (loss,) = held({"label": truth}, {"label": found}, {"label": "label"}).losses(None)
+    (loss,) = compared({"label": truth}, {"label": found}, {"label": "label"}).losses(None)
     assert (loss.value, loss.allowed, loss.passed) == (flipped / 1000, FLIPS, passed)
     assert loss.high > loss.value
 
 
 def test_the_users_allowance_counts_for_all():
     truth = np.linspace(0, 1, 100)[:, None]
-    (loss,) = held({"y": truth}, {"y": truth * 1.02}).losses(None)
+    (loss,) = compared({"y": truth}, {"y": truth * 1.02}).losses(None)
     assert loss.passed
     assert loss.allowed == ERROR
-    (loss,) = held({"y": truth}, {"y": truth * 1.02}, allowed=0.01).losses(None)
+    (loss,) = compared({"y": truth}, {"y": truth * 1.02}, allowed=0.01).losses(None)
     assert not loss.passed
 
 

@@ -4,7 +4,7 @@ from sklearn.metrics import accuracy_score, f1_score, log_loss, r2_score, roc_au
 
 from onnxtool.errors import DataError, UsageError
 from onnxtool.validators.drift import labels
-from onnxtool.validators.drift.labels import Aside, Quality, label_drift
+from onnxtool.validators.drift.labels import LabelColumns, Quality, label_drift
 
 TRUTH = np.array(["a", "b", "a", "b"], object)
 
@@ -48,20 +48,20 @@ def test_regressors_are_scored_by_their_errors():
 def test_labels_come_from_a_column_or_a_file(tmp_path):
     path = tmp_path / "labels.csv"
     path.write_text("truth\na\nb\nc\n")
-    rest, aside = Aside("y", "y", {"y": np.array([1, 2]), "x": np.ones(2)}, "rows.csv").take(
+    rest, auxiliary = LabelColumns("y", "y", {"y": np.array([1, 2]), "x": np.ones(2)}, "rows.csv").take(
         {"y": np.array([1, 2]), "x": np.ones(2)}, 2, ["x"]
     )
     assert list(rest) == ["x"]
-    assert aside["labels"].tolist() == aside["groups"].tolist() == [1, 2]
-    file = Aside(str(path), None, {}, "rows.csv")
+    assert auxiliary["labels"].tolist() == auxiliary["groups"].tolist() == [1, 2]
+    file = LabelColumns(str(path), None, {}, "rows.csv")
     assert [file.take({}, rows, [])[1]["labels"].tolist() for rows in (2, 1)] == [["a", "b"], ["c"]]
     file.finish()
     with pytest.raises(DataError, match="3 labels are left over"):
-        Aside(str(path), None, {}, "rows.csv").finish()
+        LabelColumns(str(path), None, {}, "rows.csv").finish()
     with pytest.raises(DataError, match="neither a column"):
-        Aside("nope", None, {"y": np.array([1])}, "rows.csv")
+        LabelColumns("nope", None, {"y": np.array([1])}, "rows.csv")
     with pytest.raises(UsageError, match="--group nope: no such column"):
-        Aside("y", "nope", {"y": np.array([1])}, "rows.csv")
+        LabelColumns("y", "nope", {"y": np.array([1])}, "rows.csv")
 
 
 def test_what_does_not_fit_is_an_error():
@@ -200,7 +200,7 @@ def test_a_number_is_no_group():
 
 
 def test_only_a_sample_of_many_rows_is_kept(monkeypatch):
-    monkeypatch.setattr(labels, "HELD", 3000)
+    monkeypatch.setattr(labels, "BUFFERED", 3000)
     truth, source = classifier(rows=8000)
     quality = Quality("y", ROLES)
     for start in range(0, 8000, 1000):

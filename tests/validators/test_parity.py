@@ -73,7 +73,7 @@ def test_a_single_wrong_row_is_found_and_named(write):
     marked = sample.tensors["x"][2345, 0]
     parity = check_parity(Linear(change=wrong), write(), sample)
     assert not parity.passed
-    assert parity.outputs[0].rows_off == 1
+    assert parity.outputs[0].mismatched_rows == 1
     assert parity.outputs[0].worst[0].row == 2345
 
 

@@ -43,7 +43,7 @@ def verify(model, source, **options):
 def test_an_honest_model_passes_on_other_rows(model, seed):
     parity = verify(model, Block(), seed=seed).subjects[0].parity
     assert parity.passed
-    assert parity.outputs[0].tolerance.why.startswith("derived: ")
+    assert parity.outputs[0].tolerance.reason.startswith("derived: ")
 
 
 def _weight(block):
@@ -125,8 +125,8 @@ def test_derived_in_every_opset_and_behind_masks(tmp_path, opset, mask):
     )
     path = tmp_path / "attention.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8), path)
-    found, why = derive(OnnxModel.read(path), {"x": rng.normal(size=(64, 8, 4)).astype(np.float32)})
-    assert not why
+    found, reason = derive(OnnxModel.read(path), {"x": rng.normal(size=(64, 8, 4)).astype(np.float32)})
+    assert not reason
     assert 1e-7 < found["y"].atol + found["y"].rtol < 1e-4
 
 

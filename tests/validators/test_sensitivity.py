@@ -123,7 +123,7 @@ def test_an_honest_network_raises_no_alarm(torch_models, kind, seed):
     model, path, inputs = torch_models[kind]
     output = onnxtool.verify(path, model, inputs=inputs, seed=seed).subjects[0].parity.outputs[0]
     assert output.passed
-    assert output.tolerance.why.startswith("derived: ")
+    assert output.tolerance.reason.startswith("derived: ")
     assert output.noise_ratio < 1.5
 
 

@@ -9,7 +9,7 @@ from onnxtool.validators.numerics.tolerance import coarser, tolerance
 )
 def test_the_coarser_dtype_decides(source, onnx, expected):
     assert coarser(source, onnx) == coarser(onnx, source) == expected
-    assert expected in tolerance(source, onnx).why
+    assert expected in tolerance(source, onnx).reason
 
 
 def test_coarser_dtypes_allow_more():
@@ -26,4 +26,4 @@ def test_what_is_not_a_float_must_be_equal():
 def test_the_user_overrides_and_is_named():
     assert tolerance("float32", "float32", rtol=0.1).rtol == 0.1
     assert tolerance("float32", "float32", rtol=0.1).atol == tolerance("float32", "float32").atol
-    assert "user" in tolerance("float32", "float32", atol=0.0).why
+    assert "user" in tolerance("float32", "float32", atol=0.0).reason

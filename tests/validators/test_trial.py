@@ -30,9 +30,9 @@ def tried(tmp_path):
         path = tmp_path / "source.onnx"
         onnx.save(scaled(1.0, batch, rows.shape[1]), path)
         model = OnnxModel.read(path)
-        aside = {"labels": labels} if labels is not None else {}
-        taken = Rows({"x": rows}, "rows", aside=aside)
-        return Trial(Pair(OnnxSource(model), model), taken, "labels" if aside else None, None)
+        auxiliary = {"labels": labels} if labels is not None else {}
+        taken = Rows({"x": rows}, "rows", auxiliary=auxiliary)
+        return Trial(Pair(OnnxSource(model), model), taken, "labels" if auxiliary else None, None)
 
     return make
 
@@ -49,7 +49,7 @@ def test_versions_are_compared_on_a_sample_and_the_last_is_judged_on_all(tried, 
     assert sum(len(batch["x"]) for batch in made.batches(10)) == 10
     drawn = np.concatenate([batch["x"] for batch in made.batches()])
     assert set(drawn.ravel()) < set(rows.ravel())
-    part, whole = (made.judge(scaled(1.1, width=1), "r", 0, on_all=on_all) for on_all in (False, True))
+    part, whole = (made.compare(scaled(1.1, width=1), "r", 0, on_all=on_all) for on_all in (False, True))
     for found, x in ((part, drawn), (whole, rows)):
         assert found.error == pytest.approx(_error(x), rel=1e-4)
 
@@ -63,7 +63,7 @@ def _error(x):
 def test_labels_stay_with_their_rows(tried, monkeypatch, searched, on_all):
     monkeypatch.setattr(trial, "SEARCHED", searched)
     made = tried(ROWS, ROWS[:, 0].astype(np.float64))
-    found = made.judge(scaled(1.0, width=1), "r", 0, on_all=on_all)
+    found = made.compare(scaled(1.0, width=1), "r", 0, on_all=on_all)
     metrics = {metric.name: metric for metric in found.drift.metrics}
     assert metrics["RMSE"].source == 0
     assert found.drift.rows == (500 if on_all or searched > 500 else 40)
@@ -72,12 +72,12 @@ def test_labels_stay_with_their_rows(tried, monkeypatch, searched, on_all):
 def test_a_fixed_batch_is_filled_up_and_the_filling_does_not_count(tried):
     made = tried(ROWS[:10], batch=4)
     assert [batch["x"].shape for batch in made.batches()] == [(4, 1)] * 3
-    assert made.judge(scaled(1.1, 4, 1), "r", 0).error == pytest.approx(_error(ROWS[:10]), rel=1e-4)
+    assert made.compare(scaled(1.1, 4, 1), "r", 0).error == pytest.approx(_error(ROWS[:10]), rel=1e-4)
 
 
 def test_of_large_rows_there_are_fewer(tried, monkeypatch):
     monkeypatch.setattr(trial, "NUMBERS", 800)
-    monkeypatch.setattr(trial, "HELD", 100)
+    monkeypatch.setattr(trial, "BUFFERED", 100)
     rows = np.zeros((100, 20), np.float32)
     assert tried(rows).searched == 40
     assert {len(batch["x"]) for batch in tried(rows).batches()} == {5}
@@ -86,7 +86,7 @@ def test_of_large_rows_there_are_fewer(tried, monkeypatch):
 
 def test_a_lone_output_of_columns_ranks_classes_where_there_are_labels(tried):
     rows = np.random.default_rng(0).normal(size=(300, 3)).astype(np.float32)
-    found = tried(rows, rows.argmax(axis=1)).judge(scaled(-1.0, width=3), "r", 0)
+    found = tried(rows, rows.argmax(axis=1)).compare(scaled(-1.0, width=3), "r", 0)
     assert found.drift.metrics[0].name == "accuracy"
     assert found.drift.metrics[0].source == 1
     assert not found.passed

@@ -60,13 +60,13 @@ class Fidelity:
     _sums: dict[str, _Sums] = field(default_factory=dict)
     _flips: dict[str, list[int]] = field(default_factory=dict)
 
-    def update(self, truth: Tensors, found: Tensors, aside: Tensors) -> None:
+    def update(self, truth: Tensors, found: Tensors, auxiliary: Tensors) -> None:
         """Take in the next rows.
 
         Args:
             truth: The source's outputs, rows along the first axis.
             found: The model's, under the same names.
-            aside: `labels`, where there are any.
+            auxiliary: `labels`, where there are any.
         """
         for name, expected in truth.items():
             other = found[name]
@@ -85,7 +85,7 @@ class Fidelity:
                 self._add(name, expected.astype(np.float64), other.astype(np.float64))
         # Metrics of quality are not defined on NaN; the error, which is infinite then, fails the model.
         if self.quality and np.isfinite(self.error()):
-            self.quality.update(truth, found, aside)
+            self.quality.update(truth, found, auxiliary)
 
     def _add(
         self, name: str, expected: np.typing.NDArray[np.float64], other: np.typing.NDArray[np.float64]
@@ -109,9 +109,7 @@ class Fidelity:
         if self.quality is None or not np.isfinite(self.error()):
             return None
         drift = self.quality.result()
-        metrics = [
-            _rejudged(metric, QUALITY if self.allowed is None else self.allowed) for metric in drift.metrics
-        ]
+        metrics = [_gated(metric, QUALITY if self.allowed is None else self.allowed) for metric in drift.metrics]
         return drift.model_copy(update={"metrics": metrics, "passed": all(metric.passed for metric in metrics)})
 
     def losses(self, drift: LabelDrift | None) -> list[Loss]:
@@ -128,11 +126,11 @@ class Fidelity:
             )
             for name, (count, rows) in self._flips.items()
         ]
-        judged = {name for name in self._sums if not flips or self.roles.get(name, "values") == "values"}
+        gated = {name for name in self._sums if not flips or self.roles.get(name, "values") == "values"}
         errors = [
             _loss(f"relative error of {name}", sums.error(), self.allowed, ERROR)
             for name, sums in self._sums.items()
-            if name in judged
+            if name in gated
         ]
         return flips + errors
 
@@ -154,7 +152,7 @@ def _lost(metric: Metric) -> tuple[float, float]:
     return 0.0 - metric.difference, 0.0 - (metric.difference if metric.low is None else metric.low)
 
 
-def _rejudged(metric: Metric, allowed: float) -> Metric:
+def _gated(metric: Metric, allowed: float) -> Metric:
     if metric.name in _UNGATED:
         return metric.model_copy(update={"allowed": None, "passed": True})
     unit = abs(metric.source) if metric.name in _ERRORS else 1.0

@@ -32,7 +32,7 @@ ALLOWED_DRIFT = 1e-3
 MOST_GROUPS = 100
 """A column with more values than this is no grouping; it is a number or an identifier."""
 
-HELD = 2**22
+BUFFERED = 2**22
 """Numbers kept of each model, for metrics that need all rows at once. Beyond, a random sample of rows is kept."""
 
 _BINS = 2048  # rows are drawn in so many bundles at most, so that a bootstrap of a million rows takes a second
@@ -43,7 +43,7 @@ Pair: TypeAlias = tuple[float, float]
 _Triple: TypeAlias = tuple[str, str, str, str]  # group, truth, class by the source, class by ONNX
 
 
-class Aside:
+class LabelColumns:
     """The columns of the user's rows that say how good a model is: labels and groups.
 
     Args:
@@ -85,12 +85,12 @@ class Aside:
         """
         rest = dict(data)
         labels = self._file.take(rows) if self._file else rest.pop(self._labels)
-        aside = {"labels": labels.reshape(len(labels), -1)[:, 0]}
+        auxiliary = {"labels": labels.reshape(len(labels), -1)[:, 0]}
         if self._group is not None:
-            aside["groups"] = data[self._group].reshape(len(data[self._group]), -1)[:, 0]
+            auxiliary["groups"] = data[self._group].reshape(len(data[self._group]), -1)[:, 0]
             if self._group not in read:
                 rest.pop(self._group, None)
-        return rest, aside
+        return rest, auxiliary
 
     def finish(self) -> None:
         """See that no label is left over.
@@ -118,7 +118,7 @@ def label_drift(
 class Quality:
     """Holds the answers of both models against the truth, by scikit-learn's metrics.
 
-    Classes are counted, so that memory does not grow with the rows; of probabilities and numbers at most `HELD`
+    Classes are counted, so that memory does not grow with the rows; of probabilities and numbers at most `BUFFERED`
     are kept.
 
     Args:
@@ -137,20 +137,20 @@ class Quality:
         self._groups: set[str] = set()
         self._sample = _Sample()
 
-    def update(self, source: Tensors, onnx: Tensors, aside: Tensors) -> None:
+    def update(self, source: Tensors, onnx: Tensors, auxiliary: Tensors) -> None:
         """Take in the next rows.
 
         Args:
             source: The source's outputs for the rows.
             onnx: The ONNX model's outputs for the rows, under the same names.
-            aside: `labels`, the truth, and `groups`, where rows are grouped, [rows] each.
+            auxiliary: `labels`, the truth, and `groups`, where rows are grouped, [rows] each.
 
         Raises:
             DataError: the number of labels is not the number of rows.
             UsageError: no output can be held against labels, or there are too many groups.
         """
         rows = len(next(iter(source.values())))
-        labels, groups = aside["labels"], aside.get("groups")
+        labels, groups = auxiliary["labels"], auxiliary.get("groups")
         if len(labels) != rows:
             raise DataError(f"{self._origin}: {len(labels)} labels for {rows} rows.")
         grouping = _text(groups) if groups is not None else np.full(rows, "", dtype=object)
@@ -250,17 +250,17 @@ class Quality:
         """AUC and log loss, where the columns of the probabilities can be told."""
         if not self._sample.arrays:
             return [], []
-        held = self._sample.arrays
+        sampled = self._sample.arrays
         # A probability of 0 in float64 may be 1e-9 in float32, which the logarithm would blow up.
         # And a sum of leaves may be rounded to 1.0000004, which is none.
-        source, onnx = (held[side].astype(np.float32).clip(0, 1) for side in ("source", "onnx"))
+        source, onnx = (sampled[side].astype(np.float32).clip(0, 1) for side in ("source", "onnx"))
         if self._label is None:
             classes = [str(place) for place in range(source.shape[1])]
         if len(classes) != source.shape[1]:
             reason = f"the rows show {len(classes)} classes and the probabilities have {source.shape[1]}"
-        elif set(held["truth"]) != set(classes):
+        elif set(sampled["truth"]) != set(classes):
             reason = "not every class occurs among the labels"
-        elif min(Counter(held["truth"].tolist()).values()) < 2:
+        elif min(Counter(sampled["truth"].tolist()).values()) < 2:
             reason = "a class occurs only once among the labels"
         elif any(not np.allclose(array.sum(axis=1), 1, atol=1e-4) for array in (source, onnx)):
             reason = "the probabilities of a row do not add up to 1"
@@ -286,8 +286,8 @@ class Quality:
 
     def _regression(self) -> tuple[list[Metric], list[GroupQuality], list[str]]:
         scorers = require("sklearn.metrics", "sklearn")
-        held = self._sample.arrays
-        truth, predictions = held["truth"], [held["source"], held["onnx"]]
+        sampled = self._sample.arrays
+        truth, predictions = sampled["truth"], [sampled["source"], sampled["onnx"]]
         errors = {"RMSE": scorers.root_mean_squared_error, "MAE": scorers.mean_absolute_error}
         sums, counts = _bundles(truth, predictions)
         intervals = {name: bootstrap(counts, partial(_change, name, sums)) for name in _SUMS}
@@ -298,7 +298,7 @@ class Quality:
         if np.ptp(truth) > 0:
             scores = _pair(partial(scorers.r2_score, truth), predictions)
             metrics.insert(0, _score("R²", scores, intervals["R²"]))
-        groups = self._by_group(errors, (truth, *predictions), held["group"])
+        groups = self._by_group(errors, (truth, *predictions), sampled["group"])
         return metrics, groups, self._sampled()
 
     def _by_group(
@@ -376,7 +376,7 @@ class _Sample:
         parts = [self._arrays, *self._pending] if self._arrays else self._pending
         joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         keys = np.concatenate([self._keys, self._rng.random(self._rows_pending)])
-        most = max(1, HELD // max(1, joined["source"][0].size))
+        most = max(1, BUFFERED // max(1, joined["source"][0].size))
         if len(keys) > most:
             kept = np.sort(np.argpartition(keys, most - 1)[:most])
             keys, joined = keys[kept], {name: array[kept] for name, array in joined.items()}

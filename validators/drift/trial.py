@@ -25,9 +25,9 @@ NUMBERS = 2**24
 """Numbers that so many rows may have, and no less than `BATCH` of them: of images, versions are compared on fewer."""
 
 BATCH = 32
-"""Rows of which all tensors of a graph are held at a time, where they have no more than `HELD` numbers."""
+"""Rows of which all tensors of a graph are held at a time, where they have no more than `BUFFERED` numbers."""
 
-HELD = 2**20
+BUFFERED = 2**20
 
 
 class Outcome(NamedTuple):
@@ -52,9 +52,9 @@ class _Chunk(NamedTuple):
 
     feeds: Tensors
     truth: Tensors
-    aside: Tensors
+    auxiliary: Tensors
     size: int
-    wanted: int
+    counted: int
 
 
 @dataclass
@@ -91,7 +91,7 @@ class Trial:
     def batches(self, most: int = SEARCHED) -> Iterator[Tensors]:
         """Sampled rows, spread over all where they are more than asked for, as the model takes them."""
         fixed = next((s.shape[0] for s in self.pair.model.inputs if s.shape and isinstance(s.shape[0], int)), None)
-        size = fixed or max(1, min(BATCH, HELD // self._each))
+        size = fixed or max(1, min(BATCH, BUFFERED // self._each))
         tensors = self._drawn(most)
         count = count_rows(tensors, self.pair.source.inputs)
         for start in range(0, count, size):
@@ -99,7 +99,7 @@ class Trial:
             batch = {name: padded_slice(tensor, start, stop, stop - start) for name, tensor in tensors.items()}
             yield self.pair.feeds(self.pair.feeds.rounded(batch))
 
-    def judge(self, model: onnx.ModelProto, recipe: str, kept: int, *, on_all: bool = False) -> Outcome:
+    def compare(self, model: onnx.ModelProto, recipe: str, kept: int, *, on_all: bool = False) -> Outcome:
         """Run a version and hold it against the source.
 
         Args:
@@ -117,11 +117,11 @@ class Trial:
         for chunk in (
             self._sample
             if not on_all or self.total == self.searched
-            else self._run(self.rows.tensors, self.rows.aside)
+            else self._run(self.rows.tensors, self.rows.auxiliary)
         ):
             found = self.pair.renamed(chunk.truth, evaluate(session, chunk.feeds))
-            cut = {name: rows_only(output, chunk.size, chunk.wanted) for name, output in found.items()}
-            fidelity.update(chunk.truth, cut, chunk.aside)
+            cut = {name: rows_only(output, chunk.size, chunk.counted) for name, output in found.items()}
+            fidelity.update(chunk.truth, cut, chunk.auxiliary)
         drift = fidelity.drift()
         losses = fidelity.losses(drift)
         attempt = LoweringAttempt(
@@ -147,8 +147,8 @@ class Trial:
     @cached_property
     def _sample(self) -> list[_Chunk]:
         places = self._places
-        aside = {name: column[places] for name, column in self.rows.aside.items()}
-        return list(self._run(self._drawn(self.searched), aside))
+        auxiliary = {name: column[places] for name, column in self.rows.auxiliary.items()}
+        return list(self._run(self._drawn(self.searched), auxiliary))
 
     @cached_property
     def _places(self) -> np.typing.NDArray[np.intp]:
@@ -166,7 +166,7 @@ class Trial:
             for name, tensor in self.rows.tensors.items()
         }
 
-    def _run(self, tensors: Tensors, aside: Tensors) -> Iterator[_Chunk]:
+    def _run(self, tensors: Tensors, auxiliary: Tensors) -> Iterator[_Chunk]:
         total = count_rows(tensors, self.pair.source.inputs)
         for start, stop, size in chunks(total, self.pair.model.inputs, small_first=False):
             batch = self.pair.feeds.rounded(
@@ -174,5 +174,5 @@ class Trial:
             )
             truth = self.pair.run_source(batch)
             cut = {name: rows_only(np.asarray(output), size, stop - start) for name, output in truth.items()}
-            beside = {name: column[start:stop] for name, column in aside.items()}
-            yield _Chunk(self.pair.feeds(batch), cut, beside, size, stop - start)
+            auxiliary_rows = {name: column[start:stop] for name, column in auxiliary.items()}
+            yield _Chunk(self.pair.feeds(batch), cut, auxiliary_rows, size, stop - start)

@@ -41,9 +41,9 @@ class OutputComparison:
         self._name, self._role, self._tolerances = name, role, tolerances or Tolerances()
         self._dtypes = ("", "")
         self._row_shape: tuple[int, ...] = ()
-        self._tolerance = Tolerance(rtol=0.0, atol=0.0, why="nothing compared")
-        self._rows = self._elements = self._rows_off = self._elements_off = 0
-        self._nonfinite_off = self._below_floor = self._zeros = self._compared = 0
+        self._tolerance = Tolerance(rtol=0.0, atol=0.0, reason="nothing compared")
+        self._rows = self._elements = self._mismatched_rows = self._mismatched_elements = 0
+        self._mismatched_nonfinite = self._below_floor = self._zeros = self._compared = 0
         self._max_absolute = self._sum_absolute = self._max_relative = self._max_ulps = self._sum_source = 0.0
         self._flips: int | None = None
         self._counts = np.zeros(_BINS, dtype=np.int64)
@@ -79,8 +79,8 @@ class OutputComparison:
         self._rows += len(source)
         self._elements += source.size
         if off.any():
-            self._elements_off += int(off.sum())
-            self._rows_off += int(off.any(axis=1).sum())
+            self._mismatched_elements += int(off.sum())
+            self._mismatched_rows += int(off.any(axis=1).sum())
 
     def fail(self, problem: str) -> None:
         """Record why the output could not be compared at all."""
@@ -110,9 +110,9 @@ class OutputComparison:
             below_floor=self._below_floor,
             max_ulps=self._max_ulps if measured and coarser(*self._dtypes) in PRECISION else None,
             noise_ratio=noise_ratio,
-            nonfinite_off=self._nonfinite_off,
-            elements_off=self._elements_off,
-            rows_off=self._rows_off,
+            mismatched_nonfinite=self._mismatched_nonfinite,
+            mismatched_elements=self._mismatched_elements,
+            mismatched_rows=self._mismatched_rows,
             label_flips=self._flips,
             worst=[
                 difference for _, _, difference in sorted(self._worst, key=lambda entry: (-entry[0], entry[1]))
@@ -122,7 +122,7 @@ class OutputComparison:
             problem=self._problem or (None if self._rows else "No rows were compared."),
             passed=self._problem is None
             and self._rows > 0
-            and self._elements_off == 0
+            and self._mismatched_elements == 0
             and (noise_ratio or 0.0) <= SYSTEMATIC,
         )
 
@@ -145,13 +145,13 @@ class OutputComparison:
         if np.isfinite(difference.sum()):  # then every element is: the usual case, and the fast one
             self._measure(source, onnx, difference, magnitude)
             return difference > allowed, _excess(difference, allowed)
-        difference, off, nonfinite_off = absolute_differences(truth, other, self._tolerance)
+        difference, off, mismatched_nonfinite = absolute_differences(truth, other, self._tolerance)
         finite = np.isfinite(truth) & np.isfinite(other)
-        self._nonfinite_off += int(nonfinite_off.sum())
+        self._mismatched_nonfinite += int(mismatched_nonfinite.sum())
         self._measure(source[finite], onnx[finite], difference[finite], magnitude[finite])
         excess = _excess(difference, allowed)
-        excess[nonfinite_off] = np.inf
-        excess[~finite & ~nonfinite_off] = 0.0
+        excess[mismatched_nonfinite] = np.inf
+        excess[~finite & ~mismatched_nonfinite] = 0.0
         return off, excess
 
     def _measure(
@@ -208,10 +208,10 @@ class OutputComparison:
         self._worst = heapq.nlargest(WORST_ROWS, self._worst, key=lambda entry: entry[:2])
 
     def _quantile(self, q: float) -> float:
-        wanted = q * self._compared
-        if wanted <= self._zeros:
+        rank = q * self._compared
+        if rank <= self._zeros:
             return 0.0
-        key = int(np.searchsorted(np.cumsum(self._counts), wanted))
+        key = int(np.searchsorted(np.cumsum(self._counts), rank))
         return min(_edge(key + 1), self._max_absolute)
 
     def _octaves(self) -> list[Bin]:
@@ -251,8 +251,8 @@ def absolute_differences(
     with np.errstate(invalid="ignore", over="ignore"):
         difference = np.where(equal, 0.0, np.abs(onnx - source))
         off = ~equal & ~(difference <= allowed.atol + allowed.rtol * np.abs(source))
-    nonfinite_off = ~equal & ~finite
-    return difference, off | nonfinite_off, nonfinite_off
+    mismatched_nonfinite = ~equal & ~finite
+    return difference, off | mismatched_nonfinite, mismatched_nonfinite
 
 
 def ulp_distance(source: NDArray[Any], onnx: NDArray[Any], dtype: str) -> NDArray[np.float64]:

@@ -148,8 +148,8 @@ def rounding_noise(
             if np.any(np.isfinite(clean[name]) & ~np.isfinite(other)):
                 broken.add(name)
             with np.errstate(invalid="ignore"):
-                apart = np.abs(other - clean[name])
-            deviation = np.where(np.isfinite(apart), apart, 0)
+                distance = np.abs(other - clean[name])
+            deviation = np.where(np.isfinite(distance), distance, 0)
             worst[name] = np.maximum(worst.get(name, deviation), deviation)
             means.setdefault(name, []).append(float(deviation.mean()) if deviation.size else 0.0)
     dtypes = {dtype_name(array) for array in known.values()} & set(UNIT_ROUNDOFF)

@@ -88,7 +88,7 @@ class Tolerances:
         if default is None or coarser(source_dtype, onnx_dtype) != onnx_dtype:
             found = tolerance(source_dtype, onnx_dtype, rtol, atol)
             return (
-                found.model_copy(update={"why": f"{found.why}; {self.reason}"})
+                found.model_copy(update={"reason": f"{found.reason}; {self.reason}"})
                 if self.reason and found.atol
                 else found
             )
@@ -97,7 +97,9 @@ class Tolerances:
         return Tolerance(
             rtol=default.rtol if rtol is None else rtol,
             atol=default.atol if atol is None else atol,
-            why="given by the user" if None not in (rtol, atol) else f"given by the user, the rest {default.why}",
+            reason="given by the user"
+            if None not in (rtol, atol)
+            else f"given by the user, the rest {default.reason}",
         )
 
 
@@ -125,14 +127,14 @@ def tolerance(
     """
     dtype = coarser(source_dtype, onnx_dtype)
     if dtype not in _DEFAULTS:
-        return Tolerance(rtol=0.0, atol=0.0, why=f"{onnx_dtype} must be equal")
+        return Tolerance(rtol=0.0, atol=0.0, reason=f"{onnx_dtype} must be equal")
     default_rtol, default_atol = _DEFAULTS[dtype]
     if rtol is None and atol is None:
-        return Tolerance(rtol=default_rtol, atol=default_atol, why=f"default for {dtype}")
+        return Tolerance(rtol=default_rtol, atol=default_atol, reason=f"default for {dtype}")
     return Tolerance(
         rtol=default_rtol if rtol is None else rtol,
         atol=default_atol if atol is None else atol,
-        why="given by the user"
+        reason="given by the user"
         if None not in (rtol, atol)
         else f"given by the user, the rest default for {dtype}",
     )
@@ -152,7 +154,7 @@ def derive(model: OnnxModel, feeds: Tensors, *, tensor_cores: bool = False) -> t
     if model.size_bytes > _LARGEST_BYTES:
         return {}, "not derived: the model is too large to be run with noise"
     try:
-        found = rounding_noise(model, _telling_rows(model, feeds), tensor_cores=tensor_cores)
+        found = rounding_noise(model, _informative_rows(model, feeds), tensor_cores=tensor_cores)
     except OnnxtoolError as error:
         return {}, f"not derived: {error}"
     return {name: _of_noise(noise) for name, noise in found.items()}, "" if found else "not derived from the graph"
@@ -179,16 +181,16 @@ def _of_noise(noise: Noise) -> Tolerance:
     # A small element may be what is left of a large one: it is off by a rounding of that.
     atol = max(float((margin * deviation - rtol * magnitude).max(initial=0.0)), margin * unit * largest)
     terms, node = noise.longest
-    why = (
+    reason = (
         f"derived: rounding moves values up to {largest:.3g} by up to {deviation.max(initial=0.0):.2g}, "
         f"times {margin:g}; the longest sum has {terms:,} terms{f' ({node})' if node else ''}"
     )
     bound = max(most_atol, most_rtol * largest)
     if atol > bound and not noise.quantized:
-        atol, why = bound, f"{why}; held to a thousand roundings"
+        atol, reason = bound, f"{reason}; held to a thousand roundings"
     size = float(magnitude.mean()) if magnitude.size else 0.0
     mean = max(noise.mean, unit * size)
-    return Tolerance(rtol=rtol, atol=atol, why=why, noise=mean, magnitude=size)
+    return Tolerance(rtol=rtol, atol=atol, reason=reason, noise=mean, magnitude=size)
 
 
 def _of_steps(noise: Noise) -> Tolerance:
@@ -198,11 +200,13 @@ def _of_steps(noise: Noise) -> Tolerance:
     one that computes in float between them.
     """
     moved = float(noise.deviations.max(initial=0.0))
-    why = f"derived: the output is quantized, and rounding moves it by up to {moved:g} steps; one more for other rows"
-    return Tolerance(rtol=0.0, atol=moved + 1, why=why, noise=max(noise.mean, 1 / max(noise.clean.size, 1)))
+    reason = (
+        f"derived: the output is quantized; rounding moves it by up to {moved:g} steps, and one more is allowed"
+    )
+    return Tolerance(rtol=0.0, atol=moved + 1, reason=reason, noise=max(noise.mean, 1 / max(noise.clean.size, 1)))
 
 
-def _telling_rows(model: OnnxModel, feeds: Tensors) -> Tensors:
+def _informative_rows(model: OnnxModel, feeds: Tensors) -> Tensors:
     """Half of them spread over all, half those with the most extreme numbers, whose rounding is the largest."""
     given = count_rows(feeds, model.inputs)
     total = min(given, _LOOKED_AT)

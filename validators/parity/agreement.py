@@ -42,6 +42,6 @@ def agreement(source: SourceModel, model: onnx.ModelProto, rows: Tensors) -> Agr
             return Agreement(None, str(error).replace(str(path), "the model").rstrip("."))
     if parity.passed:
         return Agreement(0, "all rows agree")
-    off = max(output.rows_off if output.problem is None else parity.rows for output in parity.outputs)
+    off = max(output.mismatched_rows if output.problem is None else parity.rows for output in parity.outputs)
     failing = ", ".join(output.name for output in parity.outputs if not output.passed)
     return Agreement(max(off, 1), f"{off} of {parity.rows} rows are off ({failing})")

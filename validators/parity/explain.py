@@ -14,7 +14,7 @@ from onnxtool.models.onnx.double import evaluate_in_double
 from onnxtool.models.onnx.evaluate import evaluate, exposing, intermediate, open_session, whole
 from onnxtool.models.rows.data import count_rows
 from onnxtool.models.signature import Tensors, dtype_name
-from onnxtool.reports.model import ErrorParts, Explanation, Stage
+from onnxtool.reports.model import ErrorComponents, Explanation, Stage
 from onnxtool.validators.numerics.rounding import UNIT_ROUNDOFF
 from onnxtool.validators.parity.pairs import Pair
 from onnxtool.validators.parity.thresholds import TREES, tree_splits
@@ -60,25 +60,26 @@ def explain(pair: Pair, worst: Mapping[int, Tensors], context: Tensors) -> Expla
     against: Literal["source", "float64"] = "source"
     if not any(stage.tensor for stage in stages):
         stages, against = _against_double(scene), "float64"
-    starts = next((place for place, stage in enumerate(stages) if stage.difference), None)
-    breaks = _break(stages, scene.unit)
-    cause, details = _story(scene, stages, against, starts, breaks)
+    first_difference = next((place for place, stage in enumerate(stages) if stage.difference), None)
+    first_failure = _break(stages, scene.unit)
+    cause, details = _story(scene, stages, against, first_difference, first_failure)
     shown = stages
     if len(stages) > _MOST_STAGES:  # around the break, which is what matters
-        first = max(0, min((breaks or 0) - _MOST_STAGES // 2, len(stages) - _MOST_STAGES))
+        first = max(0, min((first_failure or 0) - _MOST_STAGES // 2, len(stages) - _MOST_STAGES))
         shown = stages[first : first + _MOST_STAGES]
-        starts, breaks = (
-            place - first if place is not None and place >= first else None for place in (starts, breaks)
+        first_difference, first_failure = (
+            place - first if place is not None and place >= first else None
+            for place in (first_difference, first_failure)
         )
     return Explanation(
         rows=rows,
         against=against,
         stages=shown,
-        starts=starts,
-        breaks=breaks,
+        first_difference=first_difference,
+        first_failure=first_failure,
         cause=cause,
         details=details,
-        parts=list(_parts(scene)),
+        error_components=list(_error_components(scene)),
     )
 
 
@@ -109,9 +110,9 @@ class _Scene:
     @classmethod
     def set(cls, pair: Pair, proto: onnx.ModelProto, worst: Sequence[Tensors], context: Tensors) -> _Scene:
         each = sum(array.size for array in worst[0].values())
-        beside = int(np.clip(_ELEMENTS // max(each, 1), 4, _CONTEXT))
+        context_rows = int(np.clip(_ELEMENTS // max(each, 1), 4, _CONTEXT))
         tensors = {
-            name: np.concatenate([*(row[name] for row in worst), array[:beside]]) if array.ndim else array
+            name: np.concatenate([*(row[name] for row in worst), array[:context_rows]]) if array.ndim else array
             for name, array in context.items()
         }
         fixed = [spec.shape[0] for spec in pair.model.inputs if spec.shape and isinstance(spec.shape[0], int)]
@@ -234,10 +235,12 @@ def _row_differences(value: NDArray[Any], other: NDArray[Any], least: float = 0.
         return np.asarray(unequal.any(axis=1), dtype=np.float64)
     first, second = (array.astype(np.float64).reshape(len(array), -1) for array in (value, other))
     with np.errstate(invalid="ignore"):
-        apart = np.where((first == second) | (np.isnan(first) & np.isnan(second)), 0.0, np.abs(first - second))
+        differences = np.where(
+            (first == second) | (np.isnan(first) & np.isnan(second)), 0.0, np.abs(first - second)
+        )
     size = np.maximum(_row_sizes(value), least)
-    apart[~np.isfinite(apart)] = np.inf
-    largest = apart.max(axis=1, initial=0.0)
+    differences[~np.isfinite(differences)] = np.inf
+    largest = differences.max(axis=1, initial=0.0)
     relative: NDArray[np.float64] = np.divide(largest, size, out=largest.copy(), where=size > 0)
     return relative
 
@@ -283,22 +286,22 @@ def _story(
     scene: _Scene,
     stages: Sequence[Stage],
     against: Literal["source", "float64"],
-    starts: int | None,
-    breaks: int | None,
+    first_difference: int | None,
+    first_failure: int | None,
 ) -> tuple[str, list[str]]:
     details = list(_about_optimisation(scene))
-    apart = max((stage.difference or 0.0 for stage in stages), default=0.0)
-    if breaks is None:
+    differences = max((stage.difference or 0.0 for stage in stages), default=0.0)
+    if first_failure is None:
         if against == "float64":
             what = (
-                f"ONNX Runtime computes the graph as float64 does, to {apart:.2g}"
+                f"ONNX Runtime computes the graph as float64 does, to {differences:.2g}"
                 if stages
                 else "The graph has no float64 reference"
             )
             return f"{what}, and the source has no parts that can be looked at.", details
-        return f"No single part: the difference grows from layer to layer, up to {apart:.2g}.", details
-    stage = stages[breaks]
-    known = {str(entry.tensor): entry for entry in stages[:breaks] if entry.difference is not None}
+        return f"No single part: the difference grows from layer to layer, up to {differences:.2g}.", details
+    stage = stages[first_failure]
+    known = {str(entry.tensor): entry for entry in stages[:first_failure] if entry.difference is not None}
     nodes, reached = _between(scene.proto, str(stage.tensor), {*known, *scene.pair.feeds(scene.tensors)})
     earlier = [entry for tensor, entry in known.items() if tensor in reached]
     cause = f"They part at {stage.name} ({stage.kind}): {stage.difference:.2g} of the largest value after it"
@@ -311,14 +314,19 @@ def _story(
             crossed = list(_crossed(node, scene))
             details += crossed[:_SHOWN]
             if crossed:
-                origin = stages[starts] if starts is not None and starts < breaks else None
+                origin = (
+                    stages[first_difference]
+                    if first_difference is not None and first_difference < first_failure
+                    else None
+                )
                 blame = f" The difference comes from {origin.name} ({origin.kind})." if origin else ""
                 more = f", {len(crossed)} in all" if len(crossed) > 1 else ""
                 return f"{cause}. A feature lands on the other side of a tree's threshold{more}.{blame}", details
             details.append("No feature is on the other side of a threshold: the trees themselves differ.")
-    if starts is not None and starts < breaks:
+    if first_difference is not None and first_difference < first_failure:
         details.append(
-            f"The first difference at all is {stages[starts].difference:.2g}, after {stages[starts].name}."
+            f"The first difference at all is {stages[first_difference].difference:.2g}, "
+            f"after {stages[first_difference].name}."
         )
     return f"{cause}.", details
 
@@ -343,14 +351,14 @@ def _about_optimisation(scene: _Scene) -> Iterator[str]:
 def _between(proto: onnx.ModelProto, tensor: str, known: set[str]) -> tuple[list[onnx.NodeProto], set[str]]:
     """The nodes that make a tensor out of known ones, in their order, and the known ones that they start from."""
     makers = {name: place for place, node in enumerate(proto.graph.node) for name in node.output}
-    wanted, places, reached = [tensor], set(), set()
-    while wanted:
-        name = wanted.pop()
+    pending, places, reached = [tensor], set(), set()
+    while pending:
+        name = pending.pop()
         if name in known and name != tensor:
             reached.add(name)
         elif (place := makers.get(name)) is not None and place not in places:
             places.add(place)
-            wanted += proto.graph.node[place].input
+            pending += proto.graph.node[place].input
     return [proto.graph.node[place] for place in sorted(places)], reached
 
 
@@ -375,7 +383,7 @@ def _crossed(node: onnx.NodeProto, scene: _Scene) -> Iterator[str]:
                 )
 
 
-def _parts(scene: _Scene) -> Iterator[ErrorParts]:
+def _error_components(scene: _Scene) -> Iterator[ErrorComponents]:
     """Split each floating output's error into the source's rounding, the conversion's and the provider's."""
     wide = {n: t.astype(np.float64) if t.dtype.kind == "f" else t for n, t in scene.tensors.items()}
     exact_source = scene.pair.source.in_double(wide) or {}
@@ -395,7 +403,7 @@ def _parts(scene: _Scene) -> Iterator[ErrorParts]:
             for key, array in rows.items()
             if array is not None and np.size(array) % (truth.size // shape[0]) == 0
         }
-        yield ErrorParts(
+        yield ErrorComponents(
             output=name,
             total=_largest(flat, "found", "truth") or 0.0,
             source=_largest(flat, "truth", "source"),
@@ -407,5 +415,5 @@ def _parts(scene: _Scene) -> Iterator[ErrorParts]:
 def _largest(arrays: Mapping[str, NDArray[np.float64]], first: str, second: str) -> float | None:
     if first not in arrays or second not in arrays or arrays[first].shape != arrays[second].shape:
         return None
-    apart = np.abs(arrays[first] - arrays[second])
-    return float(apart[np.isfinite(apart)].max(initial=0.0))
+    differences = np.abs(arrays[first] - arrays[second])
+    return float(differences[np.isfinite(differences)].max(initial=0.0))

@@ -26,17 +26,17 @@ class Feed:
 
     Attributes:
         spec: The input.
-        parts: Names of the source's tensors that stand in it side by side.
+        columns: Names of the source's tensors that stand in it side by side.
         column: The one column of the only part that it is, or None for all of it.
     """
 
     spec: TensorSpec
-    parts: tuple[str, ...]
+    columns: tuple[str, ...]
     column: int | None = None
 
     def tensor(self, tensors: Tensors) -> NDArray[Any]:
         """The input, out of the source's tensors."""
-        arrays = [tensors[name] for name in self.parts]
+        arrays = [tensors[name] for name in self.columns]
         array = arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=1)
         if self.column is not None:
             array = array[:, self.column : self.column + 1]
@@ -57,7 +57,7 @@ class Feeds:
 
     def rounded(self, tensors: Tensors) -> Tensors:
         """The source's inputs, as exact as the ONNX model gets them: what is compared is the conversion."""
-        dtypes = {name: numpy_dtype(feed.spec.dtype) for feed in self.feeds for name in feed.parts}
+        dtypes = {name: numpy_dtype(feed.spec.dtype) for feed in self.feeds for name in feed.columns}
         return {
             name: tensor.astype(dtypes[name]).astype(tensor.dtype)
             if name in dtypes and tensor.dtype.kind == "f" and tensor.dtype != dtypes[name]
@@ -80,10 +80,10 @@ def match_inputs(source: Sequence[TensorSpec], onnx: Sequence[TensorSpec], notes
         DataError: they take different inputs; the message shows both sides.
     """
     by_name = {spec.name: spec for spec in source}
-    wanted = {spec.name for spec in onnx}
-    if onnx and wanted <= set(by_name):
+    expected = {spec.name for spec in onnx}
+    if onnx and expected <= set(by_name):
         feeds = [Feed(spec, (spec.name,)) for spec in onnx]
-        unread = [name for name in by_name if name not in wanted]
+        unread = [name for name in by_name if name not in expected]
         if unread:
             notes.append(f"Inputs that the ONNX model does not have: {', '.join(unread)}.")
     elif len(source) == len(onnx):
@@ -102,7 +102,7 @@ def match_inputs(source: Sequence[TensorSpec], onnx: Sequence[TensorSpec], notes
     notes += [
         f"Input {feed.spec.name!r} is {feed.spec.dtype} in ONNX: both models got {dtype} rounded to it."
         for feed in feeds
-        for dtype in {by_name[name].dtype for name in feed.parts}
+        for dtype in {by_name[name].dtype for name in feed.columns}
         if dtype in PRECISION and dtype != feed.spec.dtype
     ]
     return Feeds(tuple(feeds))
@@ -117,28 +117,28 @@ def _columns_of_matrix(source: Sequence[TensorSpec], onnx: Sequence[TensorSpec])
 def _matrices_of_columns(source: Sequence[TensorSpec], onnx: Sequence[TensorSpec]) -> list[Feed]:
     feeds = []
     for spec in onnx:
-        parts = tuple(column.name for column in source if _casts(column.dtype, spec.dtype))
-        if spec.shape[1:] == (len(parts),):
-            feeds.append(Feed(spec, parts))
-    taken = [name for feed in feeds for name in feed.parts]
+        columns = tuple(column.name for column in source if _casts(column.dtype, spec.dtype))
+        if spec.shape[1:] == (len(columns),):
+            feeds.append(Feed(spec, columns))
+    taken = [name for feed in feeds for name in feed.columns]
     return feeds if sorted(taken) == sorted(spec.name for spec in source) else []
 
 
 def _fits(source: dict[str, TensorSpec], feed: Feed) -> bool:
     shape = feed.spec.shape
-    for name in feed.parts:
+    for name in feed.columns:
         given = source[name]
-        alone = feed.column is None and len(feed.parts) == 1
+        alone = feed.column is None and len(feed.columns) == 1
         same = len(given.shape) == len(shape) or (len(given.shape) < 2 and shape[1:] == (1,))
         if not _casts(given.dtype, feed.spec.dtype) or (alone and not same):
             return False
     return True
 
 
-def _casts(given: str, wanted: str) -> bool:
+def _casts(given: str, expected: str) -> bool:
     """Whether a dtype becomes another without loss, but for the rounding of floats."""
-    both_float = given in PRECISION and wanted in PRECISION
-    return given == wanted or both_float or (given in _WHOLE and wanted == "int64")
+    both_float = given in PRECISION and expected in PRECISION
+    return given == expected or both_float or (given in _WHOLE and expected == "int64")
 
 
 def _listed(specs: Sequence[TensorSpec]) -> str:

@@ -41,11 +41,11 @@ class Block:
 
     Attributes:
         tensors: One array an input of the source.
-        aside: Columns that no model reads, [rows]: labels, groups.
+        auxiliary: Columns that no model reads, [rows]: labels, groups.
     """
 
     tensors: Tensors
-    aside: Tensors = field(default_factory=dict)
+    auxiliary: Tensors = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Rows:
         origin: The data file, or how the rows were made.
         seed: Seed of made-up rows, None for the user's own.
         notes: What was left aside or rounded on the way; later rows may add to it.
-        aside: Columns that no model reads, for the rows of `tensors`.
+        auxiliary: Columns that no model reads, for the rows of `tensors`.
         later: Further rows, where a file is read block by block.
     """
 
@@ -65,12 +65,12 @@ class Rows:
     origin: str
     seed: int | None = None
     notes: list[str] = field(default_factory=list)
-    aside: Tensors = field(default_factory=dict)
+    auxiliary: Tensors = field(default_factory=dict)
     later: Iterable[Block] | None = None
 
     def blocks(self) -> Iterator[Block]:
         """All rows; those that come later can be had once."""
-        yield Block(self.tensors, self.aside)
+        yield Block(self.tensors, self.auxiliary)
         yield from self.later or ()
 
 
@@ -225,7 +225,7 @@ def check_parity(
                 else:
                     comparison.fail("The ONNX model has no such output.")
             if on_outputs:
-                on_outputs(truth, found, {name: column[start:stop] for name, column in block.aside.items()})
+                on_outputs(truth, found, {name: column[start:stop] for name, column in block.auxiliary.items()})
             if worst is not None:
                 _keep_worst(worst, comparisons.values(), batch, before + start)
             batches.add(size)
@@ -304,11 +304,11 @@ def padded_slice(tensor: NDArray[Any], start: int, stop: int, size: int) -> NDAr
     return part if len(part) == size else part[np.minimum(np.arange(size), len(part) - 1)]
 
 
-def rows_only(output: NDArray[Any], size: int, wanted: int) -> NDArray[Any]:
+def rows_only(output: NDArray[Any], size: int, count: int) -> NDArray[Any]:
     """Cut the padding off; an output that does not follow the batch is one row."""
     output = np.asarray(output)
     if output.ndim and len(output) == size:
-        return output[:wanted]
+        return output[:count]
     return output[None]
 
 

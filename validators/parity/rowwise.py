@@ -41,7 +41,7 @@ class Verdicts:
     labels: NDArray[Any] | None = None
 
 
-class Judge:
+class RowComparer:
     """Runs both models on rows and says how far apart they are on each.
 
     Args:
@@ -81,21 +81,21 @@ class Judge:
         return verdicts
 
     def _answers(
-        self, batch: Tensors, wanted: int, verdicts: Verdicts
+        self, batch: Tensors, rows: int, verdicts: Verdicts
     ) -> Iterator[tuple[int, int, Tensors, Tensors]]:
         """First and last row, and both answers, of the parts of a batch that both answer.
 
         A batch that a side refuses is halved until single rows are left, of which it is then known.
         """
-        pending = [(0, wanted)]
+        pending = [(0, rows)]
         fixed = any(spec.shape and isinstance(spec.shape[0], int) for spec in self.pair.model.inputs)
         whole = count_rows(batch, self.pair.source.inputs)
         while pending:
             first, last = pending.pop()
             size = whole if fixed else last - first
             part = self.pair.feeds.rounded({n: padded_slice(t, first, last, size) for n, t in batch.items()})
-            truth, said = _attempt(self.pair.run_source, part)
-            found, told = _attempt(self.pair.run_onnx, part)
+            truth, source_error = _attempt(self.pair.run_source, part)
+            found, onnx_error = _attempt(self.pair.run_onnx, part)
             if truth is not None and found is not None:
                 cut = [
                     {n: rows_only(output, size, last - first) for n, output in outputs.items()}
@@ -108,7 +108,7 @@ class Judge:
             elif truth is None and found is None:
                 verdicts.both_refused += 1
             else:
-                who, reason = ("The source", said) if truth is None else ("ONNX Runtime", told)
+                who, reason = ("The source", source_error) if truth is None else ("ONNX Runtime", onnx_error)
                 verdicts.refused[f"{who} refuses what the other answers: {reason}"] += 1
 
     def excess(
@@ -147,10 +147,10 @@ class Judge:
         return worst, output.tolist(), int(ties.sum())
 
     def _labels(self, truth: Tensors) -> NDArray[Any] | None:
-        for wanted in ("label", "probabilities"):
+        for kind in ("label", "probabilities"):
             for name, role in self.pair.source.roles.items():
-                if role == wanted and name in truth:
-                    return truth[name].reshape(-1) if wanted == "label" else truth[name].argmax(axis=1)
+                if role == kind and name in truth:
+                    return truth[name].reshape(-1) if kind == "label" else truth[name].argmax(axis=1)
         return None
 
 
@@ -171,11 +171,11 @@ def _same_shape(first: NDArray[Any], second: NDArray[Any]) -> bool:
 def _float_excess(source: NDArray[Any], onnx: NDArray[Any], allowed: Any) -> NDArray[np.float64]:
     truth, other = source.astype(np.float64), onnx.astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        difference, _, nonfinite_off = absolute_differences(truth, other, allowed)
+        difference, _, mismatched_nonfinite = absolute_differences(truth, other, allowed)
         limit = allowed.atol + allowed.rtol * np.abs(truth)
         excess = np.where(difference == 0, 0.0, difference / limit)
-    excess[~np.isfinite(truth) & ~nonfinite_off] = 0.0
-    excess[nonfinite_off] = np.inf
+    excess[~np.isfinite(truth) & ~mismatched_nonfinite] = 0.0
+    excess[mismatched_nonfinite] = np.inf
     return np.asarray(excess.max(axis=1, initial=0.0))
 
 

@@ -19,10 +19,10 @@ from onnxtool.models.rows.data import count_rows
 from onnxtool.models.rows.domain import Domain
 from onnxtool.models.rows.inputs import graph_domains, make_inputs
 from onnxtool.models.signature import Tensors, numpy_dtype
-from onnxtool.reports.model import Hunt, HuntCategory
+from onnxtool.reports.model import Search, SearchCategory
 from onnxtool.validators.numerics.tolerance import Limit
 from onnxtool.validators.parity.pairs import Pair
-from onnxtool.validators.parity.rowwise import Judge, Verdicts
+from onnxtool.validators.parity.rowwise import RowComparer, Verdicts
 from onnxtool.validators.parity.thresholds import graph_thresholds
 
 DEFAULT_BUDGET = "20s"
@@ -84,19 +84,19 @@ class _Log:
     """What a category of the hunt came to."""
 
     name: str
-    tried: int = 0
-    off: int = 0
+    rows: int = 0
+    mismatches: int = 0
     worst: float | None = None
     ties: int = 0
     both_refused: int = 0
     messages: dict[str, int] = field(default_factory=dict)
     suspects: list[tuple[float, Tensors]] = field(default_factory=list)
 
-    def record(self) -> HuntCategory:
-        return HuntCategory(
+    def record(self) -> SearchCategory:
+        return SearchCategory(
             name=self.name,
-            tried=self.tried,
-            off=self.off,
+            rows=self.rows,
+            mismatches=self.mismatches,
             worst=self.worst,
             ties=self.ties,
             both_refused=self.both_refused,
@@ -104,7 +104,7 @@ class _Log:
         )
 
 
-def hunt(
+def search(
     pair: Pair,
     base: Tensors,
     *,
@@ -115,7 +115,7 @@ def hunt(
     save: Path | None = None,
     always_save: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
-) -> Hunt:
+) -> Search:
     """Search for rows on which the two models part.
 
     Args:
@@ -135,25 +135,25 @@ def hunt(
         SourceError: the source does.
         UsageError: the budget is none.
     """
-    hunter = _Hunter(pair, base, (rtol, atol), Budget.parse(budget), seed)
-    hunter.on_progress = on_progress
-    hunter.run()
+    searcher = _Searcher(pair, base, (rtol, atol), Budget.parse(budget), seed)
+    searcher.on_progress = on_progress
+    searcher.run()
     path, rows = None, 0
-    if save is not None and (hunter.drifted or always_save) and hunter.worst:
-        path, rows = save, hunter.save(save)
-    return Hunt(
-        budget=hunter.budget.text,
+    if save is not None and (searcher.drifted or always_save) and searcher.worst:
+        path, rows = save, searcher.save(save)
+    return Search(
+        budget=searcher.budget.text,
         seed=seed,
-        rows=hunter.judge.rows,
-        seconds=time.monotonic() - hunter.budget.began,
-        categories=[log.record() for log in hunter.logs],
+        rows=searcher.comparer.rows,
+        seconds=time.monotonic() - searcher.budget.began,
+        categories=[log.record() for log in searcher.logs],
         saved=str(path) if path else None,
         saved_rows=rows,
-        passed=not hunter.drifted,
+        passed=not searcher.drifted,
     )
 
 
-class _Hunter:
+class _Searcher:
     def __init__(
         self,
         pair: Pair,
@@ -172,7 +172,7 @@ class _Hunter:
         self.base = {name: t[picked] if t.ndim and len(t) == total else t for name, t in base.items()}
         truth, _ = pair.run(self._cycled(self.base, self.fixed or 1))
         self.outputs = list(truth)
-        self.judge = Judge(pair, pair.tolerances(self.base, self.outputs, *limits))
+        self.comparer = RowComparer(pair, pair.tolerances(self.base, self.outputs, *limits))
         self.domains = {**graph_domains(pair.model.proto), **pair.source.domains()}
         self.logs: list[_Log] = []
         self.worst: list[tuple[float, Tensors]] = []
@@ -186,15 +186,15 @@ class _Hunter:
     @property
     def drifted(self) -> bool:
         """Whether a row is out of tolerance."""
-        return any(log.off for log in self.logs)
+        return any(log.mismatches for log in self.logs)
 
     def run(self) -> None:
         """All categories in turn, then uphill from the worst until the budget is gone."""
         self._try("ordinary rows", [self.base])
         self._try("tree thresholds", self._at_thresholds())
         self._boundaries()
-        self._try("large numbers", self._scaled(_LARGE), apart=True)
-        self._try("subnormal numbers", self._subnormal(), apart=True)
+        self._try("large numbers", self._scaled(_LARGE), own_tolerances=True)
+        self._try("subnormal numbers", self._subnormal(), own_tolerances=True)
         self._try("NaN and infinity", self._non_finite())
         self._try("text and categories", self._strange())
         if not self.fixed:
@@ -229,9 +229,9 @@ class _Hunter:
         found: dict[tuple[str, int], list[NDArray[np.float64]]] = {}
         for feed in self.pair.feeds.feeds:
             for column, values in graph.get(feed.spec.name, {}).items():
-                name, place = feed.parts[0], column if feed.column is None else feed.column
-                if len(feed.parts) > 1:
-                    name, place = feed.parts[column], 0
+                name, place = feed.columns[0], column if feed.column is None else feed.column
+                if len(feed.columns) > 1:
+                    name, place = feed.columns[column], 0
                 found.setdefault((name, place), []).append(values)
         for name, domain in self.domains.items():
             for column, values in _landmarks(domain):
@@ -255,7 +255,7 @@ class _Hunter:
     def _boundaries(self) -> None:
         """Between rows of different classes, down to neighbouring numbers, on either model's side."""
         log = self._log("decision boundaries")
-        verdicts = self._judged(log, self.base)
+        verdicts = self._compared(log, self.base)
         if verdicts.labels is None or not self._floats():
             self.logs.remove(log)
             return
@@ -274,13 +274,13 @@ class _Hunter:
         )
         for name in set(self.base) - set(self._floats()):
             last[name] = first[name]  # what is no number has no middle
-        start = self._judged(log, first).labels
+        start = self._compared(log, first).labels
         for _ in range(_HALVINGS):
             middle = {**first, **{n: _middle(first[n], last[n]) for n in self._floats()}}
             settled = all(
                 np.array_equal(middle[n], first[n]) or np.array_equal(middle[n], last[n]) for n in self._floats()
             )
-            found = self._judged(log, middle).labels
+            found = self._compared(log, middle).labels
             if settled or found is None or start is None or self._done(_SHARE):
                 break
             same = np.array([str(a) == str(b) for a, b in zip(found, start, strict=True)])
@@ -366,7 +366,7 @@ class _Hunter:
                 self._shape(log, f"{name} {size}", make_inputs(specs, 3, self.seed, self.domains))
 
     def _shape(self, log: _Log, what: str, rows: Tensors) -> None:
-        verdicts = self._judged(log, rows, keep=False)
+        verdicts = self._compared(log, rows, keep=False)
         if not count_rows(rows, self.specs):
             # No row can be judged: what counts is whether both take it and agree on the shape.
             try:
@@ -376,7 +376,7 @@ class _Hunter:
             except Exception as error:
                 log.messages[f"{what}: the source refuses it: {str(error).splitlines()[0][:150]}"] = 1
             else:
-                log.tried += 1
+                log.rows += 1
                 for name, output in found.items():
                     if np.shape(output)[1:] != np.shape(truth[name])[1:]:
                         log.messages[
@@ -398,14 +398,14 @@ class _Hunter:
         for side, who in enumerate(("the source", "ONNX")):
             batch = {n: np.asarray(t) for n, t in together[side].items() if np.ndim(t) and len(t) == count}
             single = {n: np.concatenate([pair[side][n] for pair in singles]) for n in batch}
-            excess, output, _ = self.judge.excess(batch, single, count, self.judge.tolerances)
-            log.tried += count
+            excess, output, _ = self.comparer.excess(batch, single, count, self.comparer.tolerances)
+            log.rows += count
             log.worst = max(log.worst or 0.0, float(excess.max(initial=0.0)))
             if np.any(excess > 1):
                 row = int(excess.argmax())
                 log.messages[f"{output[row]} of a row depends on the rows beside it in {who}"] = 1
                 # A source that does so as well is no worse for it in ONNX.
-                log.off += int((excess > 1).sum()) if side == 1 and not log.off else 0
+                log.mismatches += int((excess > 1).sum()) if side == 1 and not log.mismatches else 0
 
     # -- Uphill -------------------------------------------------------------------------------------------
 
@@ -474,7 +474,7 @@ class _Hunter:
             rows[name] = np.where(mask, moved, flat).astype(flat.dtype).reshape(rows[name].shape)
 
     def _score(self, log: _Log, rows: Tensors) -> NDArray[np.float64]:
-        return self._judged(log, rows).excess
+        return self._compared(log, rows).excess
 
     # -- Keeping ------------------------------------------------------------------------------------------
 
@@ -483,21 +483,23 @@ class _Hunter:
         """Number of base rows."""
         return count_rows(self.base, self.specs)
 
-    def _try(self, name: str, batches: Sequence[Tensors] | Iterator[Tensors], *, apart: bool = False) -> None:
-        """Judge batches; `apart`, by tolerances of their own, since rounding grows with the numbers."""
+    def _try(
+        self, name: str, batches: Sequence[Tensors] | Iterator[Tensors], *, own_tolerances: bool = False
+    ) -> None:
+        """Judge batches; `own_tolerances`, by tolerances of their own, since rounding grows with the numbers."""
         log = self._log(name)
         for rows in batches:
-            self._judged(log, rows, apart=apart)
+            self._compared(log, rows, own_tolerances=own_tolerances)
             if self._done(_SHARE):
                 break
         self._close(log)
 
-    def _judged(self, log: _Log, rows: Tensors, *, keep: bool = True, apart: bool = False) -> Verdicts:
-        tolerances = self.pair.tolerances(rows, self.outputs, *self.limits) if apart else None
-        verdicts = self.judge(rows, tolerances)
+    def _compared(self, log: _Log, rows: Tensors, *, keep: bool = True, own_tolerances: bool = False) -> Verdicts:
+        tolerances = self.pair.tolerances(rows, self.outputs, *self.limits) if own_tolerances else None
+        verdicts = self.comparer(rows, tolerances)
         total = len(verdicts.excess)
-        log.tried += total
-        log.off += int((verdicts.excess > 1).sum())
+        log.rows += total
+        log.mismatches += int((verdicts.excess > 1).sum())
         log.ties += verdicts.ties
         log.both_refused += verdicts.both_refused
         for text, count in verdicts.refused.items():
@@ -511,7 +513,7 @@ class _Hunter:
                     log.suspects.append((float(verdicts.excess[row]), one))
             log.suspects = sorted(log.suspects, key=lambda entry: -entry[0])[:SAVED_ROWS]
         if self.on_progress:
-            self.on_progress(min(100, int(100 * self.budget.spent(self.judge.rows))), 100)
+            self.on_progress(min(100, int(100 * self.budget.spent(self.comparer.rows))), 100)
         return verdicts
 
     def _close(self, log: _Log) -> None:
@@ -519,13 +521,13 @@ class _Hunter:
 
         Rounding on a row far from the ordinary ones may be larger than on those that tolerances come from.
         """
-        if not log.tried:
+        if not log.rows:
             self.logs.remove(log)
-        off = [rows for excess, rows in log.suspects if 1 < excess < np.inf]
+        mismatches = [rows for excess, rows in log.suspects if 1 < excess < np.inf]
         certain = [entry for entry in log.suspects if entry[0] == np.inf]
-        if off:
-            joined = _joined(off)
-            own = self.judge(joined, self.pair.tolerances(joined, self.outputs, *self.limits)).excess
+        if mismatches:
+            joined = _joined(mismatches)
+            own = self.comparer(joined, self.pair.tolerances(joined, self.outputs, *self.limits)).excess
             again = [
                 (min(excess, float(now)), rows)
                 for (excess, rows), now in zip(
@@ -535,8 +537,10 @@ class _Hunter:
             log.suspects = sorted([*certain, *again], key=lambda entry: -entry[0])
             log.worst = log.suspects[0][0]
             if log.worst <= 1:
-                log.messages["out of the tolerance of ordinary rows, within the rounding of their own"] = log.off
-                log.off = 0
+                log.messages["out of the tolerance of ordinary rows, within the rounding of their own"] = (
+                    log.mismatches
+                )
+                log.mismatches = 0
         self.worst = sorted([*self.worst, *log.suspects], key=lambda entry: -entry[0])[: 4 * SAVED_ROWS]
 
     def save(self, path: Path) -> int:
@@ -557,7 +561,7 @@ class _Hunter:
         return self.logs[-1]
 
     def _done(self, share: float) -> bool:
-        return self.budget.spent(self.judge.rows) >= share
+        return self.budget.spent(self.comparer.rows) >= share
 
     def _floats(self) -> list[str]:
         return [spec.name for spec in self.specs if spec.dtype in ("float16", "float32", "float64") and spec.shape]

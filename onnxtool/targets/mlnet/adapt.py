@@ -79,7 +79,7 @@ def _separate(graph: onnx.GraphProto, specs: Sequence[TensorSpec]) -> list[str]:
 def _join(model: onnx.ModelProto) -> list[str]:
     """One vector for all inputs of shape [batch, 1] of a dtype."""
     graph, done = model.graph, []
-    for dtype, wanted in _VECTORS.items():
+    for dtype, expected in _VECTORS.items():
         columns = [
             value
             for value in graph.input
@@ -96,7 +96,7 @@ def _join(model: onnx.ModelProto) -> list[str]:
         place = list(graph.input).index(columns[0])
         for value in columns:
             graph.input.remove(value)
-        vector.name = repairs.fresh_name(graph, wanted)
+        vector.name = repairs.fresh_name(graph, expected)
         graph.input.insert(place, vector)
         sizes = [1] * len(columns)
         if default_opset(model) < _SPLIT_BY_INPUT:

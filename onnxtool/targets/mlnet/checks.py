@@ -134,12 +134,12 @@ def recast_into_profile(model: onnx.ModelProto, _: Deployment) -> Iterator[str]:
     return _recast(model, lambda dtype: dtype in DTYPES - PROFILE)
 
 
-def _recast(model: onnx.ModelProto, wanted: Callable[[int], bool]) -> Iterator[str]:
+def _recast(model: onnx.ModelProto, selected: Callable[[int], bool]) -> Iterator[str]:
     graph = model.graph
     for values, recast in ((_fed(model), repairs.recast_input), (list(graph.output), repairs.recast_output)):
         for value in values:
             dtype = value.type.tensor_type.elem_type
-            if _is_tensor(value) and wanted(dtype) and dtype not in _COMPLEX:
+            if _is_tensor(value) and selected(dtype) and dtype not in _COMPLEX:
                 recast(graph, value, _into_profile(dtype))
                 yield f"{value.name}: {_dtype(dtype)} became {_dtype(_into_profile(dtype))}, with a Cast inside."
 
@@ -153,8 +153,8 @@ def foreign_weights(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
 def weights_to_constants(model: onnx.ModelProto, _: Deployment) -> Iterator[str]:
     kinds = {tensor.data_type for tensor in model.graph.initializer} - DTYPES
     names = repairs.initializers_to_constants(model, kinds)
-    said = ", ".join(sorted(map(_dtype, kinds)))
-    yield f"{len(names)} {said} weights became Constant nodes, which ML.NET does not look at; no bit changed."
+    dtypes = ", ".join(sorted(map(_dtype, kinds)))
+    yield f"{len(names)} {dtypes} weights became Constant nodes, which ML.NET does not look at; no bit changed."
 
 
 def no_tensor(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
@@ -191,8 +191,8 @@ def nameless_shape(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
 def infer_shapes(model: onnx.ModelProto, deployment: Deployment) -> Iterator[str]:
     before = {place for place, _ in nameless_shape(model, deployment)}
     name_dimensions(model, OnnxModel(Path(), model).inputs)
-    mended = before - {place for place, _ in nameless_shape(model, deployment)}
-    yield from (f"{place} got the shape that ONNX infers." for place in sorted(mended))
+    repaired = before - {place for place, _ in nameless_shape(model, deployment)}
+    yield from (f"{place} got the shape that ONNX infers." for place in sorted(repaired))
 
 
 # -- Shapes ---------------------------------------------------------------------------------------------------
@@ -413,9 +413,9 @@ def high_opset(model: onnx.ModelProto, deployment: Deployment) -> Iterator[Place
 
 
 def lower_opset(model: onnx.ModelProto, deployment: Deployment) -> Iterator[str]:
-    before, wanted = default_opset(model), deployment.release.opset
-    if repairs.lower_opset(model, "", wanted):
-        yield f"Opset {before} became {wanted}."
+    before, selected = default_opset(model), deployment.release.opset
+    if repairs.lower_opset(model, "", selected):
+        yield f"Opset {before} became {selected}."
 
 
 def _ml_opset(model: onnx.ModelProto) -> int:
@@ -432,9 +432,9 @@ def high_ml_opset(model: onnx.ModelProto, deployment: Deployment) -> Iterator[Pl
 
 
 def lower_ml_opset(model: onnx.ModelProto, deployment: Deployment) -> Iterator[str]:
-    before, wanted = _ml_opset(model), deployment.release.ml_opset
-    if repairs.lower_opset(model, repairs.ML, wanted):
-        yield f"Opset {before} of {repairs.ML} became {wanted}."
+    before, selected = _ml_opset(model), deployment.release.ml_opset
+    if repairs.lower_opset(model, repairs.ML, selected):
+        yield f"Opset {before} of {repairs.ML} became {selected}."
 
 
 def high_ir(model: onnx.ModelProto, deployment: Deployment) -> Iterator[Place]:
@@ -447,10 +447,10 @@ def high_ir(model: onnx.ModelProto, deployment: Deployment) -> Iterator[Place]:
 
 
 def lower_ir(model: onnx.ModelProto, deployment: Deployment) -> Iterator[str]:
-    before, wanted = model.ir_version, deployment.release.ir_version
-    if wanted >= _FUNCTIONS_IR or not model.functions:
-        model.ir_version = wanted
-        yield f"IR version {before} became {wanted}."
+    before, selected = model.ir_version, deployment.release.ir_version
+    if selected >= _FUNCTIONS_IR or not model.functions:
+        model.ir_version = selected
+        yield f"IR version {before} became {selected}."
 
 
 def foreign_operators(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:

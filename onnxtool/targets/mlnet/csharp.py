@@ -22,7 +22,7 @@ ZEROS = {"bool": "false", "float": "0f", "double": "0d", "string": '""'}
 """A literal for each C# type; `0` is one of the others."""
 
 _LETTERS = {"Lu", "Ll", "Lt", "Lm", "Lo", "Nl"}
-_PARTS = _LETTERS | {"Mn", "Mc", "Nd"}
+_IDENTIFIER_CATEGORIES = _LETTERS | {"Mn", "Mc", "Nd"}
 
 # What a class inherits from object, which a property of the name would hide, and the classes' own names.
 _TAKEN = {
@@ -53,7 +53,7 @@ def identifiers(names: Sequence[str]) -> list[str]:
 
 def pascal_case(text: str) -> str:
     """The words of a text, each with a capital, without what stands between: `petal length` is PetalLength."""
-    parts = "".join(char if _is_part(char) else " " for char in unicode.normalize("NFC", text))
+    parts = "".join(char if _in_identifier(char) else " " for char in unicode.normalize("NFC", text))
     return "".join(_capitalised(word) for word in parts.split())
 
 
@@ -81,13 +81,13 @@ def _starts(char: str) -> bool:
     return (char.isascii() and char.isalpha()) or unicode.category(char) in _LETTERS
 
 
-def _is_part(char: str) -> bool:
-    return ord(char) < 0x10000 and unicode.category(char) in _PARTS
+def _in_identifier(char: str) -> bool:
+    return ord(char) < 0x10000 and unicode.category(char) in _IDENTIFIER_CATEGORIES
 
 
 def _capitalised(word: str) -> str:
     capital = word[0].upper()
-    return (capital if len(capital) == 1 and _is_part(capital) else word[0]) + word[1:]
+    return (capital if len(capital) == 1 and _in_identifier(capital) else word[0]) + word[1:]
 
 
 def _escaped(char: str) -> str:

@@ -10,7 +10,7 @@ from onnxtool.reports.model import Record
 from onnxtool.targets.bundle import Manifest, Origin
 from onnxtool.targets.mlnet.report import MlnetReport
 
-MANIFEST_SCHEMA_VERSION: Literal["1.0"] = "1.0"
+MANIFEST_SCHEMA_VERSION: Literal["2.0"] = "2.0"
 
 
 class Column(Record):
@@ -31,7 +31,7 @@ class Column(Record):
 class MlnetManifest(Manifest):
     """A bundle. All but `report.created` and each measurement's `timing` follows from its model and rows."""
 
-    schema_version: Literal["1.0"] = MANIFEST_SCHEMA_VERSION
+    schema_version: Literal["2.0"] = MANIFEST_SCHEMA_VERSION
     format: Literal["mlnet"] = "mlnet"
     name: str = Field(description="Namespace of the generated classes, and name of the project.")
     mlnet_version: str = Field(description="Version of Microsoft.ML and Microsoft.ML.OnnxTransformer.")

@@ -74,11 +74,11 @@ def find_release(version: str | None) -> Release:
     if version is None:
         return NEWEST
     try:
-        wanted = Version(version)
+        requested = Version(version)
     except InvalidVersion as error:
         raise UsageError(f"--mlnet-version {version!r} is no version, as {NEWEST.version} is.") from error
-    known = [release for release in RELEASES if Version(release.version) <= wanted]
-    if not known or wanted.major > Version(NEWEST.version).major:
+    known = [release for release in RELEASES if Version(release.version) <= requested]
+    if not known or requested.major > Version(NEWEST.version).major:
         raise UsageError(
             f"--mlnet-version {version}: known are {RELEASES[0].version} to {Version(NEWEST.version).major}.x. "
             f"For a newer release, {NEWEST.version} keeps on the safe side."

@@ -14,7 +14,7 @@ from onnxtool._version import __version__
 from onnxtool.bench.plan import SOURCE
 from onnxtool.reports.model import Cell, Check, Count, Environment, Percentile, Record, Report, Subject, Tolerance
 
-MLNET_SCHEMA_VERSION: Literal["1.0"] = "1.0"
+MLNET_SCHEMA_VERSION: Literal["2.0"] = "2.0"
 
 CPU_PACKAGE = "Microsoft.ML.OnnxRuntime"
 GPU_PACKAGE = "Microsoft.ML.OnnxRuntime.Gpu"
@@ -70,8 +70,8 @@ class OutputDrift(Record):
     name: str
     role: Literal["values", "label", "probabilities"]
     rows: Count
-    rows_off: Count
-    elements_off: Count
+    mismatched_rows: Count
+    mismatched_elements: Count
     label_flips: Count | None = None
     max_absolute: float | None = None
     max_relative: float | None = None
@@ -96,7 +96,7 @@ class MlnetModel(Record):
 class MlnetReport(Record):
     """What a deployment needs to know of its models."""
 
-    schema_version: Literal["1.0"] = MLNET_SCHEMA_VERSION
+    schema_version: Literal["2.0"] = MLNET_SCHEMA_VERSION
     tool_version: str = __version__
     command: str
     created: datetime.datetime

@@ -298,10 +298,10 @@ def test_a_missing_file_is_an_error_and_no_crash(check, tmp_path):
 
 def test_a_schema_of_the_future_is_refused(check, copy):
     manifest = json.loads((copy / "manifest.json").read_text())
-    (copy / "manifest.json").write_text(json.dumps(manifest | {"schema_version": "2.0"}))
+    (copy / "manifest.json").write_text(json.dumps(manifest | {"schema_version": "3.0"}))
     done = check(copy)
     assert done.returncode == 2
-    assert "has schema 2.0; this program reads 1.x" in done.stderr
+    assert "has schema 3.0; this program reads 2.x" in done.stderr
 
 
 def test_a_model_whose_checks_failed_is_refused(check, copy):

@@ -72,7 +72,7 @@ def test_outputs_are_vectors_of_the_declared_shape_a_row_each(answers, name, kin
 
 
 @pytest.mark.parametrize(
-    ("name", "stage", "said"),
+    ("name", "stage", "message"),
     [
         ("another case", "fit", "Could not find input column 'x'"),
         ("double for float", "fit", "expected Single, got Vector<Double, 3>"),
@@ -85,7 +85,7 @@ def test_outputs_are_vectors_of_the_declared_shape_a_row_each(answers, name, kin
         ("another rank by dictionary", "load", "is not compatible with the shape -1,3"),
     ],
 )
-def test_columns_must_fit_exactly(answers, name, stage, said):
+def test_columns_must_fit_exactly(answers, name, stage, message):
     error = answers[name]["error"]
     assert error["stage"] == stage
-    assert said in error["message"]
+    assert message in error["message"]

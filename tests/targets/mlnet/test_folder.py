@@ -192,7 +192,7 @@ def test_a_model_that_breaks_a_rule_is_not_bundled(iris, tmp_path):
         tmp_path / "half.onnx", iris / "iris.joblib", tmp_path / "bundle", duration=0.01, sandbox=None
     )
     assert not report
-    assert report.subjects[0].lint.findings[0].place == "initializer 'unused'"
+    assert report.subjects[0].lint.findings[0].location == "initializer 'unused'"
     assert not (tmp_path / "bundle").exists()
 
 

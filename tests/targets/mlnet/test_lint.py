@@ -188,7 +188,7 @@ def test_weights_move_into_the_file_and_large_ones_are_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["-o", "other.onnx"], "give --fix"),
         (["--mlnet-version", "soon"], "is no version"),
@@ -196,8 +196,8 @@ def test_weights_move_into_the_file_and_large_ones_are_named(tmp_path):
         (["--mlnet-version", "6.0"], "known are"),
     ],
 )
-def test_options_that_make_no_sense(good, arguments, said):
-    with pytest.raises(UsageError, match=said):
+def test_options_that_make_no_sense(good, arguments, message):
+    with pytest.raises(UsageError, match=message):
         run(good, *arguments)
 
 
@@ -245,15 +245,15 @@ def test_what_no_repair_can_mend_is_an_error_that_names_the_rule(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"columns": "vector"}, "goes with --target mlnet"),
         ({"mlnet_version": "5"}, "goes with --target mlnet"),
         ({"target": "mlnet", "mlnet_version": "1.7.1", "opset": 17}, "up to opset 13"),
     ],
 )
-def test_options_of_convert_that_make_no_sense(tmp_path, options, said):
-    with pytest.raises(UsageError, match=said):
+def test_options_of_convert_that_make_no_sense(tmp_path, options, message):
+    with pytest.raises(UsageError, match=message):
         onnxtool.convert(LinearRegression().fit(X, X[:, 0]), tmp_path / "model.onnx", **options)
 
 

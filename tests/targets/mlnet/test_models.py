@@ -187,7 +187,7 @@ def test_mlnet_says_what_the_source_says(scored, name):
         comparison.update(truth.reshape(len(truth), -1), got)
         result = comparison.result()
         assert result.rows == len(truth)
-        assert result.rows_off == 0, result
+        assert result.mismatched_rows == 0, result
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -115,8 +115,8 @@ def slots(count: int) -> onnx.ModelProto:
         "LabelEncoder", "asked", "answer", domain="ai.onnx.ml", name="mlnet.y.SlotNames",
         keys_strings=names, values_int64s=list(range(count)),
     )  # fmt: skip
-    asked = numpy_helper.from_array(np.array([["one"]], dtype=object), "asked")
-    return model(nodes=[node("Neg", "x", "y"), label], weights=[asked])
+    jobs = numpy_helper.from_array(np.array([["one"]], dtype=object), "asked")
+    return model(nodes=[node("Neg", "x", "y"), label], weights=[jobs])
 
 
 def widened(shape: Sequence[int | str], size: int) -> onnx.ModelProto:
@@ -146,7 +146,7 @@ class Case:
         native: The native library.
         options: More of the job: `zip`, `shapes`.
         external: Whether its weights lie in a file beside it.
-        mended: The columns that fit the repaired model, where others than before do.
+        repaired_columns: The columns that fit the repaired model, where others than before do.
         stays: Whether it cannot be repaired, though others that break the rule can.
         runs: Whether ONNX Runtime's Python can run it: it has no bfloat16.
     """
@@ -158,7 +158,7 @@ class Case:
     native: str = "bundled"
     options: dict[str, Any] = field(default_factory=dict)
     external: bool = False
-    mended: dict[str, Any] | None = None
+    repaired_columns: dict[str, Any] | None = None
     stays: bool = False
     runs: bool = True
 
@@ -197,7 +197,7 @@ CASES = [
             "outside_profile",
             casting(kind, kind),
             columns=column([[1, 2, 3], [4, 5, 6]], dtype=dtype),
-            mended=column([[1, 2, 3], [4, 5, 6]], dtype=profile),
+            repaired_columns=column([[1, 2, 3], [4, 5, 6]], dtype=profile),
         )
         for kind, dtype, profile in [
             (TensorProto.DOUBLE, "float64", "float32"),
@@ -210,7 +210,7 @@ CASES = [
         "outside_profile",
         model([tensor("x", TensorProto.BOOL)], [tensor("y", TensorProto.BOOL)], [node("Not", "x", "y")]),
         columns=column([[True, False, True]], dtype="bool"),
-        mended=column([[1, 0, 1]], dtype="int64"),
+        repaired_columns=column([[1, 0, 1]], dtype="int64"),
     ),
     Case(
         "no_tensor",
@@ -308,13 +308,13 @@ CASES = [
         model([tensor("x"), tensor("u", FLOAT, ["N", 1])]),
         None,
         {**X, **column([1.0, 2.0], "u")},
-        mended=X,
+        repaired_columns=X,
     ),
     Case(
         "unread_inputs",
         model([tensor("x"), tensor("u", FLOAT, ["N", 1])]),
         ("fit", "Could not find input column"),
-        mended=X,
+        repaired_columns=X,
     ),
     Case("wrong_slots", slots(2)),
     Case("high_opset", model(opset=12), ("load", "domain_version of 12")),
@@ -369,14 +369,14 @@ def answered(mlnet, tmp_path_factory) -> dict[str, Answered]:
         for number, (name, case) in enumerate(zip(IDS, CASES, strict=True))
     }
     for native in RELEASES:
-        asked = [
+        jobs = [
             (entry, kind)
             for entry in found.values()
             if entry.case.native == native
             for kind in ("answer", "repaired_answer")
         ]
-        asked = [(entry, kind) for entry, kind in asked if kind == "answer" or entry.repaired is not None]
-        for (entry, kind), result in zip(asked, mlnet([_job(*pair) for pair in asked], native), strict=True):
+        jobs = [(entry, kind) for entry, kind in jobs if kind == "answer" or entry.repaired is not None]
+        for (entry, kind), result in zip(jobs, mlnet([_job(*pair) for pair in jobs], native), strict=True):
             setattr(entry, kind, result)
     return found
 
@@ -405,7 +405,7 @@ def _linted(case: Case, path: Path) -> Answered:
 def _job(entry: Answered, kind: str) -> dict[str, Any]:
     path, columns = entry.path, entry.case.columns
     if kind == "repaired_answer":
-        path, columns = path.with_suffix(".repaired.onnx"), entry.case.mended or columns
+        path, columns = path.with_suffix(".repaired.onnx"), entry.case.repaired_columns or columns
     return {"model": path, "columns": columns, **entry.case.options}
 
 
@@ -423,11 +423,11 @@ def test_mlnet_answers_as_the_rule_says(answered, name):
     if entry.case.refused is None:
         assert error is None, error
         return
-    stage, said = entry.case.refused
+    stage, message = entry.case.refused
     assert error is not None, entry.answer
     assert error["stage"] == stage
-    assert said in f"{error['type']} {error['message']}"
-    alone = entry.case.columns is X and not entry.case.options and entry.case.mended is None
+    assert message in f"{error['type']} {error['message']}"
+    alone = entry.case.columns is X and not entry.case.options and entry.case.repaired_columns is None
     assert entry.errors or not alone, "a model that ML.NET refuses must be an error of the linter's"
 
 
@@ -448,7 +448,7 @@ def test_the_repaired_model_says_the_same_in_mlnet(answered, name):
         ]
         return
     source = OnnxSource(OnnxModel.read(entry.path))
-    columns = case.mended or case.columns
+    columns = case.repaired_columns or case.columns
     for row in range(len(next(iter(columns.values()))["values"])):
         feeds = {spec.name: _row(spec, columns, row) for spec in source.inputs}
         expected = source.predict(feeds)
