@@ -47,7 +47,7 @@ def _row(rule: MlnetRule) -> list[str]:
         f" (before ML.NET {rule.before})" if rule.before else f" (since ML.NET {rule.since})" if rule.since else ""
     )
     reason = rule.reason if rule.measured else f"{rule.reason} *Read.*"
-    return [rule.id, rule.level, f"{rule.sentence}{when}", reason, rule.remedy, "yes" if rule.fix else ""]
+    return [rule.id, rule.level, f"{rule.requirement}{when}", reason, rule.remedy, "yes" if rule.fix else ""]
 
 
 if __name__ == "__main__":

@@ -66,9 +66,9 @@ def test_unsupported_percentile_is_refused_with_the_reason():
     p50, p90, p99 = latency.percentiles
     assert p99.value_s is None
     assert p99.low_s is None
-    assert p99.refused == ("p99 needs 662 runs at 99% confidence; there were 661. Measure for longer.")
+    assert p99.reason == ("p99 needs 662 runs at 99% confidence; there were 661. Measure for longer.")
     assert p50.value_s == pytest.approx(331e-6)
-    assert p90.refused is None
+    assert p90.reason is None
 
 
 def test_values_in_seconds():

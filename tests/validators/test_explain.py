@@ -48,7 +48,7 @@ def test_a_threshold_passed_by_one_rounding_is_named(digits):
     assert "other side of a tree's threshold" in found.cause
     assert "comes from standardscaler" in found.cause
     assert any("on two sides of the threshold" in detail for detail in found.details)
-    (components,) = found.components
+    (components,) = found.error_components
     assert components.total == pytest.approx(0.04, abs=1e-3)
     for name in ("text", "md", "html"):
         assert "standardscaler" in render(report, name)
@@ -101,7 +101,7 @@ def test_the_layer_with_the_wrong_weight_is_named(net, source):
     assert stage.name == ("linear" if source != "live" else "middle")
     assert stage.difference > 1e-3
     assert max(entry.difference or 0 for entry in found.stages[: found.first_failure]) < 1e-5
-    (components,) = found.components
+    (components,) = found.error_components
     assert components.conversion == pytest.approx(components.total, rel=1e-2)
     assert components.source < 1e-3 * components.total > components.provider
 
@@ -151,7 +151,7 @@ def test_a_source_without_parts_is_held_against_double_precision(tmp_path):
     _, found = explanation(tmp_path / "m.onnx", LinearRegression().fit(x, x @ [1.0, 2.0, 3.0, 4.1]), data=x)
     assert found.against == "float64"
     assert "computes the graph as float64 does" in found.cause
-    (components,) = found.components
+    (components,) = found.error_components
     assert components.conversion > 1000 * components.provider
 
 
