@@ -93,7 +93,7 @@ def test_the_manifest_says_what_is_in_the_folder(make, iris, tmp_path):
     [model] = manifest["report"]["models"]
     assert model["passed"]
     assert model["sha256"] == manifest["files"]["model.onnx"]
-    assert [output["rows_off"] for output in model["outputs"]] == [0, 0]
+    assert [output["mismatched_rows"] for output in model["outputs"]] == [0, 0]
     assert all(
         str(iris) not in text.decode() for name, text in files.items() if name not in ("golden.json", "model.onnx")
     )
