@@ -1,12 +1,16 @@
 """Which names a pickled model may use, and what it may do with them.
 
 A pickle is a program: it names globals, calls them and sets attributes. A fitted estimator needs few of these
-powers, so each name here is admitted for one of three uses:
+powers, so each name here is admitted at one of three levels, which say what operations of a pickle may do with it:
 
-* `make`: an estimator class. An instance may be made without calling `__init__`, and given its state.
-* `call`: a constructor of plain data (arrays, dtypes, trees). It may be called.
-* `name`: a function or a type that an estimator keeps as a parameter, as `SelectKBest(f_classif)` does. It may
-  be kept; it may not be called while the pickle is read. All of them only compute.
+* `constructible`: an estimator class. An instance may be made without calling `__init__`, and given its state.
+* `callable`: a constructor of plain data (arrays, dtypes, trees). It may be called, with arguments that it `accepts`.
+  Scikit-learn's compiled classes are made in both ways.
+* `value`: a function or a type that an estimator keeps as a parameter, as `SelectKBest(f_classif)` does. It may
+  be kept; it may be neither called nor made while the pickle is read. All of them only compute.
+
+`OPERATIONS` is the table of what each level allows. Nothing that opens, maps or imports is at any level, and a global
+is an argument of a call only where that call takes it.
 
 A name is judged before anything is imported, and its module is imported only when it belongs to a library
 known here. Modules are never admitted as a whole: `sklearn.x.os.system` is a dotted name and refused, and a
@@ -31,8 +35,21 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from onnxtool.errors import MissingExtraError, SourceError, require
+from onnxtool.sandbox import confine
 
-Use: TypeAlias = Literal["make", "call", "name"]
+Level: TypeAlias = Literal["value", "callable", "constructible", "both"]
+Operation: TypeAlias = Literal["REDUCE", "NEWOBJ"]
+
+OPERATIONS: dict[Level, frozenset[Operation]] = {
+    "value": frozenset(),
+    "callable": frozenset({"REDUCE"}),
+    "constructible": frozenset({"NEWOBJ"}),
+    "both": frozenset({"REDUCE", "NEWOBJ"}),
+}
+"""Level to the operations of a pickle that may be done with a name. What one of them made may be given a state."""
+
+
+Accepts: TypeAlias = Callable[[tuple[Any, ...]], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +58,25 @@ class Admitted:
 
     Attributes:
         full_name: `module.name`, as the pickle says it.
-        use: What the pickle may do with it.
+        level: What the pickle may do with it.
         value: The object: the thing itself, or a stand-in that does the safe part of it.
-        accepts: Whether it may be called with these arguments. Before anything runs, an argument that is a
-            global is an `Admitted`, and one that is an object yet to be made has a type of the reader's.
+        accepts: Whether it may be called, or an instance be made, with these arguments. Before anything runs, an
+            argument that is a global is an `Admitted`, and one that is an object yet to be made has a type of the
+            reader's, whose `origin` says what makes it.
         pure: Whether calling it has no effect but its result, so that it may be called before all is judged.
+        trusted: Whether the user vouches for it.
     """
 
     full_name: str
-    use: Use
+    level: Level
     value: Any
-    accepts: Callable[[tuple[Any, ...]], bool] = lambda _: True
+    accepts: Accepts
     pure: bool = False
+    trusted: bool = False
+
+    def allows(self, operation: Operation, args: tuple[Any, ...]) -> bool:
+        """Whether an operation may be done with it and these arguments."""
+        return self.trusted or (operation in OPERATIONS[self.level] and self.accepts(args))
 
 
 def admit(module: str, name: str, trust: Sequence[str] = ()) -> Admitted | None:
@@ -72,21 +96,21 @@ def admit(module: str, name: str, trust: Sequence[str] = ()) -> Admitted | None:
     """
     full = f"{module}.{name}"
     if full in trust:
-        return Admitted(full, "call", _resolve_trusted(module, name))
+        return Admitted(full, "both", _resolve_trusted(module, name), _anything, trusted=True)
     if not re.fullmatch(r"\w+(\.\w+)*", module) or not name.isidentifier():
         return None
     # NumPy 2 moved its internals; pickles of both layouts are read by both.
     module = re.sub(r"^numpy\.core\.", "numpy._core.", module)
     key = f"{module}.{name}"
     if key in STAND_INS:
-        use, value, accepts = STAND_INS[key]
-        return Admitted(full, use, value, accepts, pure=value in (new_dtype, _latin1))
-    if key in CALLED:
-        return Admitted(full, "call", _look_up(module, name), _only_classes_and_data)
-    if key in MADE:
-        return Admitted(full, "make", _look_up(module, name))
-    if key in NAMED:
-        return Admitted(full, "name", _look_up(module, name))
+        level, value, accepts = STAND_INS[key]
+        return Admitted(full, level, value, accepts, pure=value in (new_dtype, _latin1))
+    if key in CALLABLE:
+        return Admitted(full, "callable", _look_up(module, name), CALLABLE[key])
+    if key in CONSTRUCTIBLE:
+        return Admitted(full, "constructible", _look_up(module, name), _no_globals)
+    if key in VALUES:
+        return Admitted(full, "value", _look_up(module, name), _nothing)
     root = module.partition(".")[0]
     if root in ("numpy", "scipy"):
         return _ufunc(full, module, name)
@@ -157,7 +181,7 @@ METRIC_MODULES = frozenset(
 )
 """Modules in which every public function takes arrays and gives numbers."""
 
-MADE = frozenset(
+CONSTRUCTIBLE = frozenset(
     {
         "collections.OrderedDict",
         "numpy.ma.MaskedArray",
@@ -190,33 +214,7 @@ MADE = frozenset(
 )
 """Classes outside the rules above whose instances may be made and given a state."""
 
-CALLED = frozenset(
-    {
-        "builtins.complex",
-        "builtins.frozenset",
-        "builtins.set",
-        "builtins.slice",
-        "numpy.ma.core._mareconstruct",
-        "numpy.random._mt19937.MT19937",
-        "numpy.random._pcg64.PCG64",
-        "numpy.random._pcg64.PCG64DXSM",
-        "numpy.random._philox.Philox",
-        "numpy.random._pickle.__bit_generator_ctor",
-        "numpy.random._pickle.__generator_ctor",
-        "numpy.random._pickle.__randomstate_ctor",
-        "numpy.random._sfc64.SFC64",
-        "numpy.random.bit_generator.SeedSequence",
-        "numpy.random.bit_generator.__pyx_unpickle_SeedSequence",
-        "pandas.StringDtype",
-        "pandas.core.arrays.string_.StringDtype",
-        "pandas.core.indexes.base._new_Index",
-        "pyarrow.lib.py_buffer",
-        "pyarrow.lib.type_for_alias",
-    }
-)
-"""Constructors that may be called with data, with admitted classes, and with each other's results."""
-
-NAMED = frozenset(
+VALUES = frozenset(
     {
         *(
             f"builtins.{kind}"
@@ -224,7 +222,7 @@ NAMED = frozenset(
         ),
         *(f"numpy.{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)),
         *(f"numpy.float{bits}" for bits in (16, 32, 64)),
-        *(f"numpy.{name}" for name in ("bool", "bool_", "ndarray", "object_", "str_", "memmap")),
+        *(f"numpy.{name}" for name in ("bool", "bool_", "ndarray", "object_", "str_")),
         *(f"numpy.{name}" for name in ("max", "mean", "median", "min", "sum", "std", "var", "nan_to_num")),
         "pandas.Index",
         "pandas.RangeIndex",
@@ -329,9 +327,22 @@ def _is(argument: object, *names: str) -> bool:
     return isinstance(argument, Admitted) and argument.full_name.replace("numpy.core.", "numpy._core.") in names
 
 
+def _anything(args: tuple[Any, ...]) -> bool:
+    return True
+
+
+def _nothing(args: tuple[Any, ...]) -> bool:
+    return False
+
+
+def _makes(found: Admitted) -> bool:
+    """Whether instances of a class may be made."""
+    return found.trusted or "NEWOBJ" in OPERATIONS[found.level]
+
+
 def _plain_bases(args: tuple[Any, ...]) -> bool:
     bases = (f"{module}.{kind}" for module in ("builtins", "__builtin__") for kind in ("object", "dict"))
-    return len(args) == 3 and isinstance(args[0], Admitted) and args[0].use != "name" and _is(args[1], *bases)
+    return len(args) == 3 and isinstance(args[0], Admitted) and _makes(args[0]) and _is(args[1], *bases)
 
 
 def _encodes_latin1(args: tuple[Any, ...]) -> bool:
@@ -339,28 +350,83 @@ def _encodes_latin1(args: tuple[Any, ...]) -> bool:
 
 
 def _byte_data(args: tuple[Any, ...]) -> bool:
-    return not args or _encodes_latin1(args) or (len(args) == 1 and not isinstance(args[0], int | Admitted))
+    return (
+        not args
+        or _encodes_latin1(args)
+        or (len(args) == 1 and not isinstance(args[0], int) and _no_globals(args))
+    )
 
 
 def _empty_ndarray(args: tuple[Any, ...]) -> bool:
     return len(args) == 3 and _is(args[0], "numpy.ndarray") and args[1] == (0,)
 
 
-def _no_globals(args: tuple[Any, ...]) -> bool:
-    return not any(isinstance(argument, Admitted) for argument in args)
+def _no_globals(args: Any) -> bool:
+    """Whether arguments are data alone, to the last of what is in them."""
+    waiting, seen = [args], set[int]()
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, Admitted):
+            return False
+        if isinstance(value, tuple | list | set | frozenset | dict) and id(value) not in seen:
+            seen.add(id(value))
+            waiting += [*value.keys(), *value.values()] if isinstance(value, dict) else value
+    return True
 
 
-def _only_classes_and_data(args: tuple[Any, ...]) -> bool:
-    return all(
-        isinstance(argument.value, type) or argument.full_name in CALLED
-        for argument in args
-        if isinstance(argument, Admitted)
+def _takes(*places: Sequence[str], globals_only: int = 0) -> Accepts:
+    """Arguments of which the first ones are among these globals, or what these make, and the rest are data.
+
+    Args:
+        places: Of each of the first arguments, the names.
+        globals_only: How many of them must be the globals themselves.
+    """
+
+    def accepts(args: tuple[Any, ...]) -> bool:
+        first, rest = args[: len(places)], args[len(places) :]
+        for place, (argument, names) in enumerate(zip(first, places, strict=False)):
+            made = getattr(argument, "origin", None) in names and place >= globals_only
+            if not (_is(argument, *names) or made):
+                return False
+        return len(first) >= globals_only and _no_globals(rest)
+
+    return accepts
+
+
+def _bit_generator(args: tuple[Any, ...]) -> bool:
+    """NumPy's generators, by name, by class or, in newer pickles, made already."""
+    if not args or len(args) > 2:
+        return False
+    found, *constructor = args
+    known = (
+        found in {name.rpartition(".")[2] for name in BIT_GENERATORS}
+        if isinstance(found, str)
+        else _is(found, *BIT_GENERATORS)
+        or getattr(found, "origin", None) in (*BIT_GENERATORS, "numpy.random._pickle.__bit_generator_ctor")
+    )
+    return known and all(_is(one, "numpy.random._pickle.__bit_generator_ctor") for one in constructor)
+
+
+def _masked(args: tuple[Any, ...]) -> bool:
+    """What a masked array begins as: empty."""
+    kinds = ("numpy.ma.MaskedArray", "numpy.ma.core.MaskedArray")
+    return (
+        len(args) == 4
+        and _is(args[0], *kinds)
+        and _is(args[1], "numpy.ndarray")
+        and args[2] == (0,)
+        and _no_globals(args[3])
     )
 
 
 def _named_function(args: tuple[Any, ...]) -> bool:
     """Functions that only compute do so with some of their arguments given, too."""
-    return len(args) == 1 and isinstance(args[0], Admitted) and args[0].use == "name"
+    return len(args) == 1 and is_function(args[0])
+
+
+def is_function(found: object) -> bool:
+    """Whether a global is a function that may be kept: a class would be made when the partial is called."""
+    return isinstance(found, Admitted) and found.level == "value" and not isinstance(found.value, type)
 
 
 def _container_factory(args: tuple[Any, ...]) -> bool:
@@ -375,20 +441,57 @@ def _default_dict(factory: Callable[[], Any] | None = None) -> Any:
 
 
 PARTIAL = "functools.partial"
+MEMMAP = "numpy.memmap"
+"""The class of an array that joblib saves of a file; what is made of it is a plain array."""
 
-STAND_INS: dict[str, tuple[Use, Any, Callable[[tuple[Any, ...]], bool]]] = {
-    "_codecs.encode": ("call", _latin1, _encodes_latin1),
-    "builtins.bytearray": ("call", _bytearray, _byte_data),
-    "builtins.bytes": ("call", _bytes, _byte_data),
-    "collections.defaultdict": ("call", _default_dict, _container_factory),
-    "copyreg._reconstructor": ("call", _reconstruct, _plain_bases),
-    PARTIAL: ("call", functools.partial, _named_function),
-    "numpy._core.multiarray._reconstruct": ("call", _empty_array, _empty_ndarray),
-    "numpy._core.multiarray.scalar": ("call", _scalar, _no_globals),
-    "numpy._core.numeric._frombuffer": ("call", _array, _no_globals),
-    "numpy.dtype": ("call", new_dtype, _no_globals),
-    "pyarrow.lib._restore_array": ("call", _restore_arrow_array, _no_globals),
+STAND_INS: dict[str, tuple[Level, Any, Accepts]] = {
+    "_codecs.encode": ("callable", _latin1, _encodes_latin1),
+    "builtins.bytearray": ("callable", _bytearray, _byte_data),
+    "builtins.bytes": ("callable", _bytes, _byte_data),
+    "collections.defaultdict": ("callable", _default_dict, _container_factory),
+    "copyreg._reconstructor": ("callable", _reconstruct, _plain_bases),
+    PARTIAL: ("callable", functools.partial, _named_function),
+    "numpy._core.multiarray._reconstruct": ("callable", _empty_array, _empty_ndarray),
+    "numpy._core.multiarray.scalar": ("callable", _scalar, _no_globals),
+    "numpy._core.numeric._frombuffer": ("callable", _array, _no_globals),
+    "numpy.dtype": ("callable", new_dtype, _no_globals),
+    MEMMAP: ("value", np.ndarray, _nothing),
+    "pyarrow.lib._restore_array": ("callable", _restore_arrow_array, _no_globals),
 }
+
+BIT_GENERATORS = (
+    "numpy.random._mt19937.MT19937",
+    "numpy.random._pcg64.PCG64",
+    "numpy.random._pcg64.PCG64DXSM",
+    "numpy.random._philox.Philox",
+    "numpy.random._sfc64.SFC64",
+)
+_INDEXES = (
+    "pandas.Index",
+    "pandas.RangeIndex",
+    "pandas.core.indexes.base.Index",
+    "pandas.core.indexes.range.RangeIndex",
+)
+_SEED = "numpy.random.bit_generator.SeedSequence"
+
+CALLABLE: dict[str, Accepts] = {
+    "builtins.complex": _no_globals,
+    "builtins.frozenset": _no_globals,
+    "builtins.set": _no_globals,
+    "builtins.slice": _no_globals,
+    "numpy.ma.core._mareconstruct": _masked,
+    **dict.fromkeys((*BIT_GENERATORS, _SEED), _no_globals),
+    "numpy.random._pickle.__bit_generator_ctor": _bit_generator,
+    "numpy.random._pickle.__generator_ctor": _bit_generator,
+    "numpy.random._pickle.__randomstate_ctor": _bit_generator,
+    "numpy.random.bit_generator.__pyx_unpickle_SeedSequence": _takes((_SEED,), globals_only=1),
+    "pandas.StringDtype": _no_globals,
+    "pandas.core.arrays.string_.StringDtype": _no_globals,
+    "pandas.core.indexes.base._new_Index": _takes(_INDEXES, globals_only=1),
+    "pyarrow.lib.py_buffer": _no_globals,
+    "pyarrow.lib.type_for_alias": _no_globals,
+}
+"""Constructors that may be called, and with what."""
 
 
 # -- Look-ups -------------------------------------------------------------------------------------------------
@@ -399,20 +502,33 @@ def _ufunc(full: str, module: str, name: str) -> Admitted | None:
     if module not in ("numpy", "scipy.special", "scipy.special._ufuncs", "numpy._core._multiarray_umath"):
         return None
     value = getattr(importlib.import_module(module), name, None)
-    return Admitted(full, "name", value) if isinstance(value, np.ufunc) else None
+    return Admitted(full, "value", value, _nothing) if isinstance(value, np.ufunc) else None
+
+
+def _of_module(module: str) -> Accepts:
+    """Data, after a class of the same compiled module if any."""
+
+    def accepts(args: tuple[Any, ...]) -> bool:
+        first = args[0] if args else None
+        if isinstance(first, Admitted):
+            known = first.full_name.rpartition(".")[0] == module and isinstance(first.value, type)
+            return known and _no_globals(args[1:])
+        return _no_globals(args)
+
+    return accepts
 
 
 def _from_sklearn(full: str, module: str, name: str) -> Admitted | None:
     if module in COMPUTING_MODULES:
         value = _look_up(module, name)
         if (isinstance(value, type) and value.__module__ == module) or re.match(r"newObj$|__pyx_unpickle_", name):
-            return Admitted(full, "call", value, _only_classes_and_data)
+            return Admitted(full, "both" if isinstance(value, type) else "callable", value, _of_module(module))
         return None
     if module in METRIC_MODULES:
         value = _look_up(module, name)
         if not isinstance(value, type):
-            is_metric = callable(value) and not name.startswith("_") and value.__module__ == module
-            return Admitted(full, "name", value) if is_metric else None
+            is_metric = callable(value) and not name.startswith("_") and getattr(value, "__module__", "") == module
+            return Admitted(full, "value", value, _nothing) if is_metric else None
     return _subclass(full, module, name, COMPONENT_CLASSES)
 
 
@@ -421,7 +537,7 @@ def _subclass(full: str, module: str, name: str, bases: Iterable[str]) -> Admitt
     known = tuple(_look_up(*base.rsplit(".", 1)) for base in bases)
     home = getattr(value, "__module__", "").partition(".")[0]
     if isinstance(value, type) and issubclass(value, known) and home == module.partition(".")[0]:
-        return Admitted(full, "make", value)
+        return Admitted(full, "constructible", value, _no_globals)
     return None
 
 
@@ -458,6 +574,11 @@ def _installed(root: str) -> str:
 
 
 def _resolve_trusted(module: str, name: str) -> Any:
+    if module == "__main__" and confine.confined:
+        raise SourceError(
+            f"uses {module}.{name}, a class of the program that saved it, which the sandbox does not have. Move it "
+            "to a module that can be imported, or open the file outside: --no-sandbox, sandbox=None in Python."
+        )
     try:
         return functools.reduce(getattr, name.split("."), importlib.import_module(module))
     except (ImportError, AttributeError) as error:

@@ -31,8 +31,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxtool.errors import OnnxtoolError, SourceError, UntrustedError, require
-from onnxtool.models.safety.admission import PARTIAL, Admitted, admit, set_dtype_state
+from onnxtool.models.safety.admission import (
+    MEMMAP,
+    PARTIAL,
+    Admitted,
+    Operation,
+    admit,
+    is_function,
+    set_dtype_state,
+)
 from onnxtool.models.safety.archives import members
+from onnxtool.models.safety.attributes import check_attributes
+from onnxtool.models.safety.skops import refused
 from onnxtool.sandbox import confine
 
 EXPANDED_LIMIT = 8 * 2**30
@@ -92,7 +102,7 @@ def load(path: Path, trust: Sequence[str] = ()) -> object:
             rehearsal.load()
         except Exception:
             # A pickle that is cut off after naming something evil is evil first and damaged second.
-            if not rehearsal.refused:
+            if not rehearsal.refused and not rehearsal.violation:
                 raise
     if rehearsal.refused:
         raise UntrustedError(_refusal(path, sorted(rehearsal.refused)))
@@ -109,23 +119,11 @@ def load_skops(path: Path, trust: Sequence[str] = ()) -> object:
         with zipfile.ZipFile(path) as archive:
             if sum(member.file_size for member in archive.infolist()) > EXPANDED_LIMIT:
                 raise SourceError(f"expands to more than {EXPANDED_LIMIT:,} bytes, which is as much as is read.")
-            json.loads(archive.read("schema.json"))
-        unknown = skops.get_untrusted_types(file=path)
-        known = [name for name in unknown if _is_known(name, trust)]
-        refused = sorted(set(unknown) - set(known))
-        if refused:
-            raise UntrustedError(_refusal(path, refused))
-        model: object = skops.load(path, trusted=known)
+            schema = json.loads(archive.read("schema.json"))
+        if unknown := refused(schema, trust):
+            raise UntrustedError(_refusal(path, unknown))
+        model: object = skops.load(path, trusted=skops.get_untrusted_types(file=path))
         return model
-
-
-def _is_known(full_name: str, trust: Sequence[str]) -> bool:
-    """Whether skops may have a name; constructors that are safe with checked arguments only are not among them."""
-    module, _, name = full_name.rpartition(".")
-    found = admit(module, name, trust)
-    if found is None or full_name == "numpy.dtype":  # which skops keeps as an empty array of that dtype
-        return found is not None
-    return found.use != "call" or module.startswith("sklearn.") or full_name in trust
 
 
 # -- The two runs ---------------------------------------------------------------------------------------------
@@ -144,16 +142,29 @@ class ArrayWrapper:
 
 
 WRAPPER = "joblib.numpy_pickle.NumpyArrayWrapper"
+DEFAULT_DICT = "collections.defaultdict"
 
 
 class Token:
-    """What a call makes in the rehearsal: an object that does nothing."""
+    """What a call makes in the rehearsal: an object that does nothing.
 
-    def __init__(self, origin: str) -> None:
+    Attributes:
+        origin: Full name of what makes it.
+        kind: Its class, where that is known.
+    """
+
+    def __init__(self, origin: str, kind: type | None = None) -> None:
         self.origin = origin
+        self.kind = kind
 
     def __setitem__(self, key: object, value: object) -> None:
-        """Mappings are filled after they are made."""
+        """Mappings are filled after they are made; nothing else is.
+
+        Raises:
+            UnpicklingError: it is no mapping.
+        """
+        if self.origin != DEFAULT_DICT and not (self.kind and issubclass(self.kind, dict)):
+            raise pickle.UnpicklingError("it sets items of what is no mapping")
 
 
 # The pure Python machine, as joblib uses it: it lets single operations be replaced, and two runs of it
@@ -180,7 +191,7 @@ class Reader(pickle._Unpickler):
             else:
                 module = _compat_pickle.IMPORT_MAPPING.get(module, module)
         if f"{module}.{name}" == WRAPPER:
-            return Admitted(WRAPPER, "make", ArrayWrapper)
+            return Admitted(WRAPPER, "constructible", ArrayWrapper, lambda args: not args)
         return admit(module, name, self.trust)
 
     def load_build(self) -> None:
@@ -190,6 +201,8 @@ class Reader(pickle._Unpickler):
             set_dtype_state(instance, self.stack.pop())
         elif isinstance(instance, ArrayWrapper):
             for key, value in self.stack.pop().items():
+                if key not in ArrayWrapper.__slots__:
+                    raise ValueError("an array is of an unknown form")
                 setattr(instance, key, value)
             self.stack[-1] = self.read_array(instance)
         else:
@@ -237,24 +250,25 @@ class Rehearsal(Reader):
         super().__init__(stream, trust)
         self.refused: set[str] = set()
         self.violation = ""
+        self.states: list[tuple[type, Any]] = []
 
     def find_class(self, module: str, name: str) -> Any:
         """Judge a global and put a token for it on the stack."""
         found = self.look_up(module, name)
         if found is None:
             self.refused.add(f"{module}.{name}")
-            return Admitted(f"{module}.{name}", "call", None)
+            return Admitted(f"{module}.{name}", "both", None, lambda _: True)
         return found
 
     def load_reduce(self) -> None:
         """Call a global, in token."""
         args = self.stack.pop()
-        self.stack[-1] = self._made(self.stack[-1], args, calls=True)
+        self.stack[-1] = self._made(self.stack[-1], args, "REDUCE")
 
     def load_newobj(self) -> None:
         """Make an instance without its `__init__`, in token."""
         args = self.stack.pop()
-        self.stack[-1] = self._made(self.stack[-1], args, calls=False)
+        self.stack[-1] = self._made(self.stack[-1], args, "NEWOBJ")
 
     def load_newobj_ex(self) -> None:
         """The same with keywords, which no estimator takes there."""
@@ -269,9 +283,20 @@ class Rehearsal(Reader):
             self._violate("sets attributes of what it has not made")
         elif instance.origin in ARRAY_MAKERS:
             check_array_state(state)
-        elif instance.origin == PARTIAL and not (isinstance(state[0], Admitted) and state[0].use == "name"):
-            self._violate("makes a partial of something that is no admitted function")
+        elif instance.origin == PARTIAL:
+            if not is_function(state[0]):
+                self._violate("makes a partial of something that is no admitted function")
+        elif instance.kind is not None:
+            self.states.append((instance.kind, state))
         self.stack.pop()
+
+    def load(self) -> Any:
+        """Read the whole; states are looked at in the end, when nothing more can be put into them."""
+        made = super().load()
+        for kind, state in self.states:
+            if found := check_attributes(kind, state):
+                self._violate(found)
+        return made
 
     def read_array(self, wrapper: ArrayWrapper) -> Any:
         """Read past an array."""
@@ -292,20 +317,18 @@ class Rehearsal(Reader):
         """Make a token for an array."""
         return Token("numpy.ndarray")
 
-    def _made(self, target: Any, args: Any, *, calls: bool) -> Any:
+    def _made(self, target: Any, args: Any, operation: Operation) -> Any:
         if not isinstance(target, Admitted) or not isinstance(args, tuple):
             self._violate("calls something that is neither a class nor a function")
-        elif target.value is ArrayWrapper and not calls:
+            return Token("unknown")
+        if not target.allows(operation, args):
+            does = "calls" if operation == "REDUCE" else "makes an instance of"
+            self._violate(f"{does} {target.full_name} in a way in which no model does")
+        elif target.value is ArrayWrapper:
             return ArrayWrapper()
-        elif calls and target.use != "call":
-            self._violate(f"calls {target.full_name}")
-        elif target.use == "name":
-            self._violate(f"makes an instance of {target.full_name}")
-        elif calls and target.value is not None and not target.accepts(args):
-            self._violate(f"calls {target.full_name} in an unusual way")
         elif target.pure:
             return target.value(*args)
-        return Token(target.full_name if isinstance(target, Admitted) else "unknown")
+        return Token(target.full_name, None if target.trusted else _class_made(target, args))
 
     def _violate(self, what: str) -> None:
         self.violation = self.violation or what
@@ -313,6 +336,12 @@ class Rehearsal(Reader):
     dispatch[pickle.REDUCE[0]] = load_reduce
     dispatch[pickle.NEWOBJ[0]] = load_newobj
     dispatch[pickle.NEWOBJ_EX[0]] = load_newobj_ex
+
+
+def _class_made(target: Admitted, args: tuple[Any, ...]) -> type | None:
+    """The class of what a call makes, where that is known."""
+    named = args[0] if args and isinstance(args[0], Admitted) else target  # a constructor is given the class first
+    return named.value if isinstance(named.value, type) and not named.trusted else None
 
 
 class Loader(Reader):
@@ -339,7 +368,7 @@ class Loader(Reader):
         return array if dtype.isnative else array.astype(dtype.newbyteorder("="))
 
 
-ARRAY_CLASSES = ("numpy.ndarray", "numpy.memmap")
+ARRAY_CLASSES = ("numpy.ndarray", MEMMAP)
 ARRAY_MAKERS = ("numpy._core.multiarray._reconstruct", "numpy.core.multiarray._reconstruct")
 
 

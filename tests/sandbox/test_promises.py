@@ -146,3 +146,10 @@ def test_off_and_required_contradict_each_other(model):
 def test_a_word_that_is_no_sandbox_is_refused(model, tmp_path):
     with pytest.raises(UsageError, match="require"):
         onnxtool.convert(model, tmp_path / "m.onnx", sandbox="required")
+
+
+def test_a_class_of_the_users_own_program_is_said_not_to_be_in_the_sandbox(tmp_path):
+    save = "import pickle\nclass Own: pass\npickle.dump(Own(), open('m.pkl', 'wb'))"
+    subprocess.run([sys.executable, "-c", save], cwd=tmp_path, check=True)
+    with pytest.raises(SourceError, match=r"Move it to a module.*sandbox=None"):
+        onnxtool.convert(tmp_path / "m.pkl", tmp_path / "m.onnx", trust=["__main__.Own"])
