@@ -43,10 +43,10 @@ class PairTask:
     """Two models to be compared.
 
     Attributes:
-        models: Paths of the ONNX files: the candidate and what it is held against.
+        models: Paths of the ONNX files: the candidate and the model that it is compared with.
         plan: The cell.
         effect: See `gate.decide`.
-        budget_s: Longest time of sampling, warm-up aside.
+        budget_s: Longest time of sampling, without the warm-up.
         seed: Of the order of the blocks and of the bootstrap.
     """
 
@@ -64,7 +64,7 @@ class PairAnswer:
     Attributes:
         decision: At the last look.
         medians_s: Median over the blocks of each model.
-        looks: How often the data were judged.
+        looks: How often the data were evaluated.
         runs: Runs of each model within a block, less the first, which is not counted.
         problem: Why nothing could be measured.
         unavailable: Whether that is the provider's doing.
@@ -159,10 +159,10 @@ def quads_of(a: timing.Run, b: timing.Run, inputs: Tensors, count: int) -> Quad:
 def sample(
     quad: Quad, effect: float, budget_ns: int, rng: np.random.Generator
 ) -> tuple[Decision, NDArray[np.float64], int]:
-    """Measure quads, and judge them at each of `gate.LOOKS`, until one decides.
+    """Measure quads, and evaluate them at each of `gate.LOOKS`, until one decides.
 
     Returns:
-        The last judgement, the block medians in s, shape [quads, 4], and the number of looks. A quad is begun
+        The last decision, the block medians in s, shape [quads, 4], and the number of looks. A quad is begun
         within the budget or not at all, but for the first.
     """
     start = perf_counter_ns()
