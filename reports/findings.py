@@ -70,7 +70,8 @@ def verdict(report: Report) -> Verdict:
         return Verdict("unchecked", f"No gate was applied to {models}.")
     failed = failures(report)
     if not failed:
-        return Verdict("passed", f"{_all(len(checks))} of {models} passed{_scope(report)}.")
+        saved = [check.message for check in checks if check.id == "saved-version"]
+        return Verdict("passed", " ".join([f"{_all(len(checks))} of {models} passed{_scope(report)}.", *saved]))
     subject, check = failed[0]
     more = f" And {units.plural(len(failed) - 1, 'more check')} failed." if len(failed) > 1 else ""
     name = f"{subject.name}: " if len(report.subjects) > 1 else ""
@@ -113,7 +114,13 @@ def model_line(subject: Subject) -> str:
         units.size(model.size_bytes),
         units.plural(model.parameters, "parameter"),
     ]
-    origin = f"{source.framework} {source.framework_version} {source.kind} → " if source else ""
+    saved = (
+        [f"{saved.library} {saved.version}" for saved in source.saved_by if saved.version != saved.running]
+        if source
+        else []
+    )
+    by = f" (file of {', '.join(saved)})" if saved else ""
+    origin = f"{source.framework} {source.framework_version}{by} {source.kind} → " if source else ""
     return origin + ", ".join(parts)
 
 
