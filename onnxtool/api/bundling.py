@@ -91,6 +91,7 @@ def bundle(
     progress = on_progress or silent
     load, options = split_arguments(more)
     deployed = choose(format or target, "bundle", options)
+    acceptance = deployed.acceptance() if accept else None
     folder = Path(os.path.abspath(output))  # noqa: PTH100 - resolve() would follow a link and replace what it leads to
     onnx_model = OnnxModel.read(model)
     given = [Path(path) for path in (model, source, data) if isinstance(path, str | os.PathLike)]
@@ -137,7 +138,7 @@ def bundle(
     if report:
         progress("Writing the bundle", 0, 0)
         proof = Proof(onnx_model, opened, golden_rows(opened, onnx_model, rows, parity), report)
-        accepted = write_bundle(folder, partial(deployed.bundle, proof=proof), deployed.accept if accept else None)
+        accepted = write_bundle(folder, partial(deployed.bundle, proof=proof), acceptance)
         if accepted:
             subject.checks.append(accepted)
     return report

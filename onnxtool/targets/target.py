@@ -12,7 +12,7 @@ in the methods.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -153,16 +153,16 @@ class Target:
         """
         raise NotImplementedError
 
-    def accept(self, folder: Path) -> Check:
-        """Let the target's own software, installed here, run a bundle's proof.
+    def acceptance(self) -> Callable[[Path], Check]:
+        """How the target's own software, installed here, accepts a bundle: it runs the bundle's own proof.
 
-        Args:
-            folder: A copy of the bundle, which is deleted afterwards.
+        Returns:
+            A function from a copy of the bundle, which is deleted afterwards, to a gate.
 
         Raises:
             UsageError: the software is not installed; the message says which it is and how to get it.
         """
-        raise UsageError(f"--accept: the target {self.name} has no software that could run a bundle here.")
+        raise UsageError(f"--accept: the target {self.name!r} has no software that could run a bundle here.")
 
     @classmethod
     def serves(cls, command: Command) -> bool:

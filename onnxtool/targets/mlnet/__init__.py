@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     import onnx
 
     from onnxtool.models.source import SourceModel
+    from onnxtool.reports.model import Check
     from onnxtool.targets.bundle import Proof
     from onnxtool.targets.lint import RuleSet
     from onnxtool.targets.mlnet.manifest import MlnetManifest
@@ -79,3 +81,9 @@ class Mlnet(Target):
         from onnxtool.targets.mlnet.bundle import pinned_versions, write
 
         return write(folder, proof, pinned_versions(self.version))
+
+    def acceptance(self) -> Callable[[Path], Check]:
+        """The .NET SDK builds the bundle and runs its Check program."""
+        from onnxtool.targets.mlnet.acceptance import acceptance
+
+        return acceptance()
