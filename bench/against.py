@@ -43,7 +43,7 @@ def run_against(
 
     Args:
         model: The candidate.
-        other: The model that it is compared with.
+        other: What it is held against.
         inputs: At least one row of each input, repeated or cut to each batch.
         providers: As for `run_bench`.
         batches: Rows in a run.
@@ -115,7 +115,7 @@ def _comparison(plan: CellPlan, other: OnnxModel, answer: PairAnswer, effect: fl
         batch=plan.batch,
         threads=plan.threads,
         effect=effect,
-        outcome="inconclusive" if answer.problem is None or answer.unavailable else "fail",
+        outcome="undecided" if answer.problem is None or answer.unavailable else "fail",
         reason=answer.problem,
     )
     if answer.decision is None or answer.medians_s is None:
@@ -127,6 +127,11 @@ def _comparison(plan: CellPlan, other: OnnxModel, answer: PairAnswer, effect: fl
     comparison.median_s, comparison.against_median_s = answer.medians_s
     comparison.looks = answer.looks
     comparison.runs_per_block = answer.runs
-    if found.outcome == "inconclusive":
+    if found.outcome == "undecided":
         comparison.reason = "The budget ended before the interval left the smallest effect on one side."
+        if found.low is None:
+            comparison.reason = (
+                f"The budget held too few runs: {gate.quads_for_an_interval()} quads of four decide."
+            )
+        comparison.needed_s = answer.measured_s * found.needed if found.needed else None
     return comparison

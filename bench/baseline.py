@@ -49,13 +49,11 @@ def compare_with_baseline(
             batch=cell.batch,
             threads=cell.threads,
             effect=effect,
-            outcome="inconclusive",
+            outcome="undecided",
         )
         comparisons.append(comparison)
         if differences:
-            comparison.reason = (
-                f"Not compared: the baseline was measured on another machine: {'; '.join(differences)}."
-            )
+            comparison.reason = f"Not judged, the baseline was measured elsewhere: {'; '.join(differences)}."
         elif (earlier := _cell_of(cell, before)) is None:
             comparison.reason = "The baseline has no measurement of this model and cell."
         else:
@@ -110,5 +108,5 @@ def _decide(comparison: Comparison, cell: Cell, earlier: Cell) -> None:
     confidences = [part.latency.confidence for part in (cell, earlier) if part.latency]
     comparison.confidence = 1 - sum(1 - confidence for confidence in confidences)
     comparison.outcome = outcome_of(comparison.low, comparison.high, comparison.effect)
-    if comparison.outcome == "inconclusive":
+    if comparison.outcome == "undecided":
         comparison.reason = "The interval holds the smallest effect. Measure for longer, or use --against."

@@ -53,6 +53,16 @@ class Served:
     unanswered: int = 0
 
 
+def joined(parts: Sequence[Served]) -> Served:
+    """One after the other."""
+    return Served(
+        np.concatenate([part.samples_ns for part in parts]),
+        sum(part.batches for part in parts),
+        sum(part.wall_ns for part in parts),
+        sum(part.unanswered for part in parts),
+    )
+
+
 def serve(plan: CellPlan, runs: Sequence[Run], inputs: Tensors, duration_ns: int, seed: int) -> Served:
     """Measure a cell.
 

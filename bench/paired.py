@@ -31,6 +31,10 @@ from onnxtool.models.signature import Tensors
 BLOCK_NS = 1_000_000
 """Runs of a block are to take this time: below the slices in which a scheduler deals out a core."""
 
+LONG_NS = 50_000_000
+"""Of runs from this time on each is a block: what it takes to fill the caches again is little of it, and the same for
+both models."""
+
 WARMUP_S = 0.25
 """Longest warm-up of each model: what is left of it is a drift, which a quad cancels."""
 
@@ -43,10 +47,10 @@ class PairTask:
     """Two models to be compared.
 
     Attributes:
-        models: Paths of the ONNX files: the candidate and the model that it is compared with.
+        models: Paths of the ONNX files: the candidate and what it is held against.
         plan: The cell.
         effect: See `gate.decide`.
-        budget_s: Longest time of sampling, without the warm-up.
+        budget_s: Longest time of sampling, warm-up aside.
         seed: Of the order of the blocks and of the bootstrap.
     """
 
@@ -64,8 +68,9 @@ class PairAnswer:
     Attributes:
         decision: At the last look.
         medians_s: Median over the blocks of each model.
-        looks: How often the data were evaluated.
-        runs: Runs of each model within a block, less the first, which is not counted.
+        looks: How often the data were judged.
+        runs: Runs of a block that are counted.
+        measured_s: How long was sampled.
         problem: Why nothing could be measured.
         unavailable: Whether that is the provider's doing.
     """
@@ -74,6 +79,7 @@ class PairAnswer:
     medians_s: tuple[float, float] | None = None
     looks: int = 0
     runs: int = 0
+    measured_s: float = 0.0
     problem: str | None = None
     unavailable: bool = False
 
@@ -129,18 +135,28 @@ def measure(task: PairTask, inputs: Tensors) -> tuple[PairAnswer, NDArray[np.flo
             timing.warm_up(run, inputs, int(min(task.budget_s, WARMUP_S) * 1e9))
         pilot = np.mean([np.median(timing.time_runs(run, inputs, BLOCK_NS)) for run in runs])
         count = max(1, math.ceil(BLOCK_NS / pilot))
-        decision, blocks, looks = sample(
-            quads_of(runs[0], runs[1], inputs, count), task.effect, int(task.budget_s * 1e9), rng
-        )
+        quad = quads_of(runs[0], runs[1], inputs, count, refill=bool(pilot < LONG_NS))
+        start = perf_counter_ns()
+        decision, blocks, looks = sample(quad, task.effect, int(task.budget_s * 1e9), rng)
+        measured_s = (perf_counter_ns() - start) / 1e9
     medians = float(np.median(blocks[:, :2])), float(np.median(blocks[:, 2:]))
-    return PairAnswer(decision, medians, looks, count), log_ratios_of(blocks)
+    return PairAnswer(decision, medians, looks, count, measured_s), log_ratios_of(blocks)
 
 
-def quads_of(a: timing.Run, b: timing.Run, inputs: Tensors, count: int) -> Quad:
-    """The four blocks of two models. The first run of each finds the other model in the caches, and is left out."""
+def quads_of(a: timing.Run, b: timing.Run, inputs: Tensors, count: int, *, refill: bool = True) -> Quad:
+    """The four blocks of two models.
+
+    Args:
+        a: A model.
+        b: The other.
+        inputs: One batch.
+        count: Runs of a block that are counted.
+        refill: Whether a run comes before them that is not: it finds the other model in the caches.
+    """
 
     def block(run: timing.Run) -> float:
-        run(None, inputs)
+        if refill:
+            run(None, inputs)
         latencies = []
         for _ in range(count):
             start = perf_counter_ns()
@@ -159,7 +175,7 @@ def quads_of(a: timing.Run, b: timing.Run, inputs: Tensors, count: int) -> Quad:
 def sample(
     quad: Quad, effect: float, budget_ns: int, rng: np.random.Generator
 ) -> tuple[Decision, NDArray[np.float64], int]:
-    """Measure quads, and evaluate them at each of `gate.LOOKS`, until one decides.
+    """Measure quads, and judge them at each of `gate.LOOKS`, until one decides.
 
     Returns:
         The last decision, the block medians in s, shape [quads, 4], and the number of looks. A quad is begun
@@ -170,10 +186,10 @@ def sample(
     for look, share in enumerate(gate.LOOKS, 1):
         while not blocks or perf_counter_ns() - start < share * budget_ns:
             blocks.append(quad(bool(rng.integers(2))))
-        if len(blocks) < gate.FEWEST and share < 1:
+        if len(blocks) < gate.quads_for_an_interval() and share < 1:
             continue
         decision = gate.decide(log_ratios_of(np.array(blocks)), effect, rng)
-        if decision.outcome != "inconclusive" or share == 1:
+        if decision.outcome != "undecided" or share == 1:
             return decision, np.array(blocks), look
     raise AssertionError("the last look returns")
 

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Literal, get_args
 
 from onnxtool.errors import UsageError
-from onnxtool.reports.model import Cell, Scenario
+from onnxtool.reports.model import Cell, LatencyBound, Scenario
 
 SOURCE = "source"
 """Stands in the place of a provider where the source model's own framework is measured."""
@@ -32,6 +32,7 @@ class CellPlan:
         rate: Queries a second that arrive in the server scenario.
         io_binding: Whether inputs and outputs stay on the device.
         options: Names and values: of the provider, or, with a dot in the name, of the session.
+        bounds: Percentiles of the latency (0.99 for p99), and what each must be within, in s.
     """
 
     provider: str
@@ -42,6 +43,7 @@ class CellPlan:
     rate: float | None = None
     io_binding: bool = False
     options: tuple[tuple[str, str], ...] = ()
+    bounds: tuple[tuple[float, float], ...] = ()
 
     def __str__(self) -> str:
         """For a progress display."""
@@ -51,7 +53,9 @@ class CellPlan:
 
     def cell(self, status: Literal["measured", "unavailable", "failed"], reason: str | None = None) -> Cell:
         """The report's record of it, with nothing measured yet."""
-        return Cell(**{**asdict(self), "options": dict(self.options)}, status=status, reason=reason)
+        bounds = [LatencyBound(q=q, bound_s=bound) for q, bound in self.bounds]
+        settings = {**asdict(self), "options": dict(self.options), "bounds": bounds}
+        return Cell(**settings, status=status, reason=reason)
 
 
 def plan_cells(
@@ -64,6 +68,7 @@ def plan_cells(
     rate: float | None = None,
     io_binding: bool = False,
     options: Mapping[str, str] = MappingProxyType({}),
+    bounds: Mapping[float, float] = MappingProxyType({}),
 ) -> list[CellPlan]:
     """Every combination once, in the order given.
 
@@ -85,8 +90,10 @@ def plan_cells(
         raise UsageError(f"A rate is a number of queries a second above 0, not {rate}.")
     if max(concurrency) > 1 and any(options.get(name, "0").lower() in ("1", "true") for name in CUDA_GRAPHS):
         raise UsageError("A session with a CUDA graph runs one query at a time: leave out the concurrency.")
+    if any(not 0 < q < 1 or not (math.isfinite(bound) and bound > 0) for q, bound in bounds.items()):
+        raise UsageError("A bound of the latency is a time above 0 for a percentile between p0 and p100.")
     return [
-        CellPlan(*cell, scenario, rate, io_binding, tuple(sorted(options.items())))
+        CellPlan(*cell, scenario, rate, io_binding, tuple(sorted(options.items())), tuple(sorted(bounds.items())))
         for cell in dict.fromkeys(product(providers, batches, threads, concurrency))
     ]
 

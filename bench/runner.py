@@ -67,6 +67,8 @@ def run_bench(
     rate: float | None = None,
     io_binding: bool = False,
     options: Mapping[str, str] = MappingProxyType({}),
+    bounds: Mapping[float, float] = MappingProxyType({}),
+    limit_s: float = 0.0,
     source: SourceTask | None = None,
     timeout_s: float | None = None,
     earlier: Bench | None = None,
@@ -91,8 +93,10 @@ def run_bench(
         rate: Queries a second in the server scenario.
         io_binding: Whether inputs and outputs stay on the device.
         options: Of the providers, or, with a dot in the name, of the session.
+        bounds: Percentiles of the latency, as 0.99, and what each must be within, in s; not of the source.
+        limit_s: How long a cell may be measured to decide its bounds, where that is longer than the duration.
         source: The source model, to be measured in its own framework with the same rows, batches and threads.
-        timeout_s: A cell that takes longer has failed. By default 5 minutes and 10 times the duration:
+        timeout_s: A cell that takes longer has failed. By default 5 minutes and 10 times the duration or the limit:
             building a TensorRT engine takes minutes.
         earlier: A part of the same sweep that is measured already.
         execute: Where cells are measured; by default here, one after the other.
@@ -112,13 +116,21 @@ def run_bench(
     check_duration(duration_s)
     names = [full_name(name) for name in providers]
     plans = plan_cells(
-        names, batches, threads, concurrency, scenario=scenario, rate=rate, io_binding=io_binding, options=options
+        names,
+        batches,
+        threads,
+        concurrency,
+        scenario=scenario,
+        rate=rate,
+        io_binding=io_binding,
+        options=options,
+        bounds=bounds,
     )
     if source is not None:
         plans += plan_cells([SOURCE], batches, threads, concurrency, scenario=scenario, rate=rate)
     check_rows(model.inputs, inputs)
     if timeout_s is None:
-        timeout_s = 300 + 10 * duration_s
+        timeout_s = 300 + 10 * max(duration_s, limit_s)
     bench = Bench(
         data=data, seed=seed, duration_s=duration_s, rows_sha256=digest(inputs), machines=list(machines), cells=[]
     )
@@ -130,6 +142,7 @@ def run_bench(
         return Task(
             plan=plan,
             duration_s=duration_s,
+            limit_s=limit_s,
             seed=seed or 0,
             model=source if source is not None and plan.provider == SOURCE else str(model.path),
             inputs=batch_of(inputs, model.inputs, plan.batch),
@@ -217,7 +230,7 @@ def _refused(plan: CellPlan, fixed: int) -> Cell:
     return plan.cell(
         "failed",
         f"The model's batch is fixed at {fixed}: it cannot run {plan.batch} rows at once. "
-        f"Use batch {fixed}, or convert it with a dynamic batch.",
+        f"Ask for batch {fixed}, or convert it with a dynamic batch.",
     )
 
 
@@ -271,7 +284,7 @@ def check_rows(specs: Sequence[TensorSpec], inputs: Tensors) -> None:
 
 def worker_environment(task: Task | None = None, variables: Mapping[str, str] = os.environ) -> Mapping[str, str]:
     """The environment of a worker, with the threads that a source's framework reads there."""
-    # Its uploader would be a thread next to the measured ones, and would send data of the user's model.
+    # Its uploader would be a thread beside the measured ones, and a stranger's model is nobody's business.
     environment = {"ORT_DISABLE_TELEMETRY": "1", **variables}
     if task is not None and task.plan.threads is not None and isinstance(task.model, SourceTask):
         environment |= dict.fromkeys(_THREAD_VARIABLES, str(task.plan.threads))

@@ -1,4 +1,4 @@
-"""The task of a worker, and its answer."""
+"""What a worker is told, and what it answers."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ class Task:
         seed: Of the arrivals in the server scenario.
         model: The ONNX file, or the source model.
         inputs: One batch.
+        limit_s: How long runs may be timed to decide the plan's bounds.
     """
 
     plan: CellPlan
@@ -46,6 +47,7 @@ class Task:
     seed: int
     model: str | SourceTask
     inputs: Tensors
+    limit_s: float = 0.0
 
     __pydantic_config__: ClassVar = ConfigDict(arbitrary_types_allowed=True)
 
@@ -54,7 +56,7 @@ _ADAPTER = TypeAdapter(Task)
 
 
 def write_task(file: BinaryIO, task: Task) -> None:
-    """Write a task: its description, then its arrays."""
+    """Write a task, the arrays apart from the rest."""
     model, data = task.model, {}
     if isinstance(model, SourceTask):
         data = model.options.data

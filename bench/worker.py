@@ -6,9 +6,11 @@ The answer goes to a file descriptor of its own, so that nothing that a library 
 from __future__ import annotations
 
 import faulthandler
+import itertools
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,7 +20,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxtool.bench import load, memory, throttling, timing
+from onnxtool.bench import bounds, load, memory, throttling, timing
 from onnxtool.bench.plan import CUDA_GRAPHS, CellPlan
 from onnxtool.bench.session import open_session, profiled_placement_of, runs_of, with_engine
 from onnxtool.bench.task import SourceTask, Task, read_task, write_answer
@@ -103,9 +105,9 @@ def _measure(task: Task, cell: Cell) -> NDArray[np.int64]:
         cell.warmup_runs, cell.warmup_settled = timing.warm_up(runs[0], task.inputs, duration_ns)
         loaded_peak = memory.peak()
         quota = throttling.taken()
-        served = load.serve(plan, runs, task.inputs, duration_ns, task.seed)
+        cell.peak_memory_bytes = loaded_peak
+        served = _serve(task, plan, runs, cell)
         cell.warnings = throttling.warnings(quota, throttling.taken())
-        cell.peak_memory_bytes = max(loaded_peak, memory.peak() - served.samples_ns.nbytes)
     cell.rows_per_s = served.batches * plan.batch / (served.wall_ns / 1e9)
     cell.unanswered = served.unanswered
     cell.model_memory_bytes = max(0, cell.peak_memory_bytes - before)
@@ -115,8 +117,35 @@ def _measure(task: Task, cell: Cell) -> NDArray[np.int64]:
     return served.samples_ns
 
 
+def _serve(task: Task, plan: CellPlan, runs: Sequence[timing.Run], cell: Cell) -> load.Served:
+    """Serve queries for the duration of the cell, and longer while its bounds are undecided and the limit allows."""
+    times = bounds.look_times(task.duration_s, task.limit_s, cell.bounds)
+    parts: list[load.Served] = []
+    above = [0] * len(cell.bounds)
+    for look, (begin, end) in enumerate(itertools.pairwise([0.0, *times]), 1):
+        parts.append(load.serve(plan, runs, task.inputs, int((end - begin) * 1e9), task.seed + look - 1))
+        held = sum(part.samples_ns.nbytes for part in parts)
+        cell.peak_memory_bytes = max(cell.peak_memory_bytes or 0, memory.peak() - held)
+        for place, bound in enumerate(cell.bounds):
+            above[place] += int(np.count_nonzero(parts[-1].samples_ns > bound.bound_s * 1e9))
+            if bound.outcome == "undecided":
+                cell.bounds[place] = bounds.decide(
+                    bound,
+                    sum(len(part.samples_ns) for part in parts),
+                    above[place],
+                    unanswered=any(part.unanswered for part in parts),
+                    measured_s=sum(part.wall_ns for part in parts) / 1e9,
+                    look=look,
+                    looks=len(times),
+                )
+        if all(bound.outcome != "undecided" for bound in cell.bounds):
+            break
+        memory.reset_peak()  # what it takes to count does not count
+    return load.joined(parts)
+
+
 def _prove_placement(model: str, plan: CellPlan, inputs: Tensors, cell: Cell) -> None:
-    """Compare the record of the placement with a profile, taken in a separate session so that it disturbs nothing.
+    """Hold the record of the placement against a profile, from a session of its own so that it disturbs nothing.
 
     Versions of ONNX Runtime before 1.24.1 keep no record: there the profile is all.
     """

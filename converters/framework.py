@@ -21,7 +21,6 @@ import onnx
 from onnxtool.models.signature import Tensors
 from onnxtool.models.source import LoadOptions, SourceModel
 from onnxtool.plugins import registered
-from onnxtool.reports.model import SavedBy
 
 GROUP = "onnxtool.frameworks"
 
@@ -80,8 +79,8 @@ class Framework(ABC):
         name: Short name, shown to users and kept in reports.
         extra: The extra of onnxtool (or the distribution) that installs what it needs.
         max_opset: Highest default opset that its converter writes.
-        default_opset: The opset used when the user gives none.
-        keeps_opset: Whether a model keeps its own opset when the user gives none.
+        default_opset: The opset used when none is asked for.
+        keeps_opset: Whether a model keeps its own opset when none is asked for.
         confined: Whether its files are opened in a process of their own when limits are given.
     """
 
@@ -113,15 +112,6 @@ class Framework(ABC):
     def wrap(self, model: object, options: LoadOptions) -> SourceModel:
         """See a live object as a function of named tensors."""
 
-    def saved_by(self, source: str, model: object) -> list[SavedBy]:
-        """The releases that saved a file, as far as it names them.
-
-        Args:
-            source: The file.
-            model: What `load` made of it.
-        """
-        return []
-
     def register_steps(self) -> None:  # noqa: B027 - most frameworks have none
         """Make its estimators known to skl2onnx, so that they convert as steps of a scikit-learn pipeline."""
 
@@ -132,7 +122,7 @@ class Framework(ABC):
         Args:
             source: What `wrap` returned.
             example: A few valid rows, for converters that trace.
-            options: The user's options; the opset is within `max_opset`.
+            options: As the user asked; the opset is within `max_opset`.
 
         Raises:
             ConversionError: ONNX, or the converter, cannot express the model.

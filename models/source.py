@@ -1,4 +1,4 @@
-"""A source model: the reference that an ONNX model is compared with."""
+"""A source model: the truth that an ONNX model is held against."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from pydantic import ConfigDict
 
 from onnxtool.models.rows.domain import Domain
 from onnxtool.models.signature import Role, Tensors, TensorSpec
-from onnxtool.reports.model import SavedBy
 from onnxtool.sandbox.limits import Limits
 
 
@@ -77,7 +76,6 @@ class SourceModel(ABC):
         path: The file that it came from, or None for a live object.
         notes: What a report should say of how it runs.
         effects: What its runs did besides answering: a sentence for each subject. Known after `answer`.
-        saved_by: The releases that saved its file, as far as the file names them.
     """
 
     framework: str
@@ -88,7 +86,6 @@ class SourceModel(ABC):
     path: Path | None = None
     notes: Sequence[str] = ()
     effects: Mapping[str, str] = {}
-    saved_by: Sequence[SavedBy] = ()
 
     @property
     def kind(self) -> str:
@@ -158,7 +155,7 @@ class SourceModel(ABC):
         self.effects = {**self.effects, subject: effect}
 
     def domains(self) -> Mapping[str, Domain]:
-        """The values that each input takes, as far as the fitted model shows; see `models.rows.domain`."""
+        """What values each input takes, as far as the fitted model tells; see `models.domain`."""
         return {}
 
     def steps(self, tensors: Tensors) -> Iterator[Step]:

@@ -183,16 +183,6 @@ def _limits(
     return limits or None
 
 
-_accept_version = click.option(
-    "--accept-version", multiple=True, metavar="SAVED",
-    help="Release that saved SOURCE, as 1.3.2, whose files mean the same to the one installed. Repeatable.",
-)  # fmt: skip
-
-_expected = click.option(
-    "--expected", type=click.Path(path_type=Path), metavar="FILE",
-    help="Right answers to the rows of --data, by the output's name: the truth instead of SOURCE's.",
-)  # fmt: skip
-
 _tolerances = _options(
     *(
         click.option(
@@ -300,8 +290,6 @@ _results = _options(
     help="What --precision may cost of a score, in labels that flip, or in error. [default: 1%, 1%, 5%]",
 )  # fmt: skip
 @click.option("--no-verify", is_flag=True, help="Do not compare the result with the source.")
-@_expected
-@_accept_version
 @_tolerances
 @_results
 def convert(json_path: str | None, html_path: Path | None, no_verify: bool, **arguments: Any) -> int:
@@ -326,8 +314,6 @@ def convert(json_path: str | None, html_path: Path | None, no_verify: bool, **ar
 @_rows
 @click.option("--labels", metavar="COLUMN|FILE", help="True label of each row: compare the quality too.")
 @click.option("--group", metavar="COLUMN", help="With --labels: compare the quality of each group of rows too.")
-@_expected
-@_accept_version
 @_tolerances
 @click.option(
     "--provider", default="cpu", show_default=True, metavar="NAME",
@@ -413,6 +399,23 @@ def _coverage(context: click.Context, parameter: click.Parameter, values: tuple[
     return shares
 
 
+def _bounds(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> dict[float, float] | None:
+    """Read `TIME`, which is of p99, and `pN=TIME`."""
+    bounds: dict[float, float] = {}
+    for value in values:
+        name, _, time = value.rpartition("=")
+        try:
+            q = float((name or "p99").removeprefix("p")) / 100
+        except ValueError:
+            q = 0.0
+        if not 0 < q < 1:
+            raise UsageError(f"{parameter.opts[0]} {value!r} names no percentile, as in p95=5ms.")
+        bounds[q] = _time(parameter.opts[0], time)
+    return bounds or None
+
+
 _SECONDS = click.FloatRange(0, min_open=True)
 
 
@@ -484,12 +487,13 @@ _SECONDS = click.FloatRange(0, min_open=True)
         "type": _SECONDS,
         "default": 60.0,
         "show_default": True,
-        "help": "Most seconds of sampling in each comparison with --against.",
+        "help": "Most seconds of sampling to decide a comparison with --against, or a cell's --latency-bound.",
     },
     latency_bound={
-        "metavar": "TIME",
-        "callback": lambda context, parameter, value: value and _time(parameter.opts[0], value),
-        "help": "Fail when p99 is above it, as in 10ms.",
+        "multiple": True,
+        "metavar": "TIME|pN=TIME",
+        "callback": _bounds,
+        "help": "Fail when p99, or another percentile, is above it, as in 10ms or p95=5ms. Repeatable.",
     },
     require_coverage={
         "multiple": True,
@@ -497,7 +501,13 @@ _SECONDS = click.FloatRange(0, min_open=True)
         "callback": _coverage,
         "help": "Fail when less of the nodes, or of their time, is the provider's own, as in cuda=95%. Repeatable.",
     },
-    strict={"is_flag": True, "help": "Fail when a provider is not usable, or something is not decided."},
+    undecided={
+        "type": click.Choice(["fail", "pass"]),
+        "default": "fail",
+        "show_default": True,
+        "help": "What a gate does that the data do not decide within --budget.",
+    },
+    strict={"is_flag": True, "help": "Fail when a provider is not usable."},
 )
 @_section(
     "Several machines",
@@ -590,7 +600,6 @@ def bench(
 )  # fmt: skip
 @_loading
 @_rows
-@_accept_version
 @_tolerances
 @_results
 def bundle(

@@ -58,7 +58,7 @@ PARITY: Sequence[Column[OutputParity]] = (
     Column("Flips", lambda output: units.count(output.label_flips)),
 )
 TOLERANCE: Column[OutputParity] = Column("Tolerance", findings.tolerance, numeric=False)
-"""A separate column: where there is no room for it, it becomes a note below the table."""
+"""Apart from the rest: where there is no room for it, it is a note below the table."""
 
 WORST: Sequence[Column[Difference]] = (
     Column("Row", lambda difference: units.count(difference.row)),
@@ -166,7 +166,7 @@ def bench_columns(bench: Bench) -> Sequence[Column[Cell]]:
 
 
 RAN_ON: Column[Cell] = Column("Ran on", findings.ran_on, numeric=False)
-"""A separate column: where there is no room for it, it becomes a note below the table."""
+"""Apart from the rest: where there is no room for it, it is a note below the table."""
 
 
 def _ratio_interval(comparison: Comparison) -> str:
@@ -175,7 +175,7 @@ def _ratio_interval(comparison: Comparison) -> str:
     return f"{comparison.low:.3f} to {comparison.high:.3f}"
 
 
-_OUTCOMES = {"pass": "✓ pass", "fail": "✗ fail", "inconclusive": "○ inconclusive"}
+_OUTCOMES = {"pass": "✓ pass", "fail": "✗ fail", "undecided": "? undecided"}
 
 COMPARISONS: Sequence[Column[Comparison]] = (
     Column("Outcome", lambda comparison: _OUTCOMES[comparison.outcome], numeric=False),

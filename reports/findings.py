@@ -1,6 +1,6 @@
 """What a report comes down to: the verdict, the numbers that matter, and the notes that go with a table.
 
-All renderers use these functions, so that they agree.
+Every renderer says the same because they all ask here.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from onnxtool.reports.model import (
     Finding,
     GroupQuality,
     LabelDrift,
+    LatencyBound,
     Lint,
     LintRule,
     Metric,
@@ -41,25 +42,27 @@ SOURCE = "source"
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The headline of a report.
+    """The first thing that a reader is told.
 
     Attributes:
-        outcome: `unchecked` when no gate was applied, which is no success.
+        outcome: `undecided` when a gate could not decide and none failed, whether or not that fails the run;
+            `unchecked` when no gate was applied, which is no success.
         reason: One sentence.
     """
 
-    outcome: Literal["passed", "failed", "unchecked"]
+    outcome: Literal["passed", "failed", "undecided", "unchecked"]
     reason: str
 
     @property
     def symbol(self) -> str:
         """A sign that needs no colour."""
-        return {"passed": "✓", "failed": "✗", "unchecked": "○"}[self.outcome]
+        return {"passed": "✓", "failed": "✗", "undecided": "?", "unchecked": "○"}[self.outcome]
 
     @property
     def word(self) -> str:
         """The outcome, for a headline."""
-        return {"passed": "Passed", "failed": "Failed", "unchecked": "Nothing checked"}[self.outcome]
+        words = {"passed": "Passed", "failed": "Failed", "undecided": "Undecided", "unchecked": "Nothing checked"}
+        return words[self.outcome]
 
 
 def verdict(report: Report) -> Verdict:
@@ -68,23 +71,31 @@ def verdict(report: Report) -> Verdict:
     models = units.plural(len(report.subjects), "model")
     if not checks:
         return Verdict("unchecked", f"No gate was applied to {models}.")
-    failed = failures(report)
-    if not failed:
-        saved = [check.message for check in checks if check.id == "saved-version"]
-        return Verdict("passed", " ".join([f"{_all(len(checks))} of {models} passed{_scope(report)}.", *saved]))
-    subject, check = failed[0]
-    more = f" And {units.plural(len(failed) - 1, 'more check')} failed." if len(failed) > 1 else ""
+    found = failures(report)
+    outcome: Literal["failed", "undecided"] = "failed" if found else "undecided"
+    found = found or [
+        (subject, check) for subject in report.subjects for check in subject.checks if check.undecided
+    ]
+    if not found:
+        return Verdict("passed", f"{_all(len(checks))} of {models} passed{_scope(report)}.")
+    subject, check = found[0]
+    others = len(found) - 1
+    verb = "failed" if outcome == "failed" else "is undecided" if others == 1 else "are undecided"
+    more = f" And {units.plural(others, 'more check')} {verb}." if others else ""
     name = f"{subject.name}: " if len(report.subjects) > 1 else ""
-    return Verdict("failed", f"{name}{check.message.rstrip('.')}.{more}")
+    return Verdict(outcome, f"{name}{check.message.rstrip('.')}.{more}")
 
 
 def subject_verdict(subject: Subject) -> Verdict:
     """The verdict on one model."""
-    failed = [check for check in subject.checks if not check.passed]
+    failed = [check for check in subject.checks if not check.passed and not check.undecided]
+    undecided = [check for check in subject.checks if check.undecided]
     if not subject.checks:
         return Verdict("unchecked", "No gate was applied.")
     if failed:
         return Verdict("failed", failed[0].message)
+    if undecided:
+        return Verdict("undecided", undecided[0].message)
     return Verdict("passed", f"{_all(len(subject.checks))} passed.")
 
 
@@ -101,8 +112,13 @@ def lint_line(lint: Lint) -> str:
 
 
 def failures(report: Report) -> list[tuple[Subject, Check]]:
-    """The gates that failed."""
-    return [(subject, check) for subject in report.subjects for check in subject.checks if not check.passed]
+    """The gates that failed; those that are undecided are not among them."""
+    return [
+        (subject, check)
+        for subject in report.subjects
+        for check in subject.checks
+        if not check.passed and not check.undecided
+    ]
 
 
 def model_line(subject: Subject) -> str:
@@ -114,13 +130,7 @@ def model_line(subject: Subject) -> str:
         units.size(model.size_bytes),
         units.plural(model.parameters, "parameter"),
     ]
-    saved = (
-        [f"{saved.library} {saved.version}" for saved in source.saved_by if saved.version != saved.running]
-        if source
-        else []
-    )
-    by = f" (file of {', '.join(saved)})" if saved else ""
-    origin = f"{source.framework} {source.framework_version}{by} {source.kind} → " if source else ""
+    origin = f"{source.framework} {source.framework_version} {source.kind} → " if source else ""
     return origin + ", ".join(parts)
 
 
@@ -149,12 +159,12 @@ def failed(record: OutputParity | Metric | GroupQuality) -> bool:
 
 
 def unmeasured(cell: Cell) -> bool:
-    """Whether a cell could not be measured as requested."""
+    """Whether a cell could not be measured as asked."""
     return cell.status != "measured"
 
 
 def systematic(output: OutputParity) -> str:
-    """Why an output fails although each of its elements is within tolerance."""
+    """Why an output fails all of whose elements are within tolerance."""
     return (
         f"each element is within tolerance, but on average they differ by {units.number(output.noise_ratio)} times "
         "what rounding makes: the models compute something else."
@@ -180,7 +190,7 @@ def tolerance_notes(parity: Parity) -> list[str]:
 
 
 def parity_notes(parity: Parity) -> list[str]:
-    """Notes below the table: tolerances, outputs that could not be compared, columns that were ignored."""
+    """What must be said beside the table: tolerances, what could not be compared, what was left aside."""
     notes = tolerance_notes(parity)
     for output in parity.outputs:
         if output.problem:
@@ -201,7 +211,7 @@ def parity_notes(parity: Parity) -> list[str]:
 
 
 def drift_notes(drift: LabelDrift) -> list[str]:
-    """Notes below the table of metrics: how many answers changed, and whether that is chance."""
+    """What must be said beside the table of metrics: how many answers changed, and whether that is chance."""
     notes = []
     if drift.flips:
         share = units.interval(100 * drift.flips.low, 100 * drift.flips.high)
@@ -226,7 +236,7 @@ def drift_notes(drift: LabelDrift) -> list[str]:
 
 
 def search_effort(search: Search) -> str:
-    """The number of rows tried, the time, the budget and the seed."""
+    """How much was tried."""
     rows = units.plural(search.rows, "row")
     return f"{rows} in {units.seconds(search.seconds)}, budget {search.budget}, seed {search.seed}"
 
@@ -237,7 +247,7 @@ def out_of_tolerance(category: SearchCategory) -> bool:
 
 
 def search_notes(search: Search) -> list[str]:
-    """Findings that are no numeric differences, and where the worst rows are saved."""
+    """What was found beside differences, and where the worst rows are."""
     notes = [f"{category.name}: {text}" for category in search.categories for text in category.findings]
     if any(category.ties for category in search.categories):
         notes.append("Ties are labels that differ where the source itself is undecided to within tolerance.")
@@ -249,7 +259,7 @@ def search_notes(search: Search) -> list[str]:
 
 
 def notable_stages(explanation: Explanation, around: int) -> list[Stage]:
-    """The stages around the first failure. Stages without a known difference are left out."""
+    """The stages up to and after the one where the models part, those that nothing is known of left out."""
     known = [stage for stage in explanation.stages if stage.difference is not None]
     if explanation.first_failure is None:
         return known[-2 * around :]
@@ -258,7 +268,7 @@ def notable_stages(explanation: Explanation, around: int) -> list[Stage]:
 
 
 def first_failure(explanation: Explanation) -> Callable[[Stage], bool]:
-    """A predicate: whether a stage is the first one out of tolerance."""
+    """Whether a stage is the one at which the models part."""
     place = explanation.first_failure
     return lambda stage: place is not None and stage is explanation.stages[place]
 
@@ -274,7 +284,7 @@ def explained_by(explanation: Explanation) -> str:
     matched = sum(stage.tensor is not None for stage in explanation.stages)
     return (
         f"the {units.plural(len(explanation.rows), 'row')} that differ most; {matched:,} of "
-        f"{units.plural(len(explanation.stages), 'stage')} compared with {against}"
+        f"{units.plural(len(explanation.stages), 'stage')} held against {against}"
     )
 
 
@@ -282,7 +292,7 @@ def rows_line(parity: Parity) -> str:
     """How much was compared, and of what."""
     seed = f", seed {parity.seed}" if parity.seed is not None else ""
     batches = ", ".join(map(str, parity.batches))
-    data = parity.data.removeprefix(f"{parity.rows} rows ")  # the description of generated rows has their number
+    data = parity.data.removeprefix(f"{parity.rows} rows ")  # made-up rows say how many they are
     return (
         f"{units.plural(parity.rows, 'row')} ({data}{seed}) in batches of {batches} "
         f"on {units.provider(parity.provider)}"
@@ -330,7 +340,7 @@ def cell_name(cell: Cell | Comparison) -> str:
 
 
 def settings(cell: Cell) -> list[str]:
-    """Settings of a cell other than provider, batch and threads."""
+    """What else a cell was measured with, apart from what every cell has."""
     parts = []
     if cell.concurrency > 1:
         parts.append(units.plural(cell.concurrency, "caller"))
@@ -374,13 +384,40 @@ def comparison_line(comparison: Comparison) -> str:
     """What a comparison found, with its numbers."""
     if comparison.ratio is None:
         return f"{comparison.outcome.capitalize()}: {comparison.reason}"
-    verdict = {"pass": "Not slower", "fail": "Slower", "inconclusive": "Inconclusive"}[comparison.outcome]
+    verdict = {"pass": "Not slower", "fail": "Slower", "undecided": "Undecided"}[comparison.outcome]
+    interval = (
+        f"{100 * (comparison.confidence or 0):.4g} % interval {comparison.low:.3f} to {comparison.high:.3f}"
+        if comparison.low is not None
+        else "without an interval"
+    )
     line = (
-        f"{verdict}: {comparison.ratio:.3f} times the latency of {comparison.against}, "
-        f"{100 * (comparison.confidence or 0):.4g} % interval {comparison.low:.3f} to {comparison.high:.3f}; "
+        f"{verdict}: {comparison.ratio:.3f} times the latency of {comparison.against}, {interval}; "
         f"the smallest effect is {comparison.effect:.3g}."
     )
-    return f"{line} {comparison.reason}" if comparison.reason else line
+    return " ".join(filter(None, (line, comparison.reason, longer(comparison))))
+
+
+def longer(record: Comparison | LatencyBound) -> str:
+    """How long decides what is not decided, as the option that asks for it."""
+    if record.needed_s is None:
+        return ""
+    return f"About {units.seconds(record.needed_s)} would decide: --budget {math.ceil(1.1 * record.needed_s)}."
+
+
+def bound_line(cell: Cell, bound: LatencyBound) -> str:
+    """Whether a percentile is within its bound, and what decides it."""
+    name, limit = units.quantile(bound.q), units.seconds(bound.bound_s)
+    counted = f"{units.count(bound.above)} of {units.plural(bound.samples, 'query')} took longer"
+    if cell.unanswered:
+        counted += f", and {units.plural(cell.unanswered, 'query')} got no answer by the end"
+    if bound.outcome == "undecided":
+        rest = longer(bound) or f"{name} is so near to the bound that no time worth naming would decide."
+        return f"Undecided: {name} against {limit}. {counted} in {units.seconds(bound.measured_s)}. {rest}"
+    entry = percentile(cell, bound.q)
+    known = f", {units.seconds(entry.low_s)} to {units.seconds(entry.high_s)}" if entry and entry.value_s else ""
+    fastest = cell.latency.min_s if cell.latency else 0.0
+    least = f" The fastest took {units.seconds(fastest)}." if fastest > bound.bound_s else ""
+    return f"{name} is {bound.outcome} {limit}{known}: {counted}.{least}"
 
 
 def undecided(comparison: Comparison) -> bool:
@@ -410,7 +447,7 @@ def ran_on(cell: Cell) -> str:
 
 
 def placement_notes(bench: Bench) -> list[str]:
-    """Whether the requested providers really ran the nodes."""
+    """Whether the providers that were asked for really ran the nodes."""
     placed = [cell for cell in bench.cells if cell.placement]
     strays = {
         f"{cell_name(cell)}: nodes ran on {ran_on(cell)}"
@@ -418,7 +455,7 @@ def placement_notes(bench: Bench) -> list[str]:
         if any(part.provider != cell.provider for part in cell.placement)
     }
     if placed and not strays:
-        return ["Every node ran on the requested provider."]
+        return ["Every node ran on the provider that was asked for."]
     return sorted(strays)
 
 
@@ -427,7 +464,7 @@ def bench_notes(bench: Bench, *, unmeasured: bool = True) -> list[str]:
 
     Args:
         bench: The cells.
-        unmeasured: Whether to list the cells that were not measured; a table may already show them.
+        unmeasured: Whether to speak of the cells that were not measured; a table may do so itself.
     """
     notes: dict[str, tuple[str, list[str]]] = {}
     for cell in bench.cells:
@@ -445,7 +482,7 @@ def bench_notes(bench: Bench, *, unmeasured: bool = True) -> list[str]:
 
 
 def doubts(cell: Cell) -> list[str]:
-    """Reasons to doubt the numbers of a cell."""
+    """What speaks against the numbers of a cell."""
     found = []
     if not cell.warmup_settled:
         found.append("the latency still changed when the warm-up ended. Measure for longer.")
@@ -461,7 +498,7 @@ def doubts(cell: Cell) -> list[str]:
             "answers. Their latency counts up to the end."
         )
     if cell.build_s is not None:
-        found.append(f"its engine was built in {units.seconds(cell.build_s)}, which is not in the times shown.")
+        found.append(f"its engine was built in {units.seconds(cell.build_s)}, apart from what is shown.")
     return found
 
 
@@ -485,7 +522,7 @@ def _timer_note(bench: Bench) -> list[str]:
         return []
     worst, cell = max(shares, key=lambda pair: pair[0])
     return [
-        f"The clock's resolution is {units.seconds(cell.timer_resolution_s)}; reading it adds "
+        f"The clock tells {units.seconds(cell.timer_resolution_s)} apart; reading it adds "
         f"{units.seconds(cell.timer_overhead_s)} to a run, at most {units.number(100 * worst, 2)} % of a median."
     ]
 
@@ -521,7 +558,7 @@ def _scope(report: Report) -> str:
         parts.append(f"{measured:,} of {units.plural(len(cells), 'cell')} measured")
     comparisons = [found for subject in report.subjects for found in subject.comparisons]
     if comparisons:
-        decided = sum(found.outcome != "inconclusive" for found in comparisons)
+        decided = sum(found.outcome != "undecided" for found in comparisons)
         parts.append(f"{decided:,} of {units.plural(len(comparisons), 'comparison')} decided")
     return f": {', '.join(parts)}" if parts else ""
 

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from onnxtool.reports import findings, refinement, units
-from onnxtool.reports.findings import cell_name, comparison_line, coverage, percentile, ran_on
-from onnxtool.reports.model import (
-    Bench,
-    Cell,
-    Check,
-    Comparison,
-    LabelDrift,
-    Lowering,
-    Metric,
-    Parity,
-    SavedBy,
-    Search,
-)
+from onnxtool.reports.findings import bound_line, cell_name, comparison_line, coverage, ran_on
+from onnxtool.reports.model import Bench, Cell, Check, Comparison, LabelDrift, Lowering, Metric, Parity, Search
+
+USUAL = 0.99
+"""The percentile that a bound is of where none is named."""
 
 
 def parity_gate(parity: Parity) -> Check:
@@ -37,45 +29,6 @@ def parity_gate(parity: Parity) -> Check:
             for output in off
         )
     return Check(id="parity", passed=parity.passed, message=message)
-
-
-def version_gates(
-    saved_by: Sequence[SavedBy], accepted: Collection[str], parity: Parity | None = None
-) -> list[Check]:
-    """The release that saved the source means the same by the file as the one that read it.
-
-    Args:
-        saved_by: The releases that saved the file; one that is also running needs no check.
-        accepted: Versions whose files the user takes to mean the same.
-        parity: Outputs that were compared with the owner's own answers need no source that means the same.
-    """
-    checks = []
-    for saved in saved_by:
-        if saved.version == saved.running:
-            continue
-        read = f"Saved by {saved.library} {saved.version}, read by {saved.running}"
-        unproven = [output.name for output in parity.outputs if output.truth == "source"] if parity else []
-        proven = parity is not None and parity.expected is not None and not unproven
-        if saved.same_meaning:
-            message = f"{read}: {saved.promise}."
-        elif proven and parity:
-            message = f"{read}: compared with the answers in {parity.expected}."
-        elif saved.version in accepted:
-            message = f"{read}: accepted by --accept-version."
-        else:
-            without = (
-                f", which {parity.expected} has not for {', '.join(unproven)}"
-                if parity and parity.expected
-                else ""
-            )
-            message = (
-                f"{read}, which may give other answers: {saved.promise}. Convert in an environment with "
-                f"{saved.library} {saved.version}; or give that version's answers with --expected FILE{without}; "
-                f"or pass --accept-version {saved.version}."
-            )
-        passed = saved.same_meaning or proven or saved.version in accepted
-        checks.append(Check(id="saved-version", passed=passed, message=message))
-    return checks
 
 
 def precision_gate(lowering: Lowering) -> Check:
@@ -101,7 +54,7 @@ def _changes(metrics: Sequence[Metric]) -> str:
 
 
 def search_gate(search: Search) -> Check:
-    """No row was found on which the models diverge."""
+    """No row found on which the models part."""
     off = [category for category in search.categories if category.mismatches]
     message = (
         " ".join(
@@ -161,35 +114,28 @@ def coverage_gates(cells: Sequence[Cell], required: Mapping[str, float]) -> list
     return checks
 
 
-def latency_gates(bench: Bench, strict: bool) -> list[Check]:
-    """The whole interval of p99 within the bound; where the bound lies within it, it fails when `strict`."""
-    bound = bench.latency_bound_s
-    checks = []
-    for cell in bench.cells:
-        if bound is None or cell.status != "measured":
-            continue
-        p99 = percentile(cell, 0.99)
-        low, high = (p99.low_s, p99.high_s) if p99 else (None, None)
-        outcome = "undecided"
-        if low is not None and high is not None:
-            outcome = "within" if high <= bound and not cell.unanswered else "above" if low > bound else outcome
-            message = f"p99 is {units.seconds(low)} to {units.seconds(high)}, {outcome} {units.seconds(bound)}."
-        else:
-            message = f"Undecided: {p99.reason if p99 else 'no p99 was measured.'}"
-        if cell.unanswered:
-            outcome = "above"
-            message += f" {units.plural(cell.unanswered, 'query')} got no answer by the end."
-        passed = outcome == "within" or (outcome == "undecided" and not strict)
-        checks.append(Check(id=f"latency:{cell_name(cell)}", passed=passed, message=message))
-    return checks
+def latency_gates(bench: Bench, pass_undecided: bool) -> list[Check]:
+    """Percentiles within their bounds, in each cell that has some."""
+    return [
+        Check(
+            id=f"latency:{cell_name(cell)}" + (f", {units.quantile(bound.q)}" if bound.q != USUAL else ""),
+            passed=bound.outcome == "within" or (bound.outcome == "undecided" and pass_undecided),
+            undecided=bound.outcome == "undecided",
+            message=bound_line(cell, bound),
+        )
+        for cell in bench.cells
+        if cell.status == "measured"
+        for bound in cell.bounds
+    ]
 
 
-def comparison_gates(comparisons: Sequence[Comparison], strict: bool) -> list[Check]:
-    """A model that is slower, or could not be measured, fails the run; what is not decided does so when `strict`."""
+def comparison_gates(comparisons: Sequence[Comparison], pass_undecided: bool) -> list[Check]:
+    """A model that is slower, or could not be measured, fails the run."""
     return [
         Check(
             id=f"{'against' if comparison.method == 'paired' else 'baseline'}:{cell_name(comparison)}",
-            passed=comparison.outcome == "pass" or (comparison.outcome == "inconclusive" and not strict),
+            passed=comparison.outcome == "pass" or (comparison.outcome == "undecided" and pass_undecided),
+            undecided=comparison.outcome == "undecided",
             message=comparison_line(comparison),
         )
         for comparison in comparisons

@@ -1,7 +1,7 @@
 """Reports in GitHub Actions: annotations, which are workflow commands in the log, and the summary of the job.
 
 Commands are escaped as actions/toolkit does (`packages/core/src/command.ts`), so that no name out of a model file
-starts a new one.
+begins one of its own.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SUMMARY_BYTES = 1024 * 1024
 
 
 def render(report: Report) -> str:
-    """Annotations: an error for each gate that failed, a warning for what was not decided, and the verdict."""
+    """Annotations: an error for each gate that fails the run, a warning for what was not decided, and the verdict."""
     report = sanitized(report)
     title = f"onnxtool {report.command}"
     lines = []
@@ -45,9 +45,9 @@ def _warnings(subject: Subject) -> Iterator[str]:
         for cell in subject.bench.cells:
             if cell.status != "measured":
                 yield f"{findings.cell_name(cell)} is {cell.status}: {cell.reason or 'no reason given'}"
-    for comparison in subject.comparisons:
-        if comparison.outcome == "inconclusive":
-            yield findings.comparison_line(comparison)
+    for check in subject.checks:
+        if check.undecided and check.passed:  # one that fails the run is an error already
+            yield check.message
     for finding, rule in findings.breaches(subject.lint):
         if rule.level != "error":
             yield f"{rule.id}, {finding.location}: {finding.message}"

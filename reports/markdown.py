@@ -24,7 +24,7 @@ def render(report: Report) -> str:
     """GitHub-flavoured Markdown."""
     report = sanitized(report)
     verdict = findings.verdict(report)
-    emoji = {"passed": "✅", "failed": "❌", "unchecked": "⚪"}[verdict.outcome]
+    emoji = {"passed": "✅", "failed": "❌", "undecided": "❔", "unchecked": "⚪"}[verdict.outcome]
     lines = [f"## {emoji} {verdict.word}", "", escape(verdict.reason), ""]
     for subject in report.subjects:
         lines += _subject(subject)
@@ -44,9 +44,9 @@ def _subject(subject: Subject) -> Iterator[str]:
     yield escape(findings.model_line(subject))
     yield ""
     for check in subject.checks:
-        if not check.passed:
+        if not check.passed or check.undecided:
             yield f"- **{escape(check.id)}**: {escape(check.message)}"
-    if any(not check.passed for check in subject.checks):
+    if any(not check.passed or check.undecided for check in subject.checks):
         yield ""
     if subject.conversion:
         yield from _list(subject.conversion.choices)
@@ -122,7 +122,7 @@ def _parity(parity: Parity) -> Iterator[str]:
 
 
 def _explanation(explanation: Explanation) -> Iterator[str]:
-    yield f"**Where they diverge**, on {escape(findings.explained_by(explanation))}"
+    yield f"**Where they part**, on {escape(findings.explained_by(explanation))}"
     yield ""
     yield escape(explanation.cause)
     yield ""

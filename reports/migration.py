@@ -25,6 +25,9 @@ _RENAMED_IN_2: Mapping[str, Mapping[str, str]] = {
 }
 """Field that holds a record, or a list of them, to the record's fields that schema 2.0 renamed."""
 
+_VALUES_IN_2: Mapping[tuple[str, str, str], str] = {("comparisons", "outcome", "inconclusive"): "undecided"}
+"""Field that holds records, a field of theirs, and a value of it that schema 2.0 renamed."""
+
 
 def migrated(content: dict[str, Any]) -> dict[str, Any]:
     """Bring a report's JSON to the current schema.
@@ -47,10 +50,13 @@ def migrated(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _renamed(content: Any, field: str, names: Mapping[str, Mapping[str, str]]) -> Any:
-    """Rename the fields of the records below a field, and of those below them."""
+    """Rename the fields and values of the records below a field, and of those below them."""
     if isinstance(content, list):
         return [_renamed(item, field, names) for item in content]
     if not isinstance(content, dict):
         return content
     new = names.get(field, {})
-    return {new.get(name, name): _renamed(value, name, names) for name, value in content.items()}
+    return {
+        new.get(name, name): _VALUES_IN_2.get((field, name, str(value)), _renamed(value, name, names))
+        for name, value in content.items()
+    }

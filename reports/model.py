@@ -20,7 +20,7 @@ Count = Annotated[int, Field(ge=0)]
 
 
 class Record(BaseModel):
-    """Base class of all records. Unknown fields are errors, so that a misspelt field cannot go unnoticed."""
+    """Base of all parts: unknown fields are refused, so that a typing error cannot hide in a report."""
 
     model_config = ConfigDict(extra="forbid", ser_json_inf_nan="strings", protected_namespaces=())
 
@@ -31,7 +31,7 @@ class Record(BaseModel):
         return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
-# -- Environment --------------------------------------------------------------------------------------------
+# -- Where it ran -------------------------------------------------------------------------------------------
 
 
 class Cpu(Record):
@@ -53,7 +53,7 @@ class Gpu(Record):
 
 
 class Environment(Record):
-    """The machine and the software, as far as they affect results or times."""
+    """The machine and the software, as far as they change results or times."""
 
     os: str
     python: str
@@ -65,7 +65,7 @@ class Environment(Record):
     ci: bool = Field(default=False, description="Whether it ran in continuous integration.")
 
 
-# -- Models -------------------------------------------------------------------------------------------------
+# -- What it is about ---------------------------------------------------------------------------------------
 
 
 class Tensor(Record):
@@ -77,7 +77,7 @@ class Tensor(Record):
 
 
 class ModelSummary(Record):
-    """The contents of an ONNX file."""
+    """What is in an ONNX file."""
 
     path: str
     sha256: str
@@ -92,16 +92,6 @@ class ModelSummary(Record):
     metadata: dict[str, str] = {}
 
 
-class SavedBy(Record):
-    """A release of a library that saved the source's file."""
-
-    library: str
-    version: str
-    running: str = Field(description="The release that read it.")
-    promise: str = Field(description="What the library promises of files of other releases.")
-    same_meaning: bool = Field(description="Whether by that promise the file means the same to both releases.")
-
-
 class SourceSummary(Record):
     """The source model."""
 
@@ -110,7 +100,6 @@ class SourceSummary(Record):
     kind: str = Field(description="Class of the model.")
     path: str | None = None
     sha256: str | None = None
-    saved_by: list[SavedBy] = Field(default=[], description="What saved its file, where the file names it.")
 
 
 class ConversionRecord(Record):
@@ -123,12 +112,12 @@ class ConversionRecord(Record):
     finish_s: float = Field(description="Time in onnxtool's own passes, checks and writing.")
     choices: list[str] = Field(default=[], description="Which options were taken and why.")
     candidates: list[Candidate] = Field(
-        default=[], description="Graphs that were tried, the converted one first; exactly one is kept."
+        default=[], description="Graphs that were tried, the one as converted first; exactly one is kept."
     )
-    lowering: Lowering | None = Field(default=None, description="How its precision was lowered, if it was.")
+    lowering: Lowering | None = Field(default=None, description="How it was made less precise, if so.")
 
 
-# -- Parity -------------------------------------------------------------------------------------------------
+# -- Does it say the same -----------------------------------------------------------------------------------
 
 
 class Tolerance(Record):
@@ -164,13 +153,10 @@ class Difference(Record):
 
 
 class OutputParity(Record):
-    """One output of the ONNX model compared with the source's, over all rows."""
+    """One output of the ONNX model held against the source's, over all rows."""
 
     name: str
     role: Literal["values", "label", "probabilities"]
-    truth: Literal["source", "expected"] = Field(
-        default="source", description="What it was compared with: the source, or the owner's saved answers."
-    )
     source_dtype: str
     onnx_dtype: str
     rows: Count
@@ -225,7 +211,7 @@ class OutputParity(Record):
 
 
 class Stage(Record):
-    """A step of the source model, or a node of the graph, and the difference between the two models after it."""
+    """A step of the source model, or a node of the graph, and how far the two models are apart after it."""
 
     name: str
     kind: str = Field(description="Class of the source's layer or step, or the node's operator.")
@@ -235,7 +221,7 @@ class Stage(Record):
 
 
 class ErrorComponents(Record):
-    """The components of an output's error on the rows that were explained: largest absolute differences."""
+    """What the error of an output is made of, on the rows that were explained: largest absolute differences."""
 
     output: str
     total: float = Field(description="ONNX against the source.")
@@ -245,11 +231,11 @@ class ErrorComponents(Record):
 
 
 class Explanation(Record):
-    """Where and why the two models diverge."""
+    """Where and why the two models part."""
 
     rows: list[Count] = Field(description="The rows that were looked at: the worst.")
     against: Literal["source", "float64"] = Field(
-        description="What each ONNX tensor is compared with: the source's steps, or the graph in float64."
+        description="What each ONNX tensor is held against: the source's steps, or the graph in float64."
     )
     stages: list[Stage] = []
     first_difference: int | None = Field(
@@ -269,9 +255,6 @@ class Parity(Record):
     rows: Count
     batches: list[int] = Field(description="Batch sizes that were run, each at least once.")
     data: str = Field(description="The data file, or how the rows were made.")
-    expected: str | None = Field(
-        default=None, description="The file of answers that were the truth, where that was not the source."
-    )
     seed: int | None
     provider: str
     outputs: list[OutputParity]
@@ -297,7 +280,7 @@ class SearchCategory(Record):
 
 
 class Search(Record):
-    """A search for rows on which the two models diverge."""
+    """A search for rows on which the two models part."""
 
     budget: str
     seed: int
@@ -350,7 +333,7 @@ class GroupQuality(Record):
 
 
 class LabelDrift(Record):
-    """Quality of both models on labelled rows."""
+    """Quality on labelled rows: what the users of the model feel of the drift."""
 
     labels: str
     task: Literal["classification", "regression"]
@@ -364,7 +347,7 @@ class LabelDrift(Record):
     passed: bool
 
 
-# -- Speed --------------------------------------------------------------------------------------------------
+# -- How fast is it -----------------------------------------------------------------------------------------
 
 
 class Percentile(Record):
@@ -429,11 +412,32 @@ Scenario: TypeAlias = Literal["single-stream", "multi-stream", "server", "offlin
 """How queries come, after MLPerf's loadgen."""
 
 
+class LatencyBound(Record):
+    """Whether a percentile of a cell's latency is within a bound: an exact binomial test of the queries above it."""
+
+    q: float = Field(description="The percentile, as 0.99.")
+    bound_s: float
+    outcome: Literal["within", "above", "undecided"] = "undecided"
+    samples: Count = 0
+    above: Count = Field(default=0, description="Queries that took longer than the bound.")
+    p_value: float | None = Field(
+        default=None,
+        description="Probability of as many queries above the bound, or as few, were it the other way.",
+    )
+    error: float | None = Field(default=None, description="The probability from which it is decided.")
+    looks: Count = Field(default=0, description="How often the queries were tested.")
+    measured_s: float = 0.0
+    needed_s: float | None = Field(
+        default=None,
+        description="How long would have to be measured to decide, were the share above to stay what it is.",
+    )
+
+
 class Cell(Record):
     """One measurement: a model on a provider with a batch size and a number of threads.
 
-    Where a cell could not be measured as requested, `status` and `reason` say so. It is never measured with other
-    settings instead.
+    A cell that could not be measured as asked says so in `status` and `reason`; it is never measured as
+    something else.
     """
 
     provider: str = Field(description="Execution provider, or 'source' for the source model's own framework.")
@@ -465,6 +469,7 @@ class Cell(Record):
     timer_resolution_s: float | None = None
     timer_overhead_s: float | None = None
     machine: Count | None = Field(default=None, description="Where the sweep was spread: which of the machines.")
+    bounds: list[LatencyBound] = []
     warnings: list[str] = []
 
 
@@ -482,20 +487,20 @@ class Bench(Record):
 
 
 class Comparison(Record):
-    """The ratio of a model's latency to another's, or to its own in an earlier run.
+    """A model's latency over another's, or over its own of an earlier run.
 
     The model is slower when the whole interval of the ratio lies above 1 + effect, and is not when it lies below.
     """
 
     against: str = Field(description="The other model, or the saved report.")
     method: Literal["paired", "baseline"] = Field(
-        description="Both alternately in one process, or two runs at different times."
+        description="Both in turn in one process, or two runs apart in time."
     )
     provider: str
     batch: Count
     threads: Count | None
     effect: float = Field(description="The smallest slowdown that matters: 0.05 is 5 %.")
-    outcome: Literal["pass", "fail", "inconclusive"]
+    outcome: Literal["pass", "fail", "undecided"]
     reason: str | None = Field(default=None, description="Why it was not decided, or could not be measured.")
     ratio: float | None = Field(default=None, description="Latency of this model over the other's.")
     low: float | None = Field(default=None, description="Lower end of the ratio's interval.")
@@ -505,7 +510,8 @@ class Comparison(Record):
     against_median_s: float | None = None
     quads: Count = Field(default=0, description="Groups of four blocks, two of each model.")
     runs_per_block: Count = 0
-    looks: Count = Field(default=0, description="How often the data were evaluated.")
+    looks: Count = Field(default=0, description="How often the data were judged.")
+    needed_s: float | None = Field(default=None, description="How long would have to be measured to decide.")
     series: list[float] = Field(default=[], description="The ratio over time, medians of consecutive quads.")
 
 
@@ -531,17 +537,17 @@ class Candidate(Record):
 
 
 class Loss(Record):
-    """The loss of a model in lower precision by one measure."""
+    """What a model in less precision loses by one measure."""
 
     measure: str
     value: float
     high: float | None = Field(default=None, description="Upper end of its 95 % interval, if it has one.")
-    allowed: float | None = Field(default=None, description="None where it is reported only.")
+    allowed: float | None = Field(default=None, description="None where it is told but not judged.")
     passed: bool
 
 
 class LoweringAttempt(Record):
-    """One way to lower the model's precision, and its cost."""
+    """One way to make the model less precise, and what it costs."""
 
     recipe: str
     kept: Count = Field(description="Nodes that were kept in float32.")
@@ -551,7 +557,7 @@ class LoweringAttempt(Record):
 
 
 class Lowering(Record):
-    """How a model's precision was lowered, and the cost."""
+    """How a model was made less precise, and what that costs."""
 
     precision: Literal["fp16", "int8"]
     recipe: str
@@ -571,7 +577,7 @@ class Lowering(Record):
     passed: bool
 
 
-# -- Rules of the runtime ------------------------------------------------------------------------------------
+# -- Does its runtime take it --------------------------------------------------------------------------------
 
 
 class LintRule(Record):
@@ -600,10 +606,10 @@ class Lint(Record):
     release: str = Field(description="The runtime's release whose limits were kept.")
     rules: list[LintRule] = Field(description="All rules that were checked.")
     findings: list[Finding]
-    repairs: list[str] = Field(default=[], description="What was repaired before, one sentence each.")
+    repairs: list[str] = Field(default=[], description="What was mended before, a sentence each.")
 
 
-# -- Report -------------------------------------------------------------------------------------------------
+# -- The whole ----------------------------------------------------------------------------------------------
 
 
 class Check(Record):
@@ -611,11 +617,14 @@ class Check(Record):
 
     id: str
     passed: bool
+    undecided: bool = Field(
+        default=False, description="The data do not say. Whether such a gate passes is the user's choice."
+    )
     message: str
 
 
 class Subject(Record):
-    """One model and its results."""
+    """One model and all that was found out about it."""
 
     name: str
     model: ModelSummary
@@ -631,7 +640,7 @@ class Subject(Record):
 
 
 class Report(Record):
-    """The results of one command."""
+    """Everything that one command found out."""
 
     schema_version: Literal["2.0"] = SCHEMA_VERSION
     tool_version: str = __version__

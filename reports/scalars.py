@@ -1,4 +1,4 @@
-"""The numbers of a model's report under names that stay the same from run to run, for plots over runs."""
+"""The numbers of a model's report under names that stay the same from run to run, for those who plot runs."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ def scalars(subject: Subject) -> dict[str, float]:
     """
     found = {
         "gates/failed": float(sum(not check.passed for check in subject.checks)),
+        "gates/undecided": float(sum(check.undecided for check in subject.checks)),
         "model/size_bytes": float(subject.model.size_bytes),
         "model/parameters": float(subject.model.parameters),
     }

@@ -35,16 +35,16 @@ from onnxtool.reports.sanitize import sanitized
 T = TypeVar("T")
 
 WIDE = 110
-"""Terminal width in columns from which tables have more columns."""
+"""Columns of a terminal from which tables say more."""
 
 ROWS = 40
 """A table longer than this is cut; the JSON has all of it."""
 
 _LEVELS = {"error": "red", "warning": "yellow", "note": "dim"}
 STAGES_AROUND = 3
-"""Stages shown before and after the first failure."""
+"""Stages shown before and after the one where the models part."""
 
-_STYLES = {"passed": "bold green", "failed": "bold red", "unchecked": "bold yellow"}
+_STYLES = {"passed": "bold green", "failed": "bold red", "undecided": "bold yellow", "unchecked": "bold yellow"}
 
 
 def render(report: Report) -> str:
@@ -81,7 +81,9 @@ def _subject(subject: Subject, width: int) -> Iterator[RenderableType]:
     yield Text.assemble(symbol, " ", (subject.name, "bold"))
     yield _indented(Text(findings.model_line(subject), "dim"))
     for check in subject.checks:
-        if not check.passed:
+        if check.undecided:
+            yield _indented(Text.assemble(("? ", "yellow"), f"{check.id}: {check.message}"))
+        elif not check.passed:
             yield _indented(Text.assemble(("✗ ", "red"), f"{check.id}: {check.message}"))
     if subject.conversion:
         yield from _notes(subject.conversion.choices)
@@ -138,7 +140,7 @@ def _parity(parity: Parity, width: int) -> Iterator[RenderableType]:
 
 
 def _explanation(explanation: Explanation) -> Iterator[RenderableType]:
-    yield _title("Where they diverge", f"on {findings.explained_by(explanation)}")
+    yield _title("Where they part", f"on {findings.explained_by(explanation)}")
     yield _indented(Text(explanation.cause, "bold"))
     yield from _notes(explanation.details)
     stages = findings.notable_stages(explanation, STAGES_AROUND)
@@ -186,7 +188,7 @@ def _comparisons(comparisons: Sequence[Comparison]) -> Iterator[RenderableType]:
     yield _title("Comparison", "of the latency, interval of the ratio against the smallest effect")
     shown = findings.most_notable(comparisons, ROWS, findings.undecided)
     yield _table(
-        columns.COMPARISONS, shown, lambda found: {"fail": "red", "inconclusive": "yellow"}.get(found.outcome)
+        columns.COMPARISONS, shown, lambda found: {"fail": "red", "undecided": "yellow"}.get(found.outcome)
     )
     yield from _cut(len(comparisons), "comparison")
     yield from _notes(findings.comparison_notes(comparisons))

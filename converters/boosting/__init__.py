@@ -31,8 +31,6 @@ from onnxtool.models import boosting
 from onnxtool.models.onnx.artifact import first_line
 from onnxtool.models.signature import Tensors
 from onnxtool.models.source import LoadOptions, SourceModel
-from onnxtool.models.versions import find_releases
-from onnxtool.reports.model import SavedBy
 
 
 class BoostingFramework(Framework):
@@ -57,10 +55,6 @@ class BoostingFramework(Framework):
     def load(self, source: str, options: LoadOptions) -> object:
         """Open a model file; none of these formats can hold code."""
         return boosting.load(Path(source))
-
-    def saved_by(self, source: str, model: object) -> list[SavedBy]:
-        """XGBoost's release, or the number of LightGBM's format; CatBoost's files name none."""
-        return find_releases(lambda: Path(source).open("rb"))
 
     def wrap(self, model: object, options: LoadOptions) -> SourceModel:
         """See a boosted ensemble as a function from a matrix to named tensors."""
@@ -219,7 +213,7 @@ def _convert_lightgbm(scope: Any, operator: Any, container: Any) -> None:
 
 
 def _give_classes_in_turn(nodes: Sequence[onnx.NodeProto], together: int) -> None:
-    """Assign so many consecutive trees to each class: upstream changes the class after each one."""
+    """Let so many trees in a row speak for each class: upstream changes the class after each one."""
     for node in nodes:
         attributes = {attribute.name: attribute for attribute in node.attribute}
         if node.op_type == "TreeEnsembleClassifier" and (labels := attributes["classlabels_int64s"].ints)[2:]:
@@ -251,7 +245,7 @@ def _compare_doubles(node: onnx.NodeProto, thresholds: Sequence[float]) -> None:
 
 @contextlib.contextmanager
 def _prepared(model: Any, places: list[float] | None) -> Iterator[None]:
-    """Give a LightGBM model a booster whose trees upstream converts exactly; see `prepared_text`."""
+    """Let a LightGBM model hold a booster whose trees upstream converts exactly; see `prepared_text`."""
     lightgbm = require("lightgbm", "boosting")
     place = "booster_" if isinstance(model, boosting.LightGBMBooster) else "_Booster"
     before = {name: getattr(model, name) for name in (place, "boosting_type")}

@@ -1,6 +1,6 @@
 """Converting scikit-learn estimators and pipelines, through skl2onnx.
 
-Own converters are in this package, one file for each family; `register` makes them known to skl2onnx.
+Own converters, one file a family, stand beside this module; `register` makes them known to skl2onnx.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from onnxtool.models.safety import pickles
 from onnxtool.models.signature import Tensors, TensorSpec
 from onnxtool.models.sklearn.lineage import VECTORIZERS, sparse_readers, steps
 from onnxtool.models.source import LoadOptions, SourceModel
-from onnxtool.reports.model import SavedBy
 
 BOOSTING = frozenset({"xgboost", "lightgbm", "catboost"})
 
@@ -51,7 +50,7 @@ class SklearnFramework(Framework):
         return path.is_file() and (pickles.is_skops(path) or pickles.is_pickle(path))
 
     def owns(self, model: object) -> bool:
-        """Whether it is an estimator, and none of the boosting libraries'."""
+        """Whether it is an estimator, the boosting libraries' own apart."""
         bases = {f"{base.__module__}.{base.__qualname__}" for base in type(model).__mro__}
         return "sklearn.base.BaseEstimator" in bases and type(model).__module__.partition(".")[0] not in BOOSTING
 
@@ -61,10 +60,6 @@ class SklearnFramework(Framework):
         path = Path(source)
         load = pickles.load_skops if pickles.is_skops(path) else pickles.load
         return load(path, options.trust)
-
-    def saved_by(self, source: str, model: object) -> list[SavedBy]:
-        """The releases that saved a file, as its estimators and boosters name them."""
-        return pickles.saved_by(Path(source))
 
     def wrap(self, model: object, options: LoadOptions) -> SourceModel:
         """See an estimator as a function of named tensors."""

@@ -26,9 +26,7 @@ from onnxtool.models.rows.data import count_rows
 from onnxtool.models.signature import Tensors, TensorSpec
 from onnxtool.models.source import LoadOptions, SourceModel
 from onnxtool.models.torch import TorchSource, build, evaluating, named_tensors
-from onnxtool.models.torch.files import exported_by, kind_of, quiet, read_export, read_torchscript
-from onnxtool.models.versions import saved_by
-from onnxtool.reports.model import SavedBy
+from onnxtool.models.torch.files import kind_of, quiet, read_export, read_torchscript
 
 _CALLABLE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 # Measured with torch 2.13: beyond, its exporters leave it to ONNX's version converter, which stops half way.
@@ -85,12 +83,6 @@ class Torch(Framework):
             )
         raise SourceError(f"{source} is a PyTorch file that is cut short or damaged. Save or copy it again.")
 
-    def saved_by(self, source: str, model: object) -> list[SavedBy]:
-        """PyTorch's release, which `.pt2` archives name."""
-        path = Path(source)
-        version = exported_by(path) if kind_of(path) == "export" else None
-        return [saved_by("torch", version, sys.modules["torch"].__version__, "major")] if version else []
-
     def wrap(self, model: object, options: LoadOptions) -> SourceModel:
         """See a model as a function of named tensors."""
         return TorchSource(model, options)
@@ -107,7 +99,7 @@ class Torch(Framework):
         if reached != opset:  # the exporter only logs that its version converter gave up
             raise ConversionError(
                 f"PyTorch's exporter cannot write this model in opset {opset}: it stays at {reached}. "
-                f"Use --opset {max(reached, _TORCHLIB_OPSET)} to {_MAX_OPSET}."
+                f"Ask for --opset {max(reached, _TORCHLIB_OPSET)} to {_MAX_OPSET}."
             )
         return conversion
 
@@ -299,7 +291,7 @@ def _fixed(spec: TensorSpec, axis: int, size: object) -> str:
 
 
 def _finished(program: Any, specs: Sequence[TensorSpec], names: Sequence[str]) -> onnx.ModelProto:
-    """Name inputs and outputs, and leave out stale values and paths of the machine that exported.
+    """Name inputs and outputs, and leave out what is stale or tells of the machine that exported.
 
     Args:
         program: What the exporter returned.
@@ -377,7 +369,7 @@ def _from_torchscript(source: Any, example: Tensors, opset: int) -> Conversion:
     if opset > _TORCHSCRIPT_MAX_OPSET:
         raise ConversionError(
             f"TorchScript goes through PyTorch's older exporter, which stops at opset {_TORCHSCRIPT_MAX_OPSET}. "
-            "Use that opset or a lower one, or save the model's source with torch.export.save and convert the .pt2."
+            "Ask for that, or save the model's source with torch.export.save and convert the .pt2."
         )
     specs = source.inputs
     output = source.run(example)

@@ -1,7 +1,7 @@
 """Opening pickled models from strangers: `.pkl`, `.joblib` and `.skops`, recognised by content.
 
 A pickle is a program for a stack machine. It is run twice here. The first run is a rehearsal: every global is
-checked by `models.admission` and then stands on the stack as a token, calls make tokens, and nothing of the
+judged by `models.admission` and then stands on the stack as a token, calls make tokens, and nothing of the
 file runs. Only when the whole program has passed does the second run build the model, under the same rules.
 So a refused file has had no effect at all, not even by the calls that come before the refused one.
 """
@@ -12,17 +12,18 @@ import bz2
 import gzip
 import io
 import json
+import logging
 import lzma
 import math
 import pickle
 import re
+import sys
 import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, Literal, NoReturn, TypeAlias, cast
 
@@ -42,8 +43,6 @@ from onnxtool.models.safety.admission import (
 from onnxtool.models.safety.archives import members
 from onnxtool.models.safety.attributes import check_attributes
 from onnxtool.models.safety.skops import refused
-from onnxtool.models.versions import find_releases
-from onnxtool.reports.model import SavedBy
 from onnxtool.sandbox import confine
 
 EXPANDED_LIMIT = 8 * 2**30
@@ -62,6 +61,8 @@ MAGIC: dict[bytes, Packing] = {
 
 Order: TypeAlias = Literal["C", "F"]
 Dispatch: TypeAlias = dict[int, Callable[[Any], None]]
+
+log = logging.getLogger("onnxtool")
 
 
 def is_pickle(path: Path) -> bool:
@@ -107,14 +108,14 @@ def load(path: Path, trust: Sequence[str] = ()) -> object:
         raise UntrustedError(_refusal(path, sorted(rehearsal.refused)))
     if rehearsal.violation:
         raise UntrustedError(f"{path} {rehearsal.violation}. No saved model needs that; none of it has run.")
-    with _warnings_later(), _damage(path), _open(path) as stream:
+    with _damage(path), _open(path) as stream, _one_note_about_versions(path):
         return Loader(stream, trust).load()
 
 
 def load_skops(path: Path, trust: Sequence[str] = ()) -> object:
     """Open a skops archive. Arguments and errors are those of `load`."""
     skops = require("skops.io", "sklearn")
-    with _warnings_later(), _damage(path):
+    with _damage(path), _one_note_about_versions(path):
         with zipfile.ZipFile(path) as archive:
             if sum(member.file_size for member in archive.infolist()) > EXPANDED_LIMIT:
                 raise SourceError(f"expands to more than {EXPANDED_LIMIT:,} bytes, which is as much as is read.")
@@ -123,15 +124,6 @@ def load_skops(path: Path, trust: Sequence[str] = ()) -> object:
             raise UntrustedError(_refusal(path, unknown))
         model: object = skops.load(path, trusted=skops.get_untrusted_types(file=path))
         return model
-
-
-def saved_by(path: Path) -> list[SavedBy]:
-    """The releases that saved a file that `load` or `load_skops` has opened, as far as it names them."""
-    if not is_skops(path):
-        return find_releases(partial(_open, path), xgboost="minor")
-    with zipfile.ZipFile(path) as archive:
-        members = [find_releases(partial(archive.open, name), xgboost="minor") for name in archive.namelist()]
-    return list({(each.library, each.version): each for found in members for each in found}.values())
 
 
 # -- The two runs ---------------------------------------------------------------------------------------------
@@ -190,7 +182,7 @@ class Reader(pickle._Unpickler):
         self.trust = trust
 
     def look_up(self, module: str, name: str) -> Admitted | None:
-        """Check a global under the name that it has in Python 3."""
+        """Judge a global under the name that it has in Python 3."""
         import _compat_pickle  # the standard table, which pickle itself uses
 
         if self.proto < 3:
@@ -250,7 +242,7 @@ class Reader(pickle._Unpickler):
 
 
 class Rehearsal(Reader):
-    """The first run: names are checked, nothing is made."""
+    """The first run: names are judged, nothing is made."""
 
     dispatch: ClassVar[Dispatch] = dict(Reader.dispatch)
 
@@ -261,7 +253,7 @@ class Rehearsal(Reader):
         self.states: list[tuple[type, Any]] = []
 
     def find_class(self, module: str, name: str) -> Any:
-        """Check a global and put a token for it on the stack."""
+        """Judge a global and put a token for it on the stack."""
         found = self.look_up(module, name)
         if found is None:
             self.refused.add(f"{module}.{name}")
@@ -381,7 +373,7 @@ ARRAY_MAKERS = ("numpy._core.multiarray._reconstruct", "numpy.core.multiarray._r
 
 
 def check_array_state(state: Any) -> None:
-    """Check that an array's data fit its shape: NumPy reads a list of objects without looking at its length.
+    """Hold an array's data against its shape: NumPy reads a list of objects without looking at its length.
 
     Raises:
         ValueError: they do not fit.
@@ -409,7 +401,7 @@ class Stream:
 
     def read(self, size: int) -> bytes:
         """Up to `size` bytes."""
-        # A file that is read beyond its limit would first allocate all of the size given.
+        # Asked for more than can be there, a file would allocate it all before finding out.
         return self._counted(self.file.read(min(size, self.left + 1)))
 
     def readline(self) -> bytes:
@@ -514,15 +506,17 @@ def _damage(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _warnings_later() -> Iterator[None]:
-    """Give warnings once all is read, when one that is turned into an error is no damage of the file.
-
-    scikit-learn's about its versions, one an estimator, are left out: what saved the file is a part of the report.
-    """
+def _one_note_about_versions(path: Path) -> Iterator[None]:
+    """Gather scikit-learn's warnings, one an estimator, into one line; a model that loads is converted."""
     inconsistent = require("sklearn.exceptions", "sklearn").InconsistentVersionWarning
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", inconsistent)
         yield
-    for entry in caught:
-        if not issubclass(entry.category, inconsistent):
-            warnings.warn_explicit(entry.message, entry.category, entry.filename, entry.lineno)
+    saved = {cast(Any, entry.message).original_sklearn_version for entry in caught}
+    if saved:
+        running = sys.modules["sklearn"].__version__
+        log.warning(
+            "%s was saved by scikit-learn %s and is read by %s: verify it against the version that saved it.",
+            path, " and ".join(sorted(saved)), running,
+        )  # fmt: skip

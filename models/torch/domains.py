@@ -99,7 +99,7 @@ def _watched(source: Any, smallest: int) -> list[tuple[str | None, int]]:
     ]
     try:
         source.run(arrays)
-    except SourceError:  # it takes other values
+    except SourceError:  # it wants something else of its inputs
         pass
     finally:
         for hook in hooks:

@@ -1,4 +1,4 @@
-"""PyTorch's files: recognised by their content, and opened without running code in them.
+"""PyTorch's files: told apart by their content, and opened without running what they carry.
 
 A `.pt2` archive can carry code in four ways: pickles, compiled libraries, the names of the functions that its
 graph calls, and the shape expressions that SymPy evaluates. `torch.export.load` trusts all four, so all four
@@ -110,16 +110,6 @@ def read_export(path: Path, trust: Collection[str] = ()) -> Any:
             ) from error
     program._guards_code = []  # Python code from the file, which would check the inputs
     return program
-
-
-def exported_by(path: Path) -> str | None:
-    """The release of PyTorch that saved a `.pt2` archive which `read_export` could open; None before 2.5."""
-    with zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            if name.partition("/")[2].startswith("models/") or name == "serialized_exported_program.json":
-                found = str(json.loads(archive.read(name)).get("torch_version", ""))
-                return found if found[:1].isdigit() else None
-    return None
 
 
 def read_torchscript(path: Path) -> Any:

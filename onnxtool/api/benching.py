@@ -14,7 +14,7 @@ from onnxtool.api.arguments import LoadArguments, PathLike, Progress, load_optio
 from onnxtool.api.records import report_of, source_summary
 from onnxtool.bench.against import run_against
 from onnxtool.bench.baseline import compare_with_baseline
-from onnxtool.bench.plan import check_effect
+from onnxtool.bench.plan import check_duration, check_effect
 from onnxtool.bench.ray_executor import ray_cluster
 from onnxtool.bench.resume import check_same_place, earlier_bench
 from onnxtool.bench.runner import SourceTask, run_bench
@@ -28,6 +28,7 @@ from onnxtool.models.source import SourceModel
 from onnxtool.opening import open_source
 from onnxtool.reports.environment import environment
 from onnxtool.reports.gates import (
+    USUAL,
     bench_gates,
     comparison_gates,
     coverage_gates,
@@ -54,7 +55,7 @@ def bench(
     concurrency: Sequence[int] = (1,),
     scenario: Scenario = "single-stream",
     rate: float | None = None,
-    latency_bound: float | None = None,
+    latency_bound: float | Mapping[float, float] | None = None,
     io_binding: bool = False,
     options: Mapping[str, str] = MappingProxyType({}),
     require_coverage: Mapping[str, float] = MappingProxyType({}),
@@ -65,6 +66,7 @@ def bench(
     baseline: PathLike | None = None,
     effect: float = 0.05,
     budget: float = 60.0,
+    undecided: Literal["fail", "pass"] = "fail",
     strict: bool = False,
     resume: PathLike | None = None,
     executor: Literal["local", "ray"] = "local",
@@ -84,7 +86,7 @@ def bench(
         concurrency: Numbers of threads that call one session at the same time.
         scenario: How queries come, after MLPerf's loadgen: `single-stream`, `multi-stream`, `server`, `offline`.
         rate: Queries a second that arrive in the server scenario.
-        latency_bound: Seconds within which p99 must be.
+        latency_bound: Seconds within which p99 must be; or percentiles, as 0.5 and 0.99, each with its bound.
         io_binding: Whether inputs and outputs stay on the device.
         options: Options of the providers, or, with a dot in the name, entries of the session's configuration.
         require_coverage: Provider to the share, from 0 to 1, of its cells' nodes and time that must be its own.
@@ -95,8 +97,9 @@ def bench(
             nothing else is measured.
         baseline: The saved JSON report of an earlier run, which each cell is held against.
         effect: The smallest slowdown that matters to `against` and `baseline`: 0.05 is 5 %.
-        budget: Longest time in seconds of sampling for each comparison with `against`.
-        strict: Whether a provider that is not usable, or what is not decided, fails the run.
+        budget: Longest time in seconds of sampling to decide a comparison with `against`, or the bounds of a cell.
+        undecided: Whether a gate that the data do not decide within the budget fails the run.
+        strict: Whether a provider that is not usable fails the run.
         resume: The saved JSON report of a sweep that was interrupted: what it measured is not measured again.
         executor: Where cells are measured: one after the other here, or on all machines of a Ray cluster.
         ray_address: Of the cluster; by default the one that runs on this machine, or this machine alone.
@@ -107,8 +110,8 @@ def bench(
 
     Returns:
         The report. It is falsy when a cell failed, nothing could be measured, a model is slower than what it is
-        held against, a latency is out of bounds, a provider had less of the model than required, or, with
-        `strict`, a provider was not usable or something was not decided.
+        held against, a latency is out of bounds, a gate is undecided (unless that is to pass), a provider had less
+        of the model than required, or, with `strict`, a provider was not usable.
 
     Raises:
         OnnxtoolError: a file or an option is at fault.
@@ -127,10 +130,13 @@ def bench(
         raise UsageError("An address of a Ray cluster is given, but the executor is not Ray.")
     if executor == "ray" and (against is not None or baseline is not None or resume is not None):
         raise UsageError("What is compared or resumed is measured on one machine: leave out the executor.")
-    required = {full_name(name): share for name, share in require_coverage.items()}
-    if strange := required.keys() - {full_name(name) for name in providers}:
-        raise UsageError(f"Coverage of {sorted(strange)[0]} is required, which is not among the providers.")
+    required = _required(require_coverage, providers)
+    if undecided not in ("fail", "pass"):
+        raise UsageError(f"What is undecided is to fail or to pass, not to {undecided!r}.")
+    pass_undecided = undecided == "pass"
+    bounds = {USUAL: latency_bound} if isinstance(latency_bound, int | float) else latency_bound or {}
     check_effect(effect)
+    check_duration(budget)
     progress = on_progress or silent
     opened_models = [OnnxModel.read(path) for path in _as_list(models)]
     other = OnnxModel.read(against) if against is not None else None
@@ -169,14 +175,14 @@ def bench(
                         name=model.path.name,
                         model=model.summary(),
                         comparisons=comparisons,
-                        checks=comparison_gates(comparisons, strict),
+                        checks=comparison_gates(comparisons, pass_undecided),
                     )
                 )
                 continue
             summary = model.summary()
 
             def subject_of(result: Bench, summary: ModelSummary = summary) -> Subject:
-                result.latency_bound_s = latency_bound
+                result.latency_bound_s = bounds.get(USUAL)
                 comparisons = []
                 if saved is not None and not result.unfinished:
                     name = Path(str(baseline)).name
@@ -193,8 +199,8 @@ def bench(
                         *finished_gates(result),
                         *bench_gates(result.cells, strict),
                         *coverage_gates(result.cells, required),
-                        *latency_gates(result, strict),
-                        *comparison_gates(comparisons, strict),
+                        *latency_gates(result, pass_undecided),
+                        *comparison_gates(comparisons, pass_undecided),
                     ],
                 )
 
@@ -216,6 +222,8 @@ def bench(
                 rate=rate,
                 io_binding=io_binding,
                 options=options,
+                bounds=bounds,
+                limit_s=budget,
                 source=task,
                 earlier=earlier_bench(earlier, summary, measured_source) if earlier is not None else None,
                 on_progress=on_cell,
@@ -235,6 +243,14 @@ def rows_of(
         return Rows(fit_data(raw, model.inputs, origin)[0], origin)
     domains = {**graph_domains(model.proto), **(source.domains() if source else {})}
     return Rows(make_inputs(model.inputs, largest, seed, domains), "made up from the model's signature", seed)
+
+
+def _required(coverage: Mapping[str, float], providers: Sequence[str]) -> dict[str, float]:
+    """Full names of providers to the coverage that is required of them."""
+    required = {full_name(name): share for name, share in coverage.items()}
+    if strange := required.keys() - {full_name(name) for name in providers}:
+        raise UsageError(f"Coverage of {sorted(strange)[0]} is required, which is not among the providers.")
+    return required
 
 
 def _as_list(models: PathLike | Sequence[PathLike]) -> list[PathLike]:

@@ -7,7 +7,7 @@ from onnxtool.reports.model import Candidate, Comparison
 
 
 def compared(batch, low, ratio, high, effect=0.02):
-    outcome = "fail" if low > 1 + effect else "pass" if high < 1 + effect else "inconclusive"
+    outcome = "fail" if low > 1 + effect else "pass" if high < 1 + effect else "undecided"
     return Comparison(
         against="plain.onnx",
         method="paired",

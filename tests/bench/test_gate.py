@@ -7,9 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.stats import binomtest
+from scipy.stats import binomtest, wilcoxon
 
-from onnxtool.bench.gate import FEWEST, LOOKS, decide, outcome_of
+from onnxtool.bench.gate import (
+    CONFIDENCE,
+    FEWEST,
+    LOOKS,
+    decide,
+    outcome_of,
+    quads_for_an_interval,
+    signed_rank_interval,
+)
 from onnxtool.bench.paired import log_ratios_of
 
 Floats = NDArray[np.float64]
@@ -52,9 +60,11 @@ def simulate(series: Floats, slowdown: float, rng: np.random.Generator) -> str:
     log_ratios = log_ratios_of(dealt)
     for share in LOOKS:
         seen = log_ratios[: max(1, int(share * len(log_ratios)))]
-        if (len(seen) >= FEWEST or share == 1) and (found := decide(seen, 0.05, rng).outcome) != "inconclusive":
+        if (len(seen) >= quads_for_an_interval() or share == 1) and (
+            found := decide(seen, 0.05, rng).outcome
+        ) != "undecided":
             return found
-    return "inconclusive"
+    return "undecided"
 
 
 def count(name: str, slowdown: float, outcome: str, runs: int) -> int:
@@ -82,10 +92,47 @@ def test_at_the_smallest_effect_itself_alarms_stay_rare() -> None:
     assert binomtest(alarms, 300, 0.01, alternative="greater").pvalue > 0.001
 
 
-def test_few_quads_decide_nothing() -> None:
+def test_few_quads_decide_by_an_exact_test() -> None:
+    """A model twice as slow: of 11 quads all above, the probability is 2**-11 a side, less than a look's error."""
     rng = np.random.default_rng(0)
-    assert decide(np.full(FEWEST - 1, np.log(2)), 0.05, rng).outcome == "inconclusive"
-    assert decide(np.full(FEWEST, np.log(2)), 0.05, rng).outcome == "fail"
+    fewest = quads_for_an_interval()
+    assert fewest == 11 and 2.0**-11 <= (1 - CONFIDENCE) / 2 < 2.0**-10
+    twice = np.log(2) + rng.normal(0, 0.05, FEWEST)
+    assert decide(twice[:fewest], 0.05, rng).outcome == decide(twice, 0.05, rng).outcome == "fail"
+    assert decide(-twice[:fewest], 0.05, rng).outcome == "pass"
+    before = decide(twice[: fewest - 1], 0.05, rng)
+    assert (before.outcome, before.low, before.high) == ("undecided", None, None)
+    assert before.needed == pytest.approx(1.1) and before.ratio == pytest.approx(2, rel=0.1)
+
+
+@pytest.mark.parametrize("quads", [11, 20, 39])
+def test_few_quads_of_equal_models_raise_no_alarm(quads: int) -> None:
+    """At the smallest effect itself, with the wild tails of Student's t of 2 degrees."""
+    rng = np.random.default_rng(quads)
+    data = np.log(1.05) + 0.02 * rng.standard_t(2, (2000, quads))
+    alarms = sum(decide(row, 0.05, rng).outcome == "fail" for row in data)
+    assert binomtest(alarms, len(data), (1 - CONFIDENCE) / 2, alternative="greater").pvalue > 0.001
+
+
+@pytest.mark.parametrize("confidence", [0.9, 0.99])
+@pytest.mark.parametrize("n", [8, 9, 10])
+def test_the_exact_interval_is_that_of_scipys_test(n: int, confidence: float) -> None:
+    """A shift lies within it where scipy's exact signed-rank test does not refuse it."""
+    data = np.random.default_rng(n).normal(0.3, 1, n)
+    centre, ends = signed_rank_interval(data, confidence)
+    assert ends is not None and ends[0] <= centre <= ends[1]
+    for shift in np.linspace(-3, 3, 211):
+        refused = wilcoxon(data - shift, method="exact").pvalue <= 1 - confidence
+        assert refused == (not ends[0] < shift < ends[1]) or min(abs(np.array(ends) - shift)) < 1e-9
+
+
+def test_what_is_missing_to_a_decision_is_estimated() -> None:
+    rng = np.random.default_rng(0)
+    data = rng.normal(np.log(1.05) + 0.004, 0.02, 4000)
+    few = decide(data[:200], 0.05, rng)
+    assert few.outcome == "undecided" and few.needed is not None
+    assert decide(data[: int(3 * 200 * few.needed)], 0.05, rng).outcome == "fail"
+    assert decide(np.full(50, np.log(1.05)) + np.tile([-0.1, 0.1], 25), 0.05, rng).needed is None
 
 
 def test_wild_quads_do_not_move_the_ratio() -> None:
@@ -102,7 +149,13 @@ def test_a_linear_drift_cancels_within_a_quad() -> None:
 
 @pytest.mark.parametrize(
     ("low", "high", "outcome"),
-    [(1.06, 1.1, "fail"), (0.9, 1.04, "pass"), (1.01, 1.06, "inconclusive"), (1.05, 1.1, "inconclusive")],
+    [
+        (1.06, 1.1, "fail"),
+        (0.9, 1.04, "pass"),
+        (1.01, 1.06, "undecided"),
+        (1.05, 1.1, "undecided"),
+        (None, None, "undecided"),
+    ],
 )
 def test_the_whole_interval_decides(low: float, high: float, outcome: str) -> None:
     assert outcome_of(low, high, 0.05) == outcome

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ET
+
 import pytest
 
 from onnxtool.reports import findings, units
 from onnxtool.reports.columns import bench_columns
 from onnxtool.reports.gates import coverage_gates, finished_gates, latency_gates
 from onnxtool.reports.html import render as render_html
-from onnxtool.reports.model import Bench, Cell, Change, Latency, Percentile, Placement
+from onnxtool.reports.model import Bench, Cell, Change, Check, Latency, LatencyBound, Percentile, Placement
+from onnxtool.reports.render import render
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
@@ -69,29 +72,78 @@ def test_shares_are_never_rounded_up():
     assert units.share(1.0) == "100 %"
 
 
+def bounded(outcome: str, **more: object) -> Cell:
+    bound = LatencyBound(
+        **{"q": 0.99, "bound_s": 2e-3, "outcome": outcome, "samples": 1000, "above": 3, "measured_s": 2.0, **more}
+    )
+    return cell(bounds=[bound])
+
+
 @pytest.mark.parametrize(
-    ("bound", "strict", "passed", "phrase"),
+    ("found", "undecided", "passed", "phrase"),
     [
-        (3e-3, True, True, "p99 is 1.80 ms to 2.50 ms, within 3.00 ms."),
-        (2e-3, False, True, "undecided 2.00 ms"),
-        (2e-3, True, False, "undecided 2.00 ms"),
-        (1e-3, False, False, "above 1.00 ms"),
+        (
+            bounded("within"),
+            "fail",
+            True,
+            "p99 is within 2.00 ms, 1.80 ms to 2.50 ms: 3 of 1,000 queries took longer.",
+        ),
+        (bounded("above"), "pass", False, "p99 is above 2.00 ms"),
+        (bounded("above", bound_s=1e-4), "pass", False, "The fastest took 1.00 ms."),
+        (bounded("above", q=0.5), "pass", False, "p50 is above 2.00 ms"),
+        (bounded("undecided", needed_s=100.0), "fail", False, "About 100 s would decide: --budget 111."),
+        (
+            bounded("undecided", needed_s=100.0),
+            "pass",
+            True,
+            "Undecided: p99 against 2.00 ms. 3 of 1,000 queries took",
+        ),
+        (bounded("undecided"), "fail", False, "so near to the bound"),
     ],
 )
-def test_the_whole_interval_is_held_against_the_bound(bound, strict, passed, phrase):
-    (check,) = latency_gates(bench(cell(), latency_bound_s=bound), strict)
-    assert check.passed == passed and phrase in check.message
-    (overloaded,) = latency_gates(bench(cell(unanswered=3), latency_bound_s=bound), strict)
-    assert not overloaded.passed and "3 queries got no answer" in overloaded.message
+def test_a_bound_passes_fails_or_is_undecided(found, undecided, passed, phrase):
+    (check,) = latency_gates(bench(found), undecided == "pass")
+    assert (check.passed, check.undecided) == (passed, found.bounds[0].outcome == "undecided")
+    assert phrase in check.message
+    assert check.id == "latency:CPU, batch 1" + (", p50" if found.bounds[0].q == 0.5 else "")
 
 
-def test_a_percentile_that_is_refused_decides_nothing():
-    refused = cell()
-    refused.latency.percentiles[1] = Percentile(q=0.99, value_s=None, reason="p99 needs 662 runs.")
-    (check,) = latency_gates(bench(refused, latency_bound_s=1.0), strict=False)
-    assert check.passed and check.message == "Undecided: p99 needs 662 runs."
-    assert not latency_gates(bench(refused, latency_bound_s=1.0), strict=True)[0].passed
-    assert latency_gates(bench(refused), strict=True) == []
+def test_queries_without_an_answer_are_named():
+    found = bounded("above")
+    found.unanswered = 3
+    (check,) = latency_gates(bench(found), pass_undecided=True)
+    assert not check.passed and "and 3 queries got no answer by the end" in check.message
+
+
+def test_without_a_bound_there_is_no_gate():
+    assert latency_gates(bench(cell()), pass_undecided=False) == []
+
+
+@pytest.mark.parametrize("passes", [False, True])
+def test_undecided_is_the_headline_whatever_it_does_to_the_run(sample, passes):
+    """A run that passes with an undecided gate is no PASSED, and one that fails with it alone is no FAILED."""
+    sample.subjects = sample.subjects[:1]
+    (subject,) = sample.subjects
+    subject.checks = [
+        Check(id="parity", passed=True, message="Agree."),
+        Check(id="against:CPU, batch 1", passed=passes, undecided=True, message="Undecided: 2 times."),
+    ]
+    assert sample.passed == passes
+    verdict = findings.verdict(sample)
+    assert (verdict.outcome, verdict.reason) == ("undecided", "Undecided: 2 times.")
+    assert findings.subject_verdict(subject).outcome == "undecided"
+    for form in ("text", "md", "html", "github"):
+        text = render(sample, form)
+        assert "undecided: 2 times" in text.lower() and "passed" not in text.lower().split("\n")[0]
+    assert render(sample, "text").startswith("? UNDECIDED")
+    annotation = "::warning" if passes else "::error"
+    assert next(line for line in render(sample, "github").splitlines() if "2 times" in line).startswith(annotation)
+    case = ET.fromstring(render(sample, "junit")).findall(".//testcase")[1]  # noqa: S314 - our own
+    assert [child.tag for child in case] == ["skipped" if passes else "failure"]
+    subject.checks.append(Check(id="bench", passed=False, message="Broken."))
+    assert findings.verdict(sample).reason == "Broken."
+    subject.checks[-1] = subject.checks[1]
+    assert findings.verdict(sample).reason == "Undecided: 2 times. And 1 more check is undecided."
 
 
 def test_an_interrupted_sweep_is_no_success():

@@ -52,6 +52,14 @@ def test_the_fields_of_schema_1_are_those_that_were_renamed():
     assert report.schema_version == SCHEMA_VERSION
 
 
+def test_an_outcome_of_schema_1_has_its_new_name(tmp_path):
+    content = json.loads((GOLDEN / "report-1.0.json").read_text(encoding="utf-8"))
+    comparison = {"against": "a", "method": "paired", "provider": "p", "batch": 1, "threads": None, "effect": 0.05}
+    content["subjects"][0]["comparisons"] = [{**comparison, "outcome": "inconclusive"}]
+    (tmp_path / "report.json").write_text(json.dumps(content), encoding="utf-8")
+    assert report_json.read(tmp_path / "report.json").subjects[0].comparisons[0].outcome == "undecided"
+
+
 def test_a_percentile_of_schema_1_keeps_its_reason():
     refused = [entry for cell in _cells(GOLDEN / "report-1.0.json") for entry in cell.latency.percentiles]
     assert any(entry.value_s is None and entry.reason for entry in refused)
