@@ -170,7 +170,7 @@ def histogram(ordered_ns: NDArray[np.int64]) -> list[Bin]:
         ordered_ns: Latencies in ns, ascending.
 
     Returns:
-        Bins in seconds, without gaps, that together hold every sample.
+        Bins in seconds, without gaps, that together contain every sample.
     """
     low, end = int(ordered_ns[0]), int(ordered_ns[-1]) + 1
     bulk = int(ordered_ns[math.ceil(len(ordered_ns) * 0.99) - 1]) + 1

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 PASSED, FAILED, BAD_INPUT = 0, 1, 2
 
 _NO_BUGS = (errno.ENAMETOOLONG, errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
-"""What the system refuses whoever asks: a name that is too long, a full disk."""
+"""Errors of the system that no option avoids: a name that is too long, a full disk."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -284,7 +284,9 @@ _results = _options(
     "--precision", type=click.Choice(["fp16", "int8"]),
     help="Compute in less, int8 calibrated on --data; nodes that hurt too much stay in float32.",
 )  # fmt: skip
-@click.option("--labels", metavar="COLUMN|FILE", help="True label of each row: --precision is judged by quality.")
+@click.option(
+    "--labels", metavar="COLUMN|FILE", help="True label of each row: --precision is then accepted by quality."
+)
 @click.option(
     "--max-loss", metavar="PERCENT", callback=lambda context, parameter, value: value and _share("--max-loss", value),
     help="What --precision may cost of a score, in labels that flip, or in error. [default: 1%, 1%, 5%]",
@@ -323,8 +325,8 @@ def convert(json_path: str | None, html_path: Path | None, no_verify: bool, **ar
     "--against-provider", default="cpu", show_default=True, metavar="NAME",
     help="Execution provider that runs SOURCE, if that is an ONNX model.",
 )  # fmt: skip
-@click.option("--explain", is_flag=True, help="Find the first layer, node or step after which they are apart.")
-@click.option("--adversarial", is_flag=True, help="Search for rows on which they part.")
+@click.option("--explain", is_flag=True, help="Find the first layer, node or step where the models diverge.")
+@click.option("--adversarial", is_flag=True, help="Search for rows on which the models diverge.")
 @click.option(
     "--budget", default="20s", show_default=True, metavar="SECONDS|ROWS",
     help="With --adversarial: what the search may take, as in 30s or 20000.",
@@ -335,7 +337,7 @@ def convert(json_path: str | None, html_path: Path | None, no_verify: bool, **ar
 )  # fmt: skip
 @_results
 def verify(json_path: str | None, html_path: Path | None, **arguments: Any) -> int:
-    """Hold the ONNX MODEL against its SOURCE: every output of every row.
+    """Compare the ONNX MODEL with its SOURCE: every output of every row.
 
     SOURCE is what convert takes, or another ONNX model: an earlier conversion, another precision, or the same file on
     another provider.
@@ -454,7 +456,7 @@ _SECONDS = click.FloatRange(0, min_open=True)
         "help": "How queries come, after MLPerf's loadgen.",
     },
     rate={"type": _SECONDS, "metavar": "QPS", "help": "Queries a second that arrive in the server scenario."},
-    source={"help": "Source model whose own latency is measured beside."},
+    source={"help": "Source model whose own latency is measured too."},
     io_binding={"is_flag": True, "help": "Keep inputs and outputs on the device."},
     options={
         "flags": ("--option",),
@@ -470,12 +472,12 @@ _SECONDS = click.FloatRange(0, min_open=True)
     against={
         "type": click.Path(path_type=Path),
         "metavar": "MODEL",
-        "help": "Hold each MODEL against this one, both in turn in one process; fail when it is slower.",
+        "help": "Compare each MODEL with this one, alternately in one process; fail when it is slower.",
     },
     baseline={
         "type": click.Path(path_type=Path),
         "metavar": "REPORT.json",
-        "help": "Hold each cell against a saved report of the same machine; fail when it is slower.",
+        "help": "Compare each cell with a saved report of the same machine; fail when it is slower.",
     },
     effect={
         "default": "5%",
@@ -783,7 +785,7 @@ def _time(option: str, text: str) -> float:
 
 
 def _deliver(report: Report, json_path: str | None, html_path: Path | None) -> int:
-    """Print the report and write what was asked for; the exit status says whether its gates passed."""
+    """Print the report and write the requested files; exit 0 if its gates passed, else 1."""
     from onnxtool.files import write_text
     from onnxtool.reports import github
     from onnxtool.reports.render import render

@@ -52,14 +52,14 @@ def _runtime_problems(runtimes: dict[str, str]) -> list[str]:
     if not runtimes:
         return [
             "ONNX Runtime is not installed: nothing can be verified or measured. "
-            "Mend it with: pip install 'onnxtool[cpu]' (or 'onnxtool[gpu]' on a machine with an NVIDIA GPU)"
+            "Repair it with: pip install 'onnxtool[cpu]' (or 'onnxtool[gpu]' on a machine with an NVIDIA GPU)"
         ]
     if len(runtimes) > 1:
         names = " ".join(runtimes)
         keep = next((name for name in runtimes if name != "onnxruntime"), "onnxruntime")
         return [
             f"{' and '.join(runtimes)} are both installed, and overwrite each other's files. "
-            f"Mend it with: pip uninstall -y {names} && pip install {keep}"
+            f"Repair it with: pip uninstall -y {names} && pip install {keep}"
         ]
     name = next(iter(runtimes))
     try:
@@ -70,7 +70,7 @@ def _runtime_problems(runtimes: dict[str, str]) -> list[str]:
     if broken:
         return [
             f"{name} is installed but cannot be imported, as after another build was removed again. "
-            f"Mend it with: pip install --force-reinstall --no-deps {name}"
+            f"Repair it with: pip install --force-reinstall --no-deps {name}"
         ]
     return []
 

@@ -1,6 +1,6 @@
 """Every error that onnxtool raises on purpose.
 
-A message says what is wrong, where, and how to mend it, in one or two lines: the command line prints it
+A message says what is wrong, where, and how to fix it, in one or two lines: the command line prints it
 as it stands and exits with 2.
 """
 
@@ -13,7 +13,7 @@ from onnxtool.interrupts import deferred_interrupts
 
 
 class OnnxtoolError(Exception):
-    """Root of all errors that a user can mend."""
+    """Root of all errors that a user can fix."""
 
 
 class UsageError(OnnxtoolError):
@@ -33,7 +33,7 @@ class DataError(OnnxtoolError):
 
 
 class ConversionError(OnnxtoolError):
-    """The model cannot be expressed in ONNX as asked."""
+    """The model cannot be expressed in ONNX with these options."""
 
 
 class ModelError(OnnxtoolError):

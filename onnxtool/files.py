@@ -24,9 +24,9 @@ def writing(target: Path) -> Iterator[None]:
 
 @contextmanager
 def staged_path(target: Path) -> Iterator[Path]:
-    """Yield a path of the same name in a temporary folder beside `target`.
+    """Yield a path of the same name in a temporary folder next to `target`.
 
-    When the block ends without an error, all that lies in the folder moves beside `target`, and `target` last:
+    When the block ends without an error, all files in the folder move next to `target`, and `target` last:
     whoever sees it finds what it refers to.
 
     Raises:
@@ -49,7 +49,7 @@ def staged_path(target: Path) -> Iterator[Path]:
 def _alone_in(folder: Path) -> Iterator[None]:
     """No other run moves its files into a folder meanwhile, so that weights and the graph that names them are of one.
 
-    Where the system has no such locks (Windows, some network drives) nothing keeps two runs apart.
+    Where the system has no such locks (Windows, some network drives), two runs are not kept from each other.
     """
     with ExitStack() as stack:
         with suppress(ImportError, OSError):
@@ -63,7 +63,7 @@ def _alone_in(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def scratch_next_to(target: Path) -> Iterator[Path]:
-    """A temporary folder beside `target`, since a move is atomic only within a file system.
+    """A temporary folder next to `target`, since a move is atomic only within a file system.
 
     Raises:
         OutputError: it cannot be made.

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, held back where they would do harm."""
+"""Ctrl-C and SIGTERM, deferred where they would do harm."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def run_worker(
         module: What follows `python -m`; the answer's file descriptor and the id of this process are added.
         task: A real file, its standard input.
         answer: A real file that it writes to.
-        environment: Its environment, apart from the import path, which is this process's.
+        environment: Its environment, except the import path, which is this process's.
         timeout_s: It is ended after this time.
     """
     log_read, log_write = os.pipe()
@@ -88,7 +88,7 @@ def _worker(
 def _watch(process: subprocess.Popen[bytes], log: IO[bytes], deadline: float) -> tuple[bytes, bool]:
     """Collect the log until the worker has ended, or is late.
 
-    The end of the log is not the sign: a child of the worker may outlive it and hold the log open.
+    The end of the log does not show it: a child of the worker may outlive it and keep the log open.
     """
     text, is_open = b"", True
     with selectors.DefaultSelector() as selector:

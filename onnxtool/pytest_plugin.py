@@ -1,4 +1,4 @@
-"""The pytest plug-in: fixtures that hold ONNX models against their sources, and measure them.
+"""The pytest plug-in: fixtures that compare ONNX models with their sources, and measure them.
 
     def test_parity(onnx_parity):
         onnx_parity("churn.onnx", "churn.joblib", data="churn.csv")
@@ -6,7 +6,7 @@
     def test_latency(onnx_benchmark):
         onnx_benchmark("churn.onnx", batch=32)
 
-pytest imports this module in every run, so that it imports nothing of onnxtool until a test asks.
+pytest imports this module in every run, so that it imports nothing of onnxtool until a test uses it.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class OnnxBenchmark(Protocol):
     ) -> dict[str, Any]:
         """Measure runs of an ONNX model with pytest-benchmark, which saves and compares them.
 
-        The session and where its nodes run are checked before anything is measured, and told in the benchmark's
+        The session and where its nodes run are checked before anything is measured, and reported in the benchmark's
         `extra_info`. All other settings are ONNX Runtime's.
 
         Args:

@@ -38,7 +38,7 @@ from onnxtool.validators.parity.agreement import agreement
 def main() -> None:
     """Answer until there are no more requests."""
     parent, folder = int(sys.argv[1]), Path(sys.argv[2])
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that sends requests
     if parent:
         die_with(parent)
     requests, answers = _take_over_streams()
@@ -49,7 +49,7 @@ def main() -> None:
         except EOFError:
             return
         try:
-            if content["ask"] == "confinement":  # asked first, before the file is looked at
+            if content["ask"] == "confinement":  # the first request, before the file is read
                 answer: tuple[object, Tensors] = {"value": confine.missing}, {}
             elif content["ask"] == "open":
                 opened[:] = [_open(content["source"], content["options"], tensors)]

@@ -203,7 +203,7 @@ def _version(tensor: Any) -> int | None:
 
 
 def _equal(first: Any, second: Any) -> bool:
-    """Whether two tensors hold the same, NaN included."""
+    """Whether two tensors have equal values; NaN equals NaN."""
     if first.shape != second.shape or first.dtype != second.dtype:
         return False
     if first.is_sparse or first.is_quantized or first.is_meta:

@@ -91,11 +91,11 @@ def bench(
         options: Options of the providers, or, with a dot in the name, entries of the session's configuration.
         require_coverage: Provider to the share, from 0 to 1, of its cells' nodes and time that must be its own.
         data: As for `convert`.
-        duration: Seconds of measuring in each cell, warm-up aside.
-        source: Path, or `package.module:callable`, of a source model to measure beside.
-        against: Another ONNX file. Each model is held against it, both in turn in one process, and
+        duration: Seconds of measuring in each cell, without the warm-up.
+        source: Path, or `package.module:callable`, of a source model to measure too.
+        against: Another ONNX file. Each model is compared with it, both alternately in one process, and
             nothing else is measured.
-        baseline: The saved JSON report of an earlier run, which each cell is held against.
+        baseline: The saved JSON report of an earlier run, which each cell is compared with.
         effect: The smallest slowdown that matters to `against` and `baseline`: 0.05 is 5 %.
         budget: Longest time in seconds of sampling to decide a comparison with `against`, or the bounds of a cell.
         undecided: Whether a gate that the data do not decide within the budget fails the run.
@@ -117,7 +117,7 @@ def bench(
         OnnxtoolError: a file or an option is at fault.
     """
     if against is not None and (baseline is not None or source is not None):
-        raise UsageError("A model is held against another one alone: leave out the baseline and the source.")
+        raise UsageError("--against compares two models only: leave out --baseline and --source.")
     if against is not None and (
         resume is not None
         or require_coverage
@@ -125,7 +125,7 @@ def bench(
         or scenario != "single-stream"
         or max(concurrency) > 1
     ):
-        raise UsageError("Two models are compared one query at a time: leave out what is asked of a sweep.")
+        raise UsageError("Two models are compared one query at a time: leave out the options of a sweep.")
     if ray_address is not None and executor != "ray":
         raise UsageError("An address of a Ray cluster is given, but the executor is not Ray.")
     if executor == "ray" and (against is not None or baseline is not None or resume is not None):

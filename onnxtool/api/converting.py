@@ -1,4 +1,4 @@
-"""`convert`: a source model becomes an ONNX model, verified."""
+"""`convert`: convert a source model to ONNX and verify it."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def convert(
     on_progress: Progress | None = None,
     **more: Any,
 ) -> Report:
-    """Convert a model to ONNX and prove that it still says the same.
+    """Convert a model to ONNX and prove that it gives the same results.
 
     Args:
         source: A path, a `package.module:callable`, or a live estimator, module or Keras model.
@@ -78,7 +78,8 @@ def convert(
             source and timed; what differs, or is slower, is not taken.
         precision: `fp16` or `int8`, the latter calibrated on the data; None keeps the source's. Nodes that hurt most
             stay in float32, as few as let the model pass.
-        labels: A column of the data, or a file, with the true label of each row: the quality judges the precision.
+        labels: A column of the data, or a file, with the true label of each row. A lower precision must
+            then keep the quality.
         max_loss: What the precision may cost, as a share: of a score or, without labels, of labels that flip; or as
             relative error. None takes 0.01, 0.01 and 0.05.
         verify: Whether to compare the result with the source.

@@ -1,4 +1,4 @@
-"""Less precision: a converted model is made float16 or int8, as far as what it loses is allowed."""
+"""Lower precision: convert a model to float16 or int8, as far as the loss is allowed."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Kept: TypeAlias = frozenset[str]
 
 
 class _Way(NamedTuple):
-    """A way to make a model less precise.
+    """A way to lower a model's precision.
 
     Attributes:
         recipe: For the report.
@@ -58,7 +58,7 @@ Measure: TypeAlias = Callable[[_Way, Kept], Outcome]
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What can be done with a model.
+    """The ways to lower a model's precision.
 
     Attributes:
         nodes: Those that could be less precise, in their order.
@@ -82,14 +82,14 @@ def lower(
     repair_rules: Callable[[onnx.ModelProto], Any],
     progress: Progress,
 ) -> tuple[onnx.ModelProto, Lowering, LabelDrift | None]:
-    """Make a model less precise, with as few nodes kept in float32 as let it pass.
+    """Lower a model's precision, with as few nodes kept in float32 as possible.
 
     Args:
-        plain: The model as it was converted, in a file.
-        precision: What is asked for.
-        trial: Judges; int8 is calibrated on its rows too, unless they are made up.
+        plain: The converted model, in a file.
+        precision: The target precision.
+        trial: Compares versions with the source; int8 is also calibrated on its rows, unless they are made up.
         measures: How the result is timed.
-        repair_rules: Makes a model keep, in place, the rules of the runtime that it is for.
+        repair_rules: Repairs a model in place so that it keeps the rules of its runtime.
         progress: See `Progress`.
 
     Returns:
@@ -97,7 +97,7 @@ def lower(
         one with the least error and nothing kept that need not be.
 
     Raises:
-        ConversionError: there is nothing to make less precise, or it cannot be done.
+        ConversionError: no node can be in lower precision, or the conversion fails.
     """
     proto = plain.load()
     ready = prepared(proto, precision, half.OPERATORS if precision == "fp16" else QUANTIZED)
@@ -127,7 +127,7 @@ def lower(
         sensitivity = {name: error for group, error in repaired.sensitivity.items() for name in group}
         kept, passed = (repaired.kept, True) if repaired.kept is not None else (kept, False)
         if not passed:
-            notes.append("With no number of nodes kept in float32 does it pass.")
+            notes.append("It does not pass with any number of nodes kept in float32.")
     model = way.written(kept)
     restore(model, proto)
     repair_rules(model)
@@ -184,7 +184,7 @@ def _int8(model: onnx.ModelProto, trial: Trial) -> _Plan:
     kinds = {node.op_type for node in model.graph.node}
     notes = []
     if trial.rows.seed is not None:
-        notes = ["Not calibrated, for want of --data: ranges are found in each run. It is judged on made-up rows."]
+        notes = ["Not calibrated without --data: ranges are found in each run. It is compared on made-up rows."]
     elif "LSTM" in kinds and "Conv" not in kinds:
         notes = ["Not calibrated: with ranges that are found in each run, its LSTM is quantized too."]
     if notes:

@@ -1,4 +1,4 @@
-"""Optimised graphs of a converted model: each is held against the source and timed, and the best one is kept."""
+"""Optimised graphs of a converted model: each is compared with the source and timed, and the best one is kept."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Measures:
 
     Attributes:
         refusal: Why the runtime that the model is for would not take a graph, or None.
-        parity: Holds a model against the source.
+        parity: Compares a model with the source.
         rows: Inputs of the model, to be timed with.
         seed: Of the order of the runs.
     """
@@ -73,7 +73,7 @@ def optimize_model(
     proto = plain.load()
     first = described("converted graph", proto, agreement)
     if not agreement.passed:
-        why = "It drifts as it was converted, so that no other can be held against it."
+        why = "The converted model drifts, so that no other graph can be compared with it."
         return proto, agreement, [first.model_copy(update={"outcome": "kept", "reason": why})]
     attempts: list[Attempt] = [(proto, agreement, first)]
     seen = {_operators(proto): first.name}
@@ -98,7 +98,7 @@ def optimize_model(
 
 
 def _measured(model: OnnxModel, name: str, plain: OnnxModel, measures: Measures) -> Attempt:
-    """Hold a candidate against the source, and time it where it agrees.
+    """Compare a candidate with the source, and time it where it agrees.
 
     Raises:
         OnnxtoolError: it cannot be run.
@@ -113,7 +113,7 @@ def _measured(model: OnnxModel, name: str, plain: OnnxModel, measures: Measures)
 
 
 def described(name: str, graph: onnx.ModelProto, parity: Parity) -> Candidate:
-    """The report's record of a graph that was held against the source."""
+    """The report's record of a graph that was compared with the source."""
     return Candidate(
         name=name,
         outcome="accepted",

@@ -1,4 +1,4 @@
-"""What follows a conversion: the model is held against its source, optimised, and made less precise."""
+"""The steps after a conversion: compare the model with its source, optimise it, and lower its precision."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from onnxtool.validators.parity.pairs import Pair, Rows, check_parity
 
 @dataclass(frozen=True, slots=True)
 class ProofOptions:
-    """What is asked for; see `convert`.
+    """Options of the proof; see `convert`.
 
     Attributes:
         optimize: Which optimisers are tried.
-        precision: What the model is to compute in, None for what it has.
-        labels: Where the labels beside the rows come from, if there are any.
-        max_loss: What the precision may cost.
+        precision: The precision to compute in; None keeps the model's.
+        labels: Where the labels of the rows come from, if there are any.
+        max_loss: Largest loss that the precision may cause.
         rtol: Relative tolerance.
         atol: Absolute tolerance.
-        seed: Of the order in which graphs are timed.
+        seed: Seed of the order in which graphs are timed.
         target: What the model is for.
     """
 
@@ -49,7 +49,7 @@ class ProofOptions:
 
 @dataclass(slots=True)
 class Proven:
-    """The model that is kept, and what was found out on the way; see `ConversionRecord`."""
+    """The model that is kept, and the results of each step; see `ConversionRecord`."""
 
     proto: onnx.ModelProto
     parity: Parity
@@ -61,17 +61,17 @@ class Proven:
 def prove(
     written: OnnxModel, source: SourceModel, rows: Rows, options: ProofOptions, progress: Progress
 ) -> Proven:
-    """Hold a converted model against its source, and improve it as far as is wanted and it agrees.
+    """Compare a converted model with its source; optimise it and lower its precision while it agrees.
 
     Args:
         written: The model, in a file, which is replaced where another one is kept.
-        source: The truth.
-        rows: What both are run on; labels stand aside.
-        options: What is asked for.
+        source: The reference.
+        rows: The rows that both are run on; labels are auxiliary columns.
+        options: The options of the proof.
         progress: See `Progress`.
 
     Raises:
-        OnnxtoolError: the model cannot be run, or not be had as wanted.
+        OnnxtoolError: the model cannot be run, or an option cannot be met.
     """
 
     def parity_of(model: OnnxModel) -> Parity:

@@ -14,7 +14,7 @@ from onnxtool.reports.model import (
 
 
 def report_of(command: str, subjects: list[Subject], here: Environment | None = None) -> Report:
-    """The report of a verb, on this machine unless told otherwise."""
+    """The report of a command; by default for this machine."""
     return Report.model_validate(
         {
             "command": command,

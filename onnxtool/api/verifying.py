@@ -1,4 +1,4 @@
-"""`verify`: an ONNX model is held against its source."""
+"""`verify`: compare an ONNX model with its source."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def verify(
     on_progress: Progress | None = None,
     **load: Unpack[LoadArguments],
 ) -> Report:
-    """Hold an ONNX model against its source: every output of every row.
+    """Compare an ONNX model with its source: every output of every row.
 
     Args:
         model: The ONNX file.
@@ -61,14 +61,14 @@ def verify(
             file, or the same one on another provider.
         data: As for `convert`.
         labels: A column of the data, or a file, with the true label of each row: quality is compared too.
-        group: A column of the data by which quality is compared as well, so that no group pays for the average.
+        group: A column of the data. Quality is compared in each of its groups too, since an average can hide a group.
         rtol: Relative tolerance, for all outputs or by name; None derives it from the model's own rounding.
         atol: Absolute tolerance, likewise.
         provider: Execution provider that runs the model: `cpu`, `cuda`, `tensorrt`, or its full name.
         against_provider: Execution provider that runs the source, if that is an ONNX model.
-        explain: Whether to find the first layer, node or step after which the two are apart, and why.
-        adversarial: Whether to search for rows on which the two part, from these rows on.
-        budget: What the search may take: seconds, as in `30s`, or rows, as in `20000`.
+        explain: Whether to find the first layer, node or step where the two diverge, and the cause.
+        adversarial: Whether to search for rows on which the two diverge, starting from these rows.
+        budget: Budget of the search: seconds, as in `30s`, or rows, as in `20000`.
         save_worst: File for the worst rows that the search finds; by default `<model>.worst.npz` in the current
             folder, if they drift.
         seed: Seed of made-up rows.
@@ -164,7 +164,7 @@ def _stream(
     origin: str,
     label_columns: LabelColumns | None,
 ) -> Rows:
-    """Rows that are fitted to the model as they are read; what no model reads is set aside."""
+    """Rows, fitted to the model as they are read; columns that no model reads become auxiliary columns."""
     notes: list[str] = []
     read = {name for spec in model.inputs for name in (spec.name, *spec.columns)}
 

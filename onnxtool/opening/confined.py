@@ -56,7 +56,7 @@ _TEXTS = TypeAdapter(list[str])
 _EFFECTS = TypeAdapter(dict[str, str])
 
 _DOING: dict[Request, str] = {"confinement": "open it", "open": "open it", "convert": "convert it"}
-"""What was asked, for messages; anything else is running it."""
+"""The action of a request, for messages; all other requests run the model."""
 
 
 class SandboxedSource(SourceModel):
@@ -198,7 +198,7 @@ class SandboxedSource(SourceModel):
                 "If it may take longer, say so with --sandbox-timeout."
             )
         if code == UNCONFINED:
-            return f"{self._source} was not opened. {self._last_words()} --sandbox=require asks for all of it."
+            return f"{self._source} was not opened. {self._last_words()} --sandbox=require needs all of it."
         how = f"was ended by {signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
         words = self._last_words()
         last_words = f" Its last words: {words}" if words else ""

@@ -1,4 +1,4 @@
-"""What is asked of a confined source model and what it answers: a length in 8 bytes, then a message of `channel`."""
+"""Requests to a confined source model, and its answers: a length in 8 bytes, then a message of `channel`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from onnxtool.models.source import LoadOptions
 Request = Literal["confinement", "open", "predict", "answers", "in_double", "steps", "domains", "convert"]
 
 OPTIONS = TypeAdapter(LoadOptions)
-"""`LoadOptions` as JSON; their arrays go apart."""
+"""`LoadOptions` as JSON; their arrays are sent separately."""
 
 CONVERTED = "model.onnx"
 """Name of the file, in the process's folder, to which it converts."""

@@ -84,7 +84,7 @@ def _limit(limits: Limits) -> bool:
     for kind, limit in (
         (resource.RLIMIT_DATA, limits.memory),
         (resource.RLIMIT_NOFILE, limits.files),
-        (resource.RLIMIT_CORE, 0),  # a dump would hold the model
+        (resource.RLIMIT_CORE, 0),  # a dump would contain the model
     ):
         hard = resource.getrlimit(kind)[1]
         allowed = limit if hard == resource.RLIM_INFINITY else min(limit, hard)

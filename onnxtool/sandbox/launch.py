@@ -18,7 +18,7 @@ _PASSED_FAMILIES = (
     *("LC_", "PYTHON", "OMP_", "KMP_", "GOMP_", "MKL_", "OPENBLAS_"),
     *("TF_", "XLA_", "KERAS_", "TORCH_", "PYTORCH_", "CUDA_", "NVIDIA_", "ORT_"),
 )
-"""How libraries are told to compute. The rest of an environment in CI is credentials, as likely as not."""
+"""Variables that configure libraries. The rest of an environment in CI may be credentials."""
 
 
 UNCONFINED = 77

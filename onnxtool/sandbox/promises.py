@@ -1,4 +1,4 @@
-"""What the process of a source file is kept from, and what is said where the system does not keep it from it."""
+"""The restrictions on the process of a source file, and the messages where the system does not enforce them."""
 
 from __future__ import annotations
 
@@ -13,4 +13,4 @@ PROMISES: Final = {
     "no network": NETWORK,
     "no other files, no programs": FILES,
 }
-"""Promise to what is said where it is not kept."""
+"""Promise to the message where it is not kept."""

@@ -1,6 +1,6 @@
 """Seccomp, Linux's filter of system calls: <https://www.kernel.org/doc/html/latest/userspace-api/seccomp_filter.html>.
 
-A library that computes asks for no socket, so that refusing them costs nothing, and needs no privilege: a network
+A library that computes opens no socket, so that refusing them costs nothing, and needs no privilege: a network
 namespace would, and many machines grant none.
 """
 

@@ -36,7 +36,7 @@ class Rule(Generic[Limits]):
             What the model computes stays the same.
         since: First release that has the rule, or the empty string.
         before: First release that does not have it any more, or the empty string.
-        measured: Whether the runtime itself was asked, in the tests; else its source was read.
+        measured: Whether the tests run the runtime itself; else the rule comes from its source.
     """
 
     id: str
@@ -105,7 +105,7 @@ class RuleSet(Generic[Limits]):
         """What breaks the rules, for the report, and a gate for each rule: it fails where an error is broken.
 
         Args:
-            model: The model, without its weights where these lie in files beside it.
+            model: The model, without its weights where these are in external files.
             target: The target's name.
             repairs: What was repaired before, a sentence each.
         """

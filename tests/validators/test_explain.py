@@ -1,4 +1,4 @@
-"""Where and why two models part."""
+"""Where and why two models diverge."""
 
 import keras
 import numpy as np
@@ -110,7 +110,7 @@ def test_an_honest_model_has_no_break(net):
     report, found = explanation(net / "net.onnx", net / "net.pt2")
     assert report
     assert found.first_failure is None
-    assert "No single part" in found.cause
+    assert "No single step" in found.cause
 
 
 def test_layers_are_found_by_value_with_channels_first_and_last(tmp_path):

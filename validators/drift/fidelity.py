@@ -1,4 +1,4 @@
-"""What a model in less precision loses: of quality where rows are labelled, else of agreement with its source."""
+"""The loss of a model in lower precision: of quality where rows are labelled, else of agreement."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from onnxtool.validators.drift.labels import Quality
 from onnxtool.validators.drift.significance import clopper_pearson
 
 QUALITY = 0.01
-"""Largest loss of a score, or growth of an error relative to itself: MLPerf's inference rules ask a model in less
-precision for 99 % of the reference's accuracy."""
+"""Largest loss of a score, or growth of an error relative to itself: by MLPerf's inference rules a model in lower
+precision needs 99 % of the reference's accuracy."""
 
 FLIPS = 0.01
 """Largest share of rows whose label may change."""
@@ -22,7 +22,7 @@ FLIPS = 0.01
 ERROR = 0.05
 """Largest root mean square difference of an output, in units of its standard deviation over the rows: 26 dB."""
 
-_UNGATED = {"log loss"}  # a matter of calibration, which MLPerf does not hold a model to either
+_UNGATED = {"log loss"}  # a matter of calibration, which MLPerf does not check either
 _ERRORS = {"RMSE", "MAE"}
 
 
@@ -46,12 +46,12 @@ class _Sums:
 
 @dataclass
 class Fidelity:
-    """Holds a model in less precision against its source, chunk by chunk.
+    """Compares a model in lower precision with its source, chunk by chunk.
 
     Args:
         roles: What the outputs mean.
         allowed: Largest loss, for every measure alike; None takes each one's own.
-        quality: Holds both against labels, if there are any.
+        quality: Compares both with labels, if there are any.
     """
 
     roles: Mapping[str, Role]
@@ -105,7 +105,7 @@ class Fidelity:
         return max(errors or [flips / rows for flips, rows in self._flips.values()], default=0.0)
 
     def drift(self) -> LabelDrift | None:
-        """The quality of both, each measure held against what is allowed by the far end of its interval."""
+        """The quality of both. A measure passes when the worse end of its interval is within the allowed loss."""
         if self.quality is None or not np.isfinite(self.error()):
             return None
         drift = self.quality.result()

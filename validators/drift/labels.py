@@ -93,7 +93,7 @@ class LabelColumns:
         return rest, auxiliary
 
     def finish(self) -> None:
-        """See that no label is left over.
+        """Check that no label is left over.
 
         Raises:
             DataError: there are more labels than rows.
@@ -116,7 +116,7 @@ def label_drift(
 
 
 class Quality:
-    """Holds the answers of both models against the truth, by scikit-learn's metrics.
+    """Compares the answers of both models with the labels, by scikit-learn's metrics.
 
     Classes are counted, so that memory does not grow with the rows; of probabilities and numbers at most `BUFFERED`
     are kept.
@@ -147,7 +147,7 @@ class Quality:
 
         Raises:
             DataError: the number of labels is not the number of rows.
-            UsageError: no output can be held against labels, or there are too many groups.
+            UsageError: no output can be compared with labels, or there are too many groups.
         """
         rows = len(next(iter(source.values())))
         labels, groups = auxiliary["labels"], auxiliary.get("groups")
@@ -247,7 +247,7 @@ class Quality:
         return metrics + confidence, groups, notes
 
     def _confidence(self, scorers: Any, classes: Sequence[str]) -> tuple[list[Metric], list[str]]:
-        """AUC and log loss, where the columns of the probabilities can be told."""
+        """AUC and log loss, where the classes of the probabilities' columns are known."""
         if not self._sample.arrays:
             return [], []
         sampled = self._sample.arrays

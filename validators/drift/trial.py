@@ -1,4 +1,4 @@
-"""Rows with what the source says of them, on which versions of one model are tried in turn."""
+"""Rows with the source's answers, on which versions of one model are compared."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from onnxtool.validators.drift.labels import Quality
 from onnxtool.validators.parity.pairs import Pair, Rows, chunks, padded_slice, rows_only
 
 SEARCHED = 2048
-"""Rows on which versions are compared, drawn at random of more; the one that is kept is judged on all."""
+"""Rows on which versions are compared, drawn at random of more; the one that is kept is compared on all."""
 
 NUMBERS = 2**24
 """Numbers that so many rows may have, and no less than `BATCH` of them: of images, versions are compared on fewer."""
 
 BATCH = 32
-"""Rows of which all tensors of a graph are held at a time, where they have no more than `BUFFERED` numbers."""
+"""Rows of which all tensors of a graph are in memory at a time, where they have no more than `BUFFERED` numbers."""
 
 BUFFERED = 2**20
 
 
 class Outcome(NamedTuple):
-    """What was found of a version."""
+    """The result of a version."""
 
     attempt: LoweringAttempt
     drift: LabelDrift | None
@@ -48,7 +48,7 @@ class Outcome(NamedTuple):
 
 
 class _Chunk(NamedTuple):
-    """Rows that run at once: the inputs, what the source says, columns aside, how many run and how many count."""
+    """Rows that run at once: inputs, the source's answers, auxiliary columns, batch size, and rows that count."""
 
     feeds: Tensors
     truth: Tensors
@@ -59,11 +59,11 @@ class _Chunk(NamedTuple):
 
 @dataclass
 class Trial:
-    """The rows, and how a version is judged on them.
+    """The rows, and how a version is compared on them.
 
     Args:
         pair: The source, and the model whose versions are tried.
-        rows: What they are run on; columns aside are `labels`, if there are any.
+        rows: What they are run on; the auxiliary columns are `labels`, if there are any.
         labels: Where the labels come from.
         allowed: Largest loss by any measure, or None for each measure's own.
     """
@@ -89,7 +89,7 @@ class Trial:
         return max(1, sum(tensor.size for tensor in self.rows.tensors.values()) // max(self.total, 1))
 
     def batches(self, most: int = SEARCHED) -> Iterator[Tensors]:
-        """Sampled rows, spread over all where they are more than asked for, as the model takes them."""
+        """At most `most` sampled rows, evenly spread over the sample, as the model takes them."""
         fixed = next((s.shape[0] for s in self.pair.model.inputs if s.shape and isinstance(s.shape[0], int)), None)
         size = fixed or max(1, min(BATCH, BUFFERED // self._each))
         tensors = self._drawn(most)
@@ -100,7 +100,7 @@ class Trial:
             yield self.pair.feeds(self.pair.feeds.rounded(batch))
 
     def compare(self, model: onnx.ModelProto, recipe: str, kept: int, *, on_all: bool = False) -> Outcome:
-        """Run a version and hold it against the source.
+        """Run a version and compare it with the source.
 
         Args:
             model: The version.

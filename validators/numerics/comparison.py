@@ -29,11 +29,11 @@ _INFINITY = 0x7F800000
 
 
 class OutputComparison:
-    """Holds one output of the ONNX model against the source's.
+    """Compares one output of the ONNX model with the source's.
 
     Args:
         name: Name of the output.
-        role: `label` outputs must be equal; for `probabilities` the most probable class is watched too.
+        role: `label` outputs must be equal; for `probabilities` changes of the most probable class are counted too.
         tolerances: What decides the tolerance; by default the dtype.
     """
 

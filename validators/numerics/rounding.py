@@ -1,8 +1,8 @@
-"""How far apart rounding alone can take two runs of one model: the noise of its arithmetic, by its own graph.
+"""The difference that rounding alone makes between two runs of one model, measured on its own graph.
 
 Two runtimes sum in other orders and fuse other operations, so that each result is off by its rounding errors.
 What these amount to at the outputs depends on the model: on the terms of its sums, on their magnitude, on what
-later layers make of them. It is measured here. A second copy of the graph runs beside the first, and each of its
+later layers make of them. It is measured here. A second copy of the graph runs next to the first, and each of its
 nodes adds normal noise of the size of its own rounding error; the outputs of the two copies differ as two honest
 runtimes do. (Monte Carlo arithmetic: Parker, "Monte Carlo Arithmetic", 1997; Denis, de Oliveira Castro and Petit,
 "Verificarlo", 2016. Here a node at a time, with the standard deviations below.)
@@ -11,7 +11,7 @@ A sum of k products a*b, rounded with unit roundoff u, is off by about
 
     u * (sum |a b| / 2 + sqrt(k) * |sum a b| / 3)
 
-The second part is for terms of one sign, whose partial sums grow with their number, and the first for terms of
+The second term is for terms of one sign, whose partial sums grow with their number, and the first for terms of
 either sign, whose error does not: Higham and Mary, "Sharper probabilistic backward error analysis for basic linear
 algebra kernels with random data", SIAM J. Sci. Comput. 42 (2020), theorem 3.4. Their worst case, u * sqrt(k) *
 sum |a b| (Higham and Mary, "A new approach to probabilistic rounding error analysis", SISC 41 (2019)), is larger
@@ -185,7 +185,7 @@ Deviation: TypeAlias = Callable[[Tensors], NDArray[Any]]
 
 
 class _Instrumented:
-    """A model with a noisy copy of each node beside the clean one.
+    """A model with a noisy copy of each node in addition to the clean one.
 
     Attributes:
         proto: The model. Its noise comes as further inputs, since operators that draw some differ between opsets.

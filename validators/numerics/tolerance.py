@@ -1,4 +1,4 @@
-"""How far apart two numbers may be and still say the same."""
+"""The largest difference between two numbers that counts as equal."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def _of_noise(noise: Noise) -> Tolerance:
     )
     bound = max(most_atol, most_rtol * largest)
     if atol > bound and not noise.quantized:
-        atol, reason = bound, f"{reason}; held to a thousand roundings"
+        atol, reason = bound, f"{reason}; limited to a thousand roundings"
     size = float(magnitude.mean()) if magnitude.size else 0.0
     mean = max(noise.mean, unit * size)
     return Tolerance(rtol=rtol, atol=atol, reason=reason, noise=mean, magnitude=size)
@@ -196,8 +196,8 @@ def _of_noise(noise: Noise) -> Tolerance:
 def _of_steps(noise: Noise) -> Tolerance:
     """As many steps of the output's quantization as noise moves it, and one for the rows that were not run.
 
-    Each quantization in between rounds, and a runtime that computes in whole numbers throughout rounds otherwise than
-    one that computes in float between them.
+    Each quantization in between rounds. A runtime that computes in whole numbers throughout rounds differently from
+    one that computes in float in between.
     """
     moved = float(noise.deviations.max(initial=0.0))
     reason = (

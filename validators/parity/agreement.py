@@ -1,4 +1,4 @@
-"""Whether a conversion agrees with its source on a few rows: what converters choose between several ways by."""
+"""Whether a conversion agrees with its source on a few rows. Converters use it to choose between several ways."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def agreement(source: SourceModel, model: onnx.ModelProto, rows: Tensors) -> Agr
     """Compare a conversion with its source on a few rows.
 
     Args:
-        source: The truth.
-        model: What was made of it.
+        source: The reference.
+        model: Its conversion.
         rows: The user's own, of which the first are taken; none for rows that are made up.
     """
     if not fits_inline(model):
@@ -44,4 +44,4 @@ def agreement(source: SourceModel, model: onnx.ModelProto, rows: Tensors) -> Agr
         return Agreement(0, "all rows agree")
     off = max(output.mismatched_rows if output.problem is None else parity.rows for output in parity.outputs)
     failing = ", ".join(output.name for output in parity.outputs if not output.passed)
-    return Agreement(max(off, 1), f"{off} of {parity.rows} rows are off ({failing})")
+    return Agreement(max(off, 1), f"{off} of {parity.rows} rows are out of tolerance ({failing})")

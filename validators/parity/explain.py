@@ -1,4 +1,4 @@
-"""Where and why two models part: their parts side by side, and both in double precision."""
+"""Where and why two models diverge: their steps compared one by one, and both in double precision."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from onnxtool.validators.parity.thresholds import TREES, tree_splits
 MOST_ROWS = 8
 """Rows that are explained."""
 
-_CONTEXT = 24  # ordinary rows beside them, by which tensors are matched
+_CONTEXT = 24  # ordinary rows in addition, by which tensors are matched
 _ELEMENTS = 2**15
 _ALIKE = 1e-3  # relative difference in half of the rows up to which two tensors are taken for the same
 _SIMILAR = 0.05  # the same for rows of so many numbers that chance does not make them similar
@@ -39,7 +39,7 @@ _LAYOUTS: Mapping[int, Sequence[tuple[int, ...]]] = {
 
 
 def explain(pair: Pair, worst: Mapping[int, Tensors], context: Tensors) -> Explanation:
-    """Find the first part after which the two models are apart.
+    """Find the first step or node after which the two models differ.
 
     Args:
         pair: The models.
@@ -64,7 +64,7 @@ def explain(pair: Pair, worst: Mapping[int, Tensors], context: Tensors) -> Expla
     first_failure = _break(stages, scene.unit)
     cause, details = _story(scene, stages, against, first_difference, first_failure)
     shown = stages
-    if len(stages) > _MOST_STAGES:  # around the break, which is what matters
+    if len(stages) > _MOST_STAGES:  # around the first failure
         first = max(0, min((first_failure or 0) - _MOST_STAGES // 2, len(stages) - _MOST_STAGES))
         shown = stages[first : first + _MOST_STAGES]
         first_difference, first_failure = (
@@ -163,7 +163,7 @@ class _Match:
 
 
 def _stages(scene: _Scene) -> list[Stage]:
-    """Each step of the source, beside the ONNX tensor that holds the same."""
+    """Each step of the source, with the ONNX tensor of the same values."""
     steps = list(scene.pair.source.steps(scene.tensors))
     matches = [_match(np.asarray(step.value), step.name, scene) for step in steps]
     nearest: dict[str, float] = {}
@@ -298,13 +298,13 @@ def _story(
                 if stages
                 else "The graph has no float64 reference"
             )
-            return f"{what}, and the source has no parts that can be looked at.", details
-        return f"No single part: the difference grows from layer to layer, up to {differences:.2g}.", details
+            return f"{what}, and the source has no steps that can be looked at.", details
+        return f"No single step: the difference grows from layer to layer, up to {differences:.2g}.", details
     stage = stages[first_failure]
     known = {str(entry.tensor): entry for entry in stages[:first_failure] if entry.difference is not None}
     nodes, reached = _between(scene.proto, str(stage.tensor), {*known, *scene.pair.feeds(scene.tensors)})
     earlier = [entry for tensor, entry in known.items() if tensor in reached]
-    cause = f"They part at {stage.name} ({stage.kind}): {stage.difference:.2g} of the largest value after it"
+    cause = f"They diverge at {stage.name} ({stage.kind}): {stage.difference:.2g} of the largest value after it"
     if earlier:
         cause += f", {earlier[-1].difference:.2g} before it, after {earlier[-1].name} ({earlier[-1].kind})"
     if nodes:

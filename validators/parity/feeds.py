@@ -74,7 +74,7 @@ def match_inputs(source: Sequence[TensorSpec], onnx: Sequence[TensorSpec], notes
     Args:
         source: Inputs of the source.
         onnx: Inputs of the ONNX model.
-        notes: What is not plain is said here.
+        notes: Notes on inputs that are matched in an unusual way are added.
 
     Raises:
         DataError: they take different inputs; the message shows both sides.

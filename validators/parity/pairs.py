@@ -56,7 +56,7 @@ class Rows:
         tensors: One array an input of the source.
         origin: The data file, or how the rows were made.
         seed: Seed of made-up rows, None for the user's own.
-        notes: What was left aside or rounded on the way; later rows may add to it.
+        notes: Notes on columns that were ignored or rounded; later rows may add to them.
         auxiliary: Columns that no model reads, for the rows of `tensors`.
         later: Further rows, where a file is read block by block.
     """
@@ -85,14 +85,14 @@ class Pair:
     """A source model and its ONNX model, run on the same rows.
 
     Args:
-        source: The truth.
+        source: The reference.
         model: The ONNX model.
         provider: Execution provider that runs it: `cpu`, `cuda` or a full name.
 
     Attributes:
         feeds: From the source's tensors to the ONNX model's.
         partners: The source's outputs to those of the ONNX model; known after the first run.
-        notes: What is not plain about how inputs, outputs and nodes meet.
+        notes: Notes on how inputs and outputs are matched, and where nodes run.
         source_s: Seconds spent in the source.
         onnx_s: Seconds spent in ONNX Runtime.
 
@@ -153,7 +153,7 @@ class Pair:
         return {name: found[partner] for name, partner in self.partners.items()}
 
     def tolerances(self, rows: Tensors, outputs: Iterable[str], rtol: Limit, atol: Limit) -> Tolerances:
-        """What decides the tolerance of each output; to be asked after the first run.
+        """The tolerances of the outputs; known after the first run.
 
         Raises:
             UsageError: the user gave one for an output that there is not.
@@ -183,7 +183,7 @@ def check_parity(
     """Compare every output of every row, in memory that does not grow with their number.
 
     Args:
-        source: The truth.
+        source: The reference.
         model: The ONNX model.
         rows: What to run on.
         rtol: Relative tolerance, for all outputs or by name; None derives it, see `validators.tolerance`.

@@ -1,4 +1,4 @@
-"""Judging rows one by one: how far apart two models are on each, and who refuses it."""
+"""Comparing rows one by one: the difference of two models on each, and the rows that a model rejects."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from onnxtool.validators.parity.pairs import Pair, chunks, padded_slice, rows_on
 
 @dataclass
 class Verdicts:
-    """What was found of some rows.
+    """The results for some rows.
 
     Attributes:
         excess: For each row, the largest difference in units of what is allowed; above 1 it is drift. Infinite
             where a label differs, or one side alone is NaN or infinite. 0 where a side refused.
         output: The output where it is largest.
-        refused: Why a side refused a row that the other one answered, and how often.
-        both_refused: Rows that both refused, which is agreement.
+        refused: Why a model rejected a row that the other one answered, and how often.
+        both_refused: Rows that both rejected, which is agreement.
         ties: Rows whose label differs while the source's two likeliest classes are within tolerance of each other.
         labels: The source's label of each row, where it has one; else the likeliest class.
     """
@@ -42,7 +42,7 @@ class Verdicts:
 
 
 class RowComparer:
-    """Runs both models on rows and says how far apart they are on each.
+    """Runs both models on rows and compares their outputs on each.
 
     Args:
         pair: The models.
@@ -54,11 +54,11 @@ class RowComparer:
         self.rows = 0
 
     def __call__(self, tensors: Tensors, tolerances: Tolerances | None = None) -> Verdicts:
-        """Judge rows.
+        """Compare rows.
 
         Args:
             tensors: The source's inputs.
-            tolerances: Others than the judge's own.
+            tolerances: Replace the comparer's own.
         """
         total = count_rows(tensors, self.pair.source.inputs)
         verdicts = Verdicts(np.zeros(total), [""] * total)

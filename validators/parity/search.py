@@ -1,4 +1,4 @@
-"""A hunt for rows on which two models part: at the edges of the model, at those of the numbers, and uphill."""
+"""A search for rows on which two models diverge: at thresholds, at extreme numbers, and by hill climbing."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ DEFAULT_BUDGET = "20s"
 SAVED_ROWS = 16
 """Rows of the worst that are saved."""
 
-_BASE = 256  # rows that the hunt starts from
+_BASE = 256  # rows that the search starts from
 _BLOCK = 4096
 _SEEDS = 8  # rows that are climbed from at a time
 _CHILDREN = 16  # tries of each in a step
-_SHARE = 0.6  # of the budget that is for places known beforehand; the rest is for climbing
+_SHARE = 0.6  # of the budget that is for known places; the rest is for climbing
 _PAIRS = 64  # of rows between which boundaries are sought
 _HALVINGS = 60
 _ODD = 7
@@ -48,7 +48,7 @@ class Budget:
     Attributes:
         text: As the user gave it.
         seconds: Most seconds, if these are counted.
-        rows: Most rows, if these are counted; the hunt is then the same each time.
+        rows: Most rows, if these are counted; the search is then the same each time.
     """
 
     text: str
@@ -81,7 +81,7 @@ class Budget:
 
 @dataclass
 class _Log:
-    """What a category of the hunt came to."""
+    """The results of a category of the search."""
 
     name: str
     rows: int = 0
@@ -116,7 +116,7 @@ def search(
     always_save: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Search:
-    """Search for rows on which the two models part.
+    """Search for rows on which the two models diverge.
 
     Args:
         pair: The models.
@@ -189,7 +189,7 @@ class _Searcher:
         return any(log.mismatches for log in self.logs)
 
     def run(self) -> None:
-        """All categories in turn, then uphill from the worst until the budget is gone."""
+        """All categories in turn, then hill climbing from the worst rows until the budget is spent."""
         self._try("ordinary rows", [self.base])
         self._try("tree thresholds", self._at_thresholds())
         self._boundaries()
@@ -202,7 +202,7 @@ class _Searcher:
             self._alone()
         self._climb()
 
-    # -- Places known beforehand --------------------------------------------------------------------------
+    # -- Known places -------------------------------------------------------------------------------------
 
     def _at_thresholds(self) -> Iterator[Tensors]:
         """Each threshold, and the numbers next to it, in every column at once; then a column at a time."""
@@ -368,7 +368,7 @@ class _Searcher:
     def _shape(self, log: _Log, what: str, rows: Tensors) -> None:
         verdicts = self._compared(log, rows, keep=False)
         if not count_rows(rows, self.specs):
-            # No row can be judged: what counts is whether both take it and agree on the shape.
+            # There is no row to compare: both models must take the batch and agree on the shape.
             try:
                 truth, found = self.pair.run(rows)
             except ModelError as error:
@@ -383,7 +383,7 @@ class _Searcher:
                             f"{what}: {name} is {np.shape(truth[name])} and {np.shape(output)} in ONNX"
                         ] = 1
         if np.any(verdicts.excess > 1):
-            log.messages[f"{what}: the models part"] = 1
+            log.messages[f"{what}: the models diverge"] = 1
 
     def _alone(self) -> None:
         """A row alone against the same row in a batch, in either model."""
@@ -403,11 +403,11 @@ class _Searcher:
             log.worst = max(log.worst or 0.0, float(excess.max(initial=0.0)))
             if np.any(excess > 1):
                 row = int(excess.argmax())
-                log.messages[f"{output[row]} of a row depends on the rows beside it in {who}"] = 1
+                log.messages[f"{output[row]} of a row depends on the other rows of its batch in {who}"] = 1
                 # A source that does so as well is no worse for it in ONNX.
                 log.mismatches += int((excess > 1).sum()) if side == 1 and not log.mismatches else 0
 
-    # -- Uphill -------------------------------------------------------------------------------------------
+    # -- Hill climbing ------------------------------------------------------------------------------------
 
     def _climb(self) -> None:
         """From the worst rows, a coordinate at a time, towards a larger difference.
@@ -416,7 +416,7 @@ class _Searcher:
         (Rechenberg's rule), within the range of the ordinary rows.
         """
         names = self._floats()
-        log = self._log("uphill from the worst")
+        log = self._log("hill climbing")
         if not names:
             self.logs.remove(log)
             return
@@ -486,7 +486,7 @@ class _Searcher:
     def _try(
         self, name: str, batches: Sequence[Tensors] | Iterator[Tensors], *, own_tolerances: bool = False
     ) -> None:
-        """Judge batches; `own_tolerances`, by tolerances of their own, since rounding grows with the numbers."""
+        """Compare batches; `own_tolerances` derives tolerances from them, since rounding grows with the numbers."""
         log = self._log(name)
         for rows in batches:
             self._compared(log, rows, own_tolerances=own_tolerances)

@@ -63,7 +63,7 @@ class Mlnet(Target):
         return rules_of(Deployment(self.release, folder))
 
     def adapt(self, model: onnx.ModelProto, source: SourceModel) -> list[str]:
-        """Keep the rules, with the columns that were asked for and the classes as slot names."""
+        """Keep the rules, with the requested columns and the classes as slot names."""
         from onnxtool.targets.mlnet.adapt import adapt
 
         return adapt(model, source, self.columns, self.rules(Path()))

@@ -1,4 +1,4 @@
-"""Making a converted model one that ML.NET takes, with the columns that were asked for."""
+"""Adapt a converted model to ML.NET, with the requested columns."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What the rules of `rules.py` look at, and how what breaks them is mended.
+"""The checks and repairs of the rules in `rules.py`.
 
-A check yields the places where its rule is broken. A fix mends, in place, those that can be mended, and says what
+A check yields the places where its rule is broken. A fix repairs, in place, those that can be repaired, and says what
 it did.
 """
 
@@ -367,7 +367,7 @@ def wrong_slots(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
 def external(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
     count = sum(tensor.data_location == TensorProto.EXTERNAL for tensor in all_tensors(model.graph))
     if count:
-        yield "file", f"The data of {units.plural(count, 'tensor')} lies in files beside it."
+        yield "file", f"The data of {units.plural(count, 'tensor')} is in external files."
 
 
 def inline(model: onnx.ModelProto, deployment: Deployment) -> Iterator[str]:
@@ -397,7 +397,7 @@ def too_deep(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
 
 
 def _nesting(message: Message) -> int:
-    """How many messages lie within one another, the outermost aside."""
+    """Depth of nested messages, without the outermost."""
     deepest = 0
     for field, value in message.ListFields():
         if field.type == FieldDescriptor.TYPE_MESSAGE:

@@ -60,7 +60,7 @@ def pascal_case(text: str) -> str:
 def class_name(text: str) -> str:
     """A name for a namespace and its files, of ASCII letters and digits: `churn v2` is ChurnV2Model.
 
-    The ending keeps it apart from System, Microsoft and other namespaces of the runtime's.
+    The ending avoids a clash with System, Microsoft and other namespaces of the runtime's.
     """
     plain = "".join(char for char in pascal_case("".join(c if c.isascii() else " " for c in text)))[:60]
     name = f"_{plain}" if plain[:1].isdigit() else plain or "Onnx"

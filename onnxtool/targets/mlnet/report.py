@@ -120,7 +120,7 @@ def mlnet_report(report: Report) -> MlnetReport:
 
 
 def settings(provider: str, threads: int | None) -> Settings | None:
-    """How ML.NET is told to use a provider, or None where it takes code of one's own."""
+    """The settings by which ML.NET uses a provider, or None where that needs the user's own code."""
     if provider == "CPUExecutionProvider":
         return Settings(package=CPU_PACKAGE, intra_op_num_threads=threads)
     if provider == "CUDAExecutionProvider":

@@ -1,7 +1,7 @@
 """ML.NET's rules for an ONNX model: the table that the linter checks, the docs show and the tests settle.
 
 Sources are dotnet/machinelearning, `src/Microsoft.ML.OnnxTransformer/` (OnnxTransform.cs, OnnxUtils.cs,
-OnnxTypeParser.cs), and ML.NET itself: `tests/targets/mlnet/` has its answer beside every rule.
+OnnxTypeParser.cs), and ML.NET itself: `tests/targets/mlnet/` has its answer for every rule.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ RULES: tuple[MlnetRule, ...] = (
     Rule(
         "MLNET001", "error",
         "The model with its weights is below 2 GB.",
-        "Beyond, weights lie in files beside it, and ML.NET's own files, streams and bytes hold the model alone.",
+        "Weights of larger models are in external files, and ML.NET's own files, streams and bytes have no such files.",
         "Make the model smaller, or always load it from its path.",
         check.too_large,
     ),
@@ -65,7 +65,7 @@ RULES: tuple[MlnetRule, ...] = (
     Rule(
         "MLNET005", "error",
         "Inputs and outputs are of float32, float64, string, bool or an integer type of 8 to 64 bits.",
-        'Loading throws "Unsupported ONNX scalar type", for outputs that nobody asks for too.',
+        'Loading throws "Unsupported ONNX scalar type", for outputs that are not used too.',
         "Cast at the border: float32 for float16, bfloat16 and float8, int64 for smaller integers.",
         check.foreign_dtype, check.recast_foreign,
     ),
@@ -123,7 +123,7 @@ RULES: tuple[MlnetRule, ...] = (
     Rule(
         "MLNET013", "warning",
         "Every dimension has a size above 0 or a name.",
-        "It counts as unknown, whatever was meant, and nobody can tell which dimensions are the same.",
+        "ML.NET takes it as unknown, so that equal dimensions are not known to be equal.",
         "Name the dimension, as in batch.",
         check.nameless_dims, check.name_dims,
     ),
@@ -210,14 +210,14 @@ RULES: tuple[MlnetRule, ...] = (
     Rule(
         "MLNET025", "warning",
         "Every input is read.",
-        "ML.NET asks for a column of the input all the same.",
+        "ML.NET still requires a column for the input.",
         "Leave the input out.",
         check.unread_inputs, check.remove_unread_inputs,
     ),
     Rule(
         "MLNET026", "warning",
         "An output has as many slot names as elements a row.",
-        "ML.NET takes any number, and the names stand beside the wrong elements.",
+        "ML.NET takes any number, and the names then belong to the wrong elements.",
         "Name every element in the node mlnet.COLUMN.SlotNames, attribute keys_strings.",
         check.wrong_slots,
     ),

@@ -43,7 +43,7 @@ def name_slots(model: onnx.ModelProto, column: str, names: Sequence[str]) -> boo
         model.opset_import.append(helper.make_opsetid(ML, _LABEL_ENCODER))
     elif min(versions) < _LABEL_ENCODER and not relabel(model, ML, _LABEL_ENCODER):
         return False
-    asked = fresh_name(graph, f"mlnet.{column}.SlotNames.asked")
+    asked = fresh_name(graph, f"mlnet.{column}.SlotNames.key")
     graph.initializer.append(numpy_helper.from_array(np.array([["one"]], dtype=object), asked))
     graph.node.append(
         helper.make_node(
