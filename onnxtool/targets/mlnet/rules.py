@@ -36,7 +36,7 @@ RULES: tuple[MlnetRule, ...] = (
     Rule(
         "MLNET001", "error",
         "The model with its weights is below 2 GB.",
-        "Weights of larger models are in external files, and ML.NET's own files, streams and bytes have no such files.",
+        "Larger models have external files, which ML.NET's own files, streams and bytes cannot contain.",
         "Make the model smaller, or always load it from its path.",
         check.too_large,
     ),
