@@ -63,9 +63,9 @@ schema: $(VENV)/.test
 	$(VENV)/bin/python docs/generate_cli.py
 	$(VENV)/bin/python docs/generate_mlnet_rules.py
 
-# Newest versions that pyproject.toml allows; torch is held, whose CPU build the tests know. `make lock UPGRADE=` keeps
-# what is pinned and adds what is new. The same versions with hashes are a file apart: one hash in a constraints file,
-# and pip wants a hash of all, which `-e .` cannot have. Torch, and the CUDA libraries that come with it, are not in
+# Newest versions that pyproject.toml allows; torch is kept at the version whose CPU build the tests know. `make lock UPGRADE=` keeps
+# what is pinned and adds what is new. The same versions with hashes are a separate file: one hash in a constraints file,
+# and pip requires a hash of all, which `-e .` cannot have. Torch, and the CUDA libraries that come with it, are not in
 # it: which build is right depends on the machine.
 UPGRADE := --upgrade
 COMPILE = $(TOOLS)/bin/uv pip compile --quiet --universal --python-version 3.11 --no-annotate \
@@ -77,7 +77,7 @@ lock: $(VENV)/.tools
 	sed -i -E '/^(torch|triton|cuda-|nvidia-)/,/[^\\]$$/d' requirements.lock
 	printf '%s\n' cyclonedx-bom pip-audit uv | $(COMPILE) - --generate-hashes $(UPGRADE) -o tools.lock
 
-# Tools of a release, apart from the environment that is tested.
+# Tools of a release, in a separate environment from the one that is tested.
 $(VENV)/.tools: tools.lock
 	test -x $(TOOLS)/bin/python || $(PYTHON) -m venv $(TOOLS)
 	$(TOOLS)/bin/pip --disable-pip-version-check install --quiet --require-hashes --only-binary :all: -r tools.lock
@@ -92,7 +92,7 @@ sbom: $(VENV)/.tools
 		--mc-type library --output-reproducible --validate -o dist/onnxtool.cdx.json
 
 # Known vulnerabilities of the pinned versions. A package that was not looked up is no pass: pip-audit writes its
-# answer only if it looked up all of them. `make audit SERVICE=osv` asks another database.
+# answer only if it looked up all of them. `make audit SERVICE=osv` queries another database.
 SERVICE := pypi
 audit: $(VENV)/.tools
 	mkdir -p build && rm -f build/audit.json

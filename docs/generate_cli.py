@@ -12,7 +12,7 @@ HEAD = """# The command line
 
 Generated from the commands by `make schema`; do not edit.
 
-Exit status: 0 passed, 1 a gate failed (drift, parity, a cell that could not be measured as asked), 2 bad usage or
+Exit status: 0 passed, 1 a gate failed (drift, parity, a cell that could not be measured), 2 bad usage or
 bad input. `--json -` prints the report, and nothing else, on standard output. Progress is shown on a terminal only.
 """
 
