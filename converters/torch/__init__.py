@@ -75,7 +75,7 @@ class Torch(Framework):
         if kind == "export":
             return read_export(path, options.trust)
         if kind == "torchscript":
-            return read_torchscript(path)
+            return read_torchscript(path, options.trust)
         if kind == "weights":
             raise SourceError(
                 f"{source} is a file of torch.save: weights or a pickled module, without the code to build it.\n"

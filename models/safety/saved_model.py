@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from onnxtool.errors import SourceError, UntrustedError
+from onnxtool.models.safety.tensorflow_operators import OPERATORS
 
 ASSETS = "assets"
 
@@ -38,7 +39,7 @@ _PROCESSES = {
 FORBIDDEN = frozenset(
     {*_PYTHON, *_FILES, *_PROCESSES, *(f"Experimental{name}" for name in (*_FILES, *_PROCESSES))}
 )
-"""Operators that reach files of their own choosing, other processes, or Python."""
+"""Operators that reach files of their own choosing, other processes, or Python: not even what never runs has them."""
 
 CHECKPOINT = frozenset({
     "Save", "SaveSlices", "SaveV2", "Restore", "RestoreSlice", "RestoreV2", "MergeV2Checkpoints", "DTensorRestoreV2",
@@ -47,6 +48,10 @@ CHECKPOINT = frozenset({
 
 TABLE_FROM_FILE = "InitializeTableFromTextFileV2"
 """Fills a table from one of the model's own assets, or from any file."""
+
+
+STREAMS = (b"", b"stdout", b"stderr", b"log(info)", b"log(warning)", b"log(error)")
+"""Where TensorFlow prints that is no file."""
 
 
 def check(content: Any, folder: Path) -> None:
@@ -64,9 +69,14 @@ def check(content: Any, folder: Path) -> None:
         for node in _nodes(graph):
             if node.op in FORBIDDEN:
                 raise _refusal(folder, node, "reaches files, other processes or Python code")
+        functions = {function.signature.name for function in graph.graph_def.library.function}
         for node in _reached(graph):
             if node.op in CHECKPOINT:
                 raise _refusal(folder, node, "reads or writes weights while the model runs")
+            if node.op not in OPERATORS and node.op not in functions:
+                raise _refusal(folder, node, "is none of TensorFlow's that only compute")
+            if node.op == "PrintV2" and node.attr["output_stream"].s not in STREAMS:
+                raise _refusal(folder, node, "prints to a file")
         for node in _tables_of_foreign_files(graph):
             raise _refusal(folder, node, "reads a file that is none of the model's assets")
         for asset in graph.asset_file_def:

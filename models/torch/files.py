@@ -16,12 +16,13 @@ import re
 import warnings
 import zipfile
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from onnxtool.errors import SourceError, UntrustedError, require
 from onnxtool.models.onnx.artifact import first_line
+from onnxtool.models.safety import torchscript
 from onnxtool.models.safety.archives import DAMAGE
 
 Kind: TypeAlias = Literal["export", "torchscript", "weights", "damaged"]
@@ -43,6 +44,8 @@ _FUNCTIONS = re.compile(
     r"|math\.\w+"
     r"|_operator\.(?!call\b|attrgetter\b|itemgetter\b|methodcaller\b)\w+"
 )
+_FACTORIES = {f"builtins.{kind}" for kind in ("dict", "float", "int", "list", "set", "str", "tuple")}
+"""Of defaultdicts among the inputs."""
 _IS_CLASS = re.compile(r"[A-Z]\w*|floor|ceiling").fullmatch
 _PLAIN_EXPRESSION = (
     ast.Expression, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.Call, ast.Name, ast.Load, ast.Constant,
@@ -112,13 +115,19 @@ def read_export(path: Path, trust: Collection[str] = ()) -> Any:
     return program
 
 
-def read_torchscript(path: Path) -> Any:
+def read_torchscript(path: Path, trust: Collection[str] = ()) -> Any:
     """Open a TorchScript archive, and return its `ScriptModule` on the CPU.
 
+    Args:
+        path: The file.
+        trust: Operators that its code may call besides PyTorch's own that only compute.
+
     Raises:
+        UntrustedError: its code calls another. None of it has run.
         SourceError: it is damaged, or needs operators that are not installed.
     """
     torch = require("torch", "torch")
+    torchscript.check(path, trust)
     with quiet():
         try:
             return torch.jit.load(str(path), map_location="cpu")
@@ -228,6 +237,13 @@ def _admit_graph(path: Path, content: Any, trust: Collection[str]) -> None:
         item = pending.pop()
         if isinstance(item, list):
             pending.extend(item)
+        if isinstance(item, str) and item.lstrip()[:1] in (
+            "[",
+            "{",
+            '"',
+        ):  # a tree of inputs, in JSON within the JSON
+            with suppress(ValueError, RecursionError):
+                pending.append(json.loads(item))
         if not isinstance(item, dict):
             continue
         pending.extend(item.values())
@@ -241,8 +257,29 @@ def _admit_graph(path: Path, content: Any, trust: Collection[str]) -> None:
                     f"{path} calls {function[:80]}, which is no operator of PyTorch that only computes. "
                     f"If you know where the file comes from: --trust {function[:80]}"
                 )
+        _admit_tree(path, item, trust)
         if "expr_str" in item and not _is_plain(item["expr_str"]):
             raise UntrustedError(f"{path} has a shape {str(item['expr_str'])[:80]!r} that is no plain formula.")
+
+
+def _admit_tree(path: Path, item: Mapping[str, Any], trust: Collection[str]) -> None:
+    """Refuse a tree of inputs that names a module: PyTorch would import it.
+
+    Raises:
+        UntrustedError: it does.
+    """
+    if "default_factory_module" in item:
+        named = f"{item['default_factory_module']}.{item.get('default_factory_name')}"
+        known = named in _FACTORIES
+    elif "__enum__" in item:
+        named, known = str(item.get("fqn")).replace(":", "."), False
+    else:
+        return
+    if not known and named not in trust:
+        raise UntrustedError(
+            f"{path} has {named[:80]} in its inputs, which would be imported. "
+            f"If you know where the file comes from: --trust {named[:80]}"
+        )
 
 
 def _is_plain(expression: object) -> bool:

@@ -6,6 +6,8 @@ import pytest
 from onnxtool.converters.tensorflow import FRAMEWORK
 from onnxtool.errors import DataError, SourceError, UntrustedError, UsageError
 from onnxtool.models.reference import tensorflow as reference
+from onnxtool.models.safety.saved_model import CHECKPOINT, FORBIDDEN
+from onnxtool.models.safety.tensorflow_operators import OPERATORS
 from onnxtool.models.signature import TensorSpec
 from onnxtool.models.source import LoadOptions
 from onnxtool.models.tensorflow import import_tensorflow
@@ -274,3 +276,70 @@ def test_what_cannot_be_fed_or_compared_is_refused(tf):
     )
     with pytest.raises(DataError, match="fails on these rows"):
         wrap(picky).predict({"x": np.zeros(3, np.float32)})
+
+
+# -- Operators that are not on the list -----------------------------------------------------------------------
+
+
+def reaching(tf, marker, folder):
+    """Name to a function that reaches a file through an operator that no deny list had."""
+    raw = tf.raw_ops
+
+    def prints(x):
+        with tf.control_dependencies([raw.PrintV2(input=tf.constant("x"), output_stream=f"file://{marker}")]):
+            return tf.identity(x)
+
+    def maps(x):
+        text = raw.ImmutableConst(dtype=tf.uint8, shape=[4], memory_region_name=str(folder / "secret"))
+        return x + tf.cast(text, tf.float32)[None]
+
+    def debugs(x):
+        count = raw.DebugNanCount(input=x, tensor_name="t:0", debug_urls=[f"file://{marker}"])
+        return x + tf.cast(count, tf.float32)
+
+    return {"PrintV2": prints, "ImmutableConst": maps, "DebugNanCount": debugs}
+
+
+@pytest.mark.parametrize("operator", ["PrintV2", "ImmutableConst", "DebugNanCount"])
+def test_an_operator_that_is_not_known_to_compute_is_refused(tf, tmp_path, operator):
+    marker = tmp_path / "marker"
+    function = reaching(tf, marker, tmp_path)[operator]
+    module = module_of(tf, function, tf.TensorSpec([None, 4], tf.float32))
+    path = save(tf, module, tmp_path / "model")
+    marker.unlink(missing_ok=True)
+    with pytest.raises(UntrustedError, match=operator):
+        load(path)
+    assert not marker.exists()
+
+
+def test_a_graph_that_is_text_is_refused(tf, tmp_path):
+    """DatasetFromGraph runs what it is given, in which no operator can be seen."""
+    marker = tmp_path / "marker"
+
+    def write(text):
+        with tf.control_dependencies([tf.raw_ops.WriteFile(filename=str(marker), contents=text)]):
+            return tf.identity(text)
+
+    made = tf.data.Dataset.from_tensors(b"x").map(write)
+    graph = tf.raw_ops.DatasetToGraphV2(input_dataset=made._variant_tensor, external_state_policy=1).numpy()
+
+    def run(x):
+        dataset = tf.raw_ops.DatasetFromGraph(graph_def=graph)
+        text = tf.raw_ops.DatasetToSingleElement(dataset=dataset, output_types=[tf.string], output_shapes=[[]])[0]
+        return x + tf.cast(tf.strings.length(text), tf.float32)
+
+    path = save(tf, module_of(tf, run, tf.TensorSpec([None, 4], tf.float32)), tmp_path / "model")
+    marker.unlink(missing_ok=True)
+    with pytest.raises(UntrustedError, match=r"DatasetFromGraph|DatasetToSingleElement|WriteFile"):
+        load(path)
+    assert not marker.exists()
+
+
+def test_every_operator_that_tf2onnx_converts_may_run(tf):
+    import tf2onnx.tfonnx  # noqa: F401 - it registers its handlers
+    from tf2onnx.handler import tf_op
+
+    handled = {name for versions in tf_op.get_opsets().values() for handlers in versions for name in handlers}
+    assert len(handled) > 300
+    assert {name for name in handled if not name.startswith("TFL_")} - OPERATORS == set()
+    assert OPERATORS & (FORBIDDEN | CHECKPOINT | {"ImmutableConst", "DatasetFromGraph", "DebugNanCount"}) == set()

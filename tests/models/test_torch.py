@@ -26,7 +26,7 @@ from onnxtool.models.rows.inputs import make_inputs
 from onnxtool.models.signature import TensorSpec
 from onnxtool.models.source import LoadOptions
 from onnxtool.models.torch import build, evaluating, named_tensors, to_array, to_tensor
-from onnxtool.models.torch.files import kind_of, quiet
+from onnxtool.models.torch.files import kind_of, quiet, read_export, read_torchscript
 
 BATCH = torch.export.Dim("batch")
 
@@ -519,3 +519,111 @@ def test_it_owns_modules_and_programs_only(tmp_path: Path) -> None:
     program = FRAMEWORK.load(str(export(tmp_path / "model.pt2")), LoadOptions())
     assert FRAMEWORK.owns(Net()) and FRAMEWORK.owns(program)
     assert not FRAMEWORK.owns(torch.zeros(1)) and not FRAMEWORK.owns("model.pt2")
+
+
+# -- Code that a file names -----------------------------------------------------------------------------------
+
+
+class Saves(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        torch.save(x, "marker")
+        return x
+
+
+class Maps(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + torch.from_file("secret", size=4)
+
+
+class Computes(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(4)
+        self.recurrent = nn.GRU(4, 4, batch_first=True)
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y, _ = self.recurrent(self.norm(x).unsqueeze(1))
+        y, _ = self.attention(y, y, y)
+        for turn in range(2):
+            y = y + turn * torch.fft.fft(y).real.to(torch.float32)
+        if x.size(0) == 0:
+            raise RuntimeError("empty")
+        return torch.special.expit(y.squeeze(1)) + torch.zeros(4, device=x.device, dtype=x.dtype)
+
+
+def scripted(module: nn.Module, path: Path) -> Path:
+    with quiet():
+        torch.jit.save(torch.jit.script(module.eval()), path)
+    return path
+
+
+@pytest.mark.parametrize(("module", "name"), [(Saves, "torch.save"), (Maps, "torch.from_file")])
+def test_torchscript_that_reaches_files_is_refused_unless_trusted(
+    module: type[nn.Module], name: str, tmp_path: Path
+) -> None:
+    path = scripted(module(), tmp_path / "m.pt")
+    with pytest.raises(UntrustedError, match=f"--trust {name}"):
+        read_torchscript(path)
+    assert isinstance(read_torchscript(path, [name]), torch.jit.ScriptModule)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "t = torch\n    y = t.from_file",
+        "torch  .  from_file",
+        "x.save",
+        "ops.aten.save",
+        "ops.image.read_file",
+        "(torch).save",
+        "ops.prim.rpc_sync",
+        "__torch__.torch.classes.dist_rpc.WorkerInfo",
+    ],
+)
+def test_no_spelling_of_an_operator_gets_through(line: str, tmp_path: Path) -> None:
+    with (
+        zipfile.ZipFile(scripted(nn.ReLU(), tmp_path / "m.pt")) as plain,
+        zipfile.ZipFile(tmp_path / "e.pt", "w") as evil,
+    ):
+        for entry in plain.namelist():
+            content = plain.read(entry)
+            evil.writestr(entry, content + f"    {line}(x)\n".encode() if entry.endswith(".py") else content)
+    with pytest.raises(UntrustedError):
+        read_torchscript(tmp_path / "e.pt")
+
+
+def test_torchscript_that_computes_opens(tmp_path: Path) -> None:
+    assert isinstance(read_torchscript(scripted(Computes(), tmp_path / "m.pt")), torch.jit.ScriptModule)
+    with quiet():
+        traced = torch.jit.trace(Computes().eval(), torch.ones(2, 4), check_trace=False)
+        torch.jit.save(traced, tmp_path / "t.pt")
+    assert isinstance(read_torchscript(tmp_path / "t.pt"), torch.jit.ScriptModule)
+
+
+@pytest.mark.parametrize("factory", ["stranger.factory", "os.getcwd"])
+def test_a_tree_of_inputs_that_names_a_module_is_refused(
+    factory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PyTorch would import it."""
+    (tmp_path / "stranger.py").write_text(f"open({str(tmp_path / 'marker')!r}, 'w')\nfactory = float\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    module, _, name = factory.partition(".")
+    spec = {"default_factory_module": module, "default_factory_name": name, "dict_context": ["a"]}
+    tree = json.dumps([1, {"type": "collections.defaultdict", "context": json.dumps(spec), "children_spec": []}])
+    with quiet():
+        program = torch.export.export(Net().eval(), (torch.randn(2, 4),))
+        torch.export.save(program, tmp_path / "plain.pt2")
+    with zipfile.ZipFile(tmp_path / "plain.pt2") as plain, zipfile.ZipFile(tmp_path / "e.pt2", "w") as evil:
+        for entry in plain.namelist():
+            content = plain.read(entry)
+            if "models/" in entry:
+                graph = json.loads(content)
+                for call in graph["graph_module"]["module_call_graph"]:
+                    if call["signature"]:
+                        call["signature"]["in_spec"] = tree
+                content = json.dumps(graph).encode()
+            evil.writestr(entry, content)
+    with pytest.raises(UntrustedError, match=rf"--trust {factory}"):
+        read_export(tmp_path / "e.pt2")
+    assert not (tmp_path / "marker").exists()
