@@ -21,6 +21,7 @@ import onnx
 from onnxtool.models.signature import Tensors
 from onnxtool.models.source import LoadOptions, SourceModel
 from onnxtool.plugins import registered
+from onnxtool.reports.model import SavedBy
 
 GROUP = "onnxtool.frameworks"
 
@@ -111,6 +112,15 @@ class Framework(ABC):
     @abstractmethod
     def wrap(self, model: object, options: LoadOptions) -> SourceModel:
         """See a live object as a function of named tensors."""
+
+    def saved_by(self, source: str, model: object) -> list[SavedBy]:
+        """The releases that saved a file, as far as it names them.
+
+        Args:
+            source: The file.
+            model: What `load` made of it.
+        """
+        return []
 
     def register_steps(self) -> None:  # noqa: B027 - most frameworks have none
         """Make its estimators known to skl2onnx, so that they convert as steps of a scikit-learn pipeline."""

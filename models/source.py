@@ -16,6 +16,7 @@ from pydantic import ConfigDict
 
 from onnxtool.models.rows.domain import Domain
 from onnxtool.models.signature import Role, Tensors, TensorSpec
+from onnxtool.reports.model import SavedBy
 from onnxtool.sandbox.limits import Limits
 
 
@@ -76,6 +77,7 @@ class SourceModel(ABC):
         path: The file that it came from, or None for a live object.
         notes: What a report should say of how it runs.
         effects: What its runs did besides answering: a sentence for each subject. Known after `answer`.
+        saved_by: The releases that saved its file, as far as the file names them.
     """
 
     framework: str
@@ -86,6 +88,7 @@ class SourceModel(ABC):
     path: Path | None = None
     notes: Sequence[str] = ()
     effects: Mapping[str, str] = {}
+    saved_by: Sequence[SavedBy] = ()
 
     @property
     def kind(self) -> str:

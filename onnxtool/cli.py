@@ -183,6 +183,16 @@ def _limits(
     return limits or None
 
 
+_accept_version = click.option(
+    "--accept-version", multiple=True, metavar="SAVED",
+    help="Release that saved SOURCE, as 1.3.2, whose files mean the same to the one installed. Repeatable.",
+)  # fmt: skip
+
+_expected = click.option(
+    "--expected", type=click.Path(path_type=Path), metavar="FILE",
+    help="Right answers to the rows of --data, by the output's name: the truth instead of SOURCE's.",
+)  # fmt: skip
+
 _tolerances = _options(
     *(
         click.option(
@@ -292,6 +302,8 @@ _results = _options(
     help="What --precision may cost of a score, in labels that flip, or in error. [default: 1%, 1%, 5%]",
 )  # fmt: skip
 @click.option("--no-verify", is_flag=True, help="Do not compare the result with the source.")
+@_expected
+@_accept_version
 @_tolerances
 @_results
 def convert(json_path: str | None, html_path: Path | None, no_verify: bool, **arguments: Any) -> int:
@@ -316,6 +328,8 @@ def convert(json_path: str | None, html_path: Path | None, no_verify: bool, **ar
 @_rows
 @click.option("--labels", metavar="COLUMN|FILE", help="True label of each row: compare the quality too.")
 @click.option("--group", metavar="COLUMN", help="With --labels: compare the quality of each group of rows too.")
+@_expected
+@_accept_version
 @_tolerances
 @click.option(
     "--provider", default="cpu", show_default=True, metavar="NAME",
@@ -602,6 +616,7 @@ def bench(
 )  # fmt: skip
 @_loading
 @_rows
+@_accept_version
 @_tolerances
 @_results
 def bundle(

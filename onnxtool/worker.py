@@ -5,10 +5,12 @@ Requests come on standard input, answers go to what was standard output; what a 
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
 import traceback
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -43,6 +45,7 @@ def main() -> None:
         die_with(parent)
     requests, answers = _take_over_streams()
     opened: list[SourceModel] = []
+    heard = _listen()
     while True:
         try:
             content, tensors = read_message(requests, sys.maxsize)
@@ -50,7 +53,7 @@ def main() -> None:
             return
         try:
             if content["ask"] == "confinement":  # the first request, before the file is read
-                answer: tuple[object, Tensors] = {"value": confine.missing}, {}
+                answer: tuple[dict[str, object], Tensors] = {"value": confine.missing}, {}
             elif content["ask"] == "open":
                 opened[:] = [_open(content["source"], content["options"], tensors)]
                 answer = {"value": describe(opened[0]).model_dump(mode="json")}, {}
@@ -63,7 +66,25 @@ def main() -> None:
             answer = {"error": "MemoryError", "message": ""}, {}
         except Exception:
             answer = {"error": "", "message": traceback.format_exc()}, {}
+        answer[0]["warnings"] = heard.copy()
+        heard.clear()
         write_message(answers, *answer)
+
+
+def _listen() -> list[str]:
+    """A list that fills with what Python and the libraries warn of, for the process that asks: nobody sees ours."""
+    heard: list[str] = []
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        heard.append(str(message))
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            heard.append(record.getMessage())
+
+    warnings.showwarning = show
+    logging.getLogger().addHandler(Handler(logging.WARNING))
+    return heard
 
 
 def _take_over_streams() -> tuple[BinaryIO, BinaryIO]:
@@ -90,6 +111,7 @@ def describe(source: SourceModel) -> Description:
         classes=source.classes,
         path=str(source.path) if source.path else None,
         notes=tuple(source.notes),
+        saved_by=tuple(source.saved_by),
     )
 
 

@@ -77,7 +77,8 @@ def verdict(report: Report) -> Verdict:
         (subject, check) for subject in report.subjects for check in subject.checks if check.undecided
     ]
     if not found:
-        return Verdict("passed", f"{_all(len(checks))} of {models} passed{_scope(report)}.")
+        saved = [check.message for check in checks if check.id == "saved-version"]
+        return Verdict("passed", " ".join([f"{_all(len(checks))} of {models} passed{_scope(report)}.", *saved]))
     subject, check = found[0]
     others = len(found) - 1
     verb = "failed" if outcome == "failed" else "is undecided" if others == 1 else "are undecided"
@@ -130,7 +131,13 @@ def model_line(subject: Subject) -> str:
         units.size(model.size_bytes),
         units.plural(model.parameters, "parameter"),
     ]
-    origin = f"{source.framework} {source.framework_version} {source.kind} → " if source else ""
+    saved = (
+        [f"{saved.library} {saved.version}" for saved in source.saved_by if saved.version != saved.running]
+        if source
+        else []
+    )
+    by = f" (file of {', '.join(saved)})" if saved else ""
+    origin = f"{source.framework} {source.framework_version}{by} {source.kind} → " if source else ""
     return origin + ", ".join(parts)
 
 

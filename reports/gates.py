@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from onnxtool.reports import findings, refinement, units
 from onnxtool.reports.findings import bound_line, cell_name, comparison_line, coverage, ran_on
-from onnxtool.reports.model import Bench, Cell, Check, Comparison, LabelDrift, Lowering, Metric, Parity, Search
+from onnxtool.reports.model import (
+    Bench,
+    Cell,
+    Check,
+    Comparison,
+    LabelDrift,
+    Lowering,
+    Metric,
+    Parity,
+    SavedBy,
+    Search,
+)
 
 USUAL = 0.99
 """The percentile that a bound is of where none is named."""
@@ -29,6 +40,45 @@ def parity_gate(parity: Parity) -> Check:
             for output in off
         )
     return Check(id="parity", passed=parity.passed, message=message)
+
+
+def version_gates(
+    saved_by: Sequence[SavedBy], accepted: Collection[str], parity: Parity | None = None
+) -> list[Check]:
+    """The release that saved the source means the same by the file as the one that read it.
+
+    Args:
+        saved_by: The releases that saved the file; one that is also running needs no check.
+        accepted: Versions whose files the user takes to mean the same.
+        parity: Outputs that were compared with the owner's own answers need no source that means the same.
+    """
+    checks = []
+    for saved in saved_by:
+        if saved.version == saved.running:
+            continue
+        read = f"Saved by {saved.library} {saved.version}, read by {saved.running}"
+        unproven = [output.name for output in parity.outputs if output.truth == "source"] if parity else []
+        proven = parity is not None and parity.expected is not None and not unproven
+        if saved.same_meaning:
+            message = f"{read}: {saved.promise}."
+        elif proven and parity:
+            message = f"{read}: compared with the answers in {parity.expected}."
+        elif saved.version in accepted:
+            message = f"{read}: accepted by --accept-version."
+        else:
+            without = (
+                f", which {parity.expected} has not for {', '.join(unproven)}"
+                if parity and parity.expected
+                else ""
+            )
+            message = (
+                f"{read}, which may give other answers: {saved.promise}. Convert in an environment with "
+                f"{saved.library} {saved.version}; or give that version's answers with --expected FILE{without}; "
+                f"or pass --accept-version {saved.version}."
+            )
+        passed = saved.same_meaning or proven or saved.version in accepted
+        checks.append(Check(id="saved-version", passed=passed, message=message))
+    return checks
 
 
 def precision_gate(lowering: Lowering) -> Check:

@@ -92,6 +92,16 @@ class ModelSummary(Record):
     metadata: dict[str, str] = {}
 
 
+class SavedBy(Record):
+    """A release of a library that saved the source's file."""
+
+    library: str
+    version: str
+    running: str = Field(description="The release that read it.")
+    promise: str = Field(description="What the library promises of files of other releases.")
+    same_meaning: bool = Field(description="Whether by that promise the file means the same to both releases.")
+
+
 class SourceSummary(Record):
     """The source model."""
 
@@ -100,6 +110,7 @@ class SourceSummary(Record):
     kind: str = Field(description="Class of the model.")
     path: str | None = None
     sha256: str | None = None
+    saved_by: list[SavedBy] = Field(default=[], description="What saved its file, where the file names it.")
 
 
 class ConversionRecord(Record):
@@ -157,6 +168,9 @@ class OutputParity(Record):
 
     name: str
     role: Literal["values", "label", "probabilities"]
+    truth: Literal["source", "expected"] = Field(
+        default="source", description="What it was compared with: the source, or the owner's saved answers."
+    )
     source_dtype: str
     onnx_dtype: str
     rows: Count
@@ -255,6 +269,9 @@ class Parity(Record):
     rows: Count
     batches: list[int] = Field(description="Batch sizes that were run, each at least once.")
     data: str = Field(description="The data file, or how the rows were made.")
+    expected: str | None = Field(
+        default=None, description="The file of answers that were the truth, where that was not the source."
+    )
     seed: int | None
     provider: str
     outputs: list[OutputParity]

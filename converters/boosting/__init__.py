@@ -31,6 +31,8 @@ from onnxtool.models import boosting
 from onnxtool.models.onnx.artifact import first_line
 from onnxtool.models.signature import Tensors
 from onnxtool.models.source import LoadOptions, SourceModel
+from onnxtool.models.versions import find_releases
+from onnxtool.reports.model import SavedBy
 
 
 class BoostingFramework(Framework):
@@ -55,6 +57,10 @@ class BoostingFramework(Framework):
     def load(self, source: str, options: LoadOptions) -> object:
         """Open a model file; none of these formats can hold code."""
         return boosting.load(Path(source))
+
+    def saved_by(self, source: str, model: object) -> list[SavedBy]:
+        """XGBoost's release, or the number of LightGBM's format; CatBoost's files name none."""
+        return find_releases(lambda: Path(source).open("rb"))
 
     def wrap(self, model: object, options: LoadOptions) -> SourceModel:
         """See a boosted ensemble as a function from a matrix to named tensors."""

@@ -13,10 +13,12 @@ from onnxtool.converters.keras import torch as keras_torch
 from onnxtool.converters.tensorflow import FRAMEWORK as TENSORFLOW
 from onnxtool.converters.tensorflow import convert_function
 from onnxtool.converters.torch import FRAMEWORK as TORCH
-from onnxtool.models.keras import KerasModel, is_keras_file, load_keras, reset_states
+from onnxtool.models.keras import KerasModel, is_keras_file, load_keras, reset_states, saved_version
 from onnxtool.models.keras.backend import backend, import_keras
 from onnxtool.models.signature import Tensors
 from onnxtool.models.source import LoadOptions, SourceModel
+from onnxtool.models.versions import saved_by
+from onnxtool.reports.model import SavedBy
 
 
 class Keras(Framework):
@@ -47,6 +49,12 @@ class Keras(Framework):
     def load(self, source: str, options: LoadOptions) -> object:
         """Load a model in safe mode; see `models.keras`."""
         return load_keras(Path(source), options)
+
+    def saved_by(self, source: str, model: object) -> list[SavedBy]:
+        """Keras's release, which both of its formats name."""
+        (library,) = {kind.__module__.partition(".")[0] for kind in type(model).__mro__} & {"keras", "tf_keras"}
+        version, running = saved_version(Path(source)), sys.modules[library].__version__
+        return [saved_by("keras", version, running, "major")] if version else []
 
     def wrap(self, model: object, options: LoadOptions) -> SourceModel:
         """See a Keras model as a source model."""

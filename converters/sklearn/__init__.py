@@ -32,6 +32,7 @@ from onnxtool.models.safety import pickles
 from onnxtool.models.signature import Tensors, TensorSpec
 from onnxtool.models.sklearn.lineage import VECTORIZERS, sparse_readers, steps
 from onnxtool.models.source import LoadOptions, SourceModel
+from onnxtool.reports.model import SavedBy
 
 BOOSTING = frozenset({"xgboost", "lightgbm", "catboost"})
 
@@ -60,6 +61,10 @@ class SklearnFramework(Framework):
         path = Path(source)
         load = pickles.load_skops if pickles.is_skops(path) else pickles.load
         return load(path, options.trust)
+
+    def saved_by(self, source: str, model: object) -> list[SavedBy]:
+        """The releases that saved a file, as its estimators and boosters name them."""
+        return pickles.saved_by(Path(source))
 
     def wrap(self, model: object, options: LoadOptions) -> SourceModel:
         """See an estimator as a function of named tensors."""

@@ -37,6 +37,8 @@ from onnxtool.models.tensorflow import (
     reason,
 )
 from onnxtool.models.tensorflow.tflite import TFLiteFile, TFLiteModel, is_tflite, load_tflite
+from onnxtool.models.versions import saved_by
+from onnxtool.reports.model import SavedBy
 
 MAX_OPSET = 18
 """The highest that tf2onnx 1.17 writes; every core layer of Keras was found to convert alike at 17 and 18."""
@@ -81,6 +83,11 @@ class TensorFlow(Framework):
         if is_tflite(Path(source)):
             return load_tflite(Path(source))
         return load_saved_model(Path(source))
+
+    def saved_by(self, source: str, model: object) -> list[SavedBy]:
+        """TensorFlow's release, which a SavedModel names."""
+        version = getattr(model, "tensorflow_version", "")
+        return [saved_by("tensorflow", version, import_tensorflow().__version__, "later")] if version else []
 
     def wrap(self, model: object, options: LoadOptions) -> SourceModel:
         """See a function, or one signature of a SavedModel or of a TensorFlow Lite file, as a source model."""

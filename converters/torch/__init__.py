@@ -26,7 +26,9 @@ from onnxtool.models.rows.data import count_rows
 from onnxtool.models.signature import Tensors, TensorSpec
 from onnxtool.models.source import LoadOptions, SourceModel
 from onnxtool.models.torch import TorchSource, build, evaluating, named_tensors
-from onnxtool.models.torch.files import kind_of, quiet, read_export, read_torchscript
+from onnxtool.models.torch.files import exported_by, kind_of, quiet, read_export, read_torchscript
+from onnxtool.models.versions import saved_by
+from onnxtool.reports.model import SavedBy
 
 _CALLABLE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 # Measured with torch 2.13: beyond, its exporters leave it to ONNX's version converter, which stops half way.
@@ -82,6 +84,12 @@ class Torch(Framework):
                 f"Name a callable that builds the module: package.module:callable --weights {source}"
             )
         raise SourceError(f"{source} is a PyTorch file that is cut short or damaged. Save or copy it again.")
+
+    def saved_by(self, source: str, model: object) -> list[SavedBy]:
+        """PyTorch's release, which `.pt2` archives name."""
+        path = Path(source)
+        version = exported_by(path) if kind_of(path) == "export" else None
+        return [saved_by("torch", version, sys.modules["torch"].__version__, "major")] if version else []
 
     def wrap(self, model: object, options: LoadOptions) -> SourceModel:
         """See a model as a function of named tensors."""

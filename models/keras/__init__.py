@@ -202,6 +202,16 @@ def load_keras(path: Path, options: LoadOptions) -> Any:
         raise SourceError(f"{path} cannot be loaded by Keras {keras.__version__}: {reason(error)}") from error
 
 
+def saved_version(path: Path) -> str | None:
+    """The release of Keras that saved a file which `load_keras` could open, where the file names it."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            return _parse(path, archive.read("metadata.json")).get("keras_version")
+    with require("h5py", "keras").File(path, "r") as file:
+        version = file.attrs.get("keras_version")
+        return version.decode() if isinstance(version, bytes) else version
+
+
 def reset_states(model: Any) -> None:
     """Forget what stateful recurrent layers remember of earlier batches."""
     for layer in _stateful(model):

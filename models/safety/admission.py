@@ -101,6 +101,8 @@ def admit(module: str, name: str, trust: Sequence[str] = ()) -> Admitted | None:
         return None
     # NumPy 2 moved its internals; pickles of both layouts are read by both.
     module = re.sub(r"^numpy\.core\.", "numpy._core.", module)
+    # Up to 1.6 scikit-learn's compiled losses gave their module without its package.
+    module = "sklearn._loss._loss" if module == "_loss" else module
     key = f"{module}.{name}"
     if key in STAND_INS:
         level, value, accepts = STAND_INS[key]

@@ -12,18 +12,17 @@ import bz2
 import gzip
 import io
 import json
-import logging
 import lzma
 import math
 import pickle
 import re
-import sys
 import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, Literal, NoReturn, TypeAlias, cast
 
@@ -43,6 +42,8 @@ from onnxtool.models.safety.admission import (
 from onnxtool.models.safety.archives import members
 from onnxtool.models.safety.attributes import check_attributes
 from onnxtool.models.safety.skops import refused
+from onnxtool.models.versions import find_releases
+from onnxtool.reports.model import SavedBy
 from onnxtool.sandbox import confine
 
 EXPANDED_LIMIT = 8 * 2**30
@@ -61,8 +62,6 @@ MAGIC: dict[bytes, Packing] = {
 
 Order: TypeAlias = Literal["C", "F"]
 Dispatch: TypeAlias = dict[int, Callable[[Any], None]]
-
-log = logging.getLogger("onnxtool")
 
 
 def is_pickle(path: Path) -> bool:
@@ -108,14 +107,14 @@ def load(path: Path, trust: Sequence[str] = ()) -> object:
         raise UntrustedError(_refusal(path, sorted(rehearsal.refused)))
     if rehearsal.violation:
         raise UntrustedError(f"{path} {rehearsal.violation}. No saved model needs that; none of it has run.")
-    with _damage(path), _open(path) as stream, _one_note_about_versions(path):
+    with _warnings_later(), _damage(path), _open(path) as stream:
         return Loader(stream, trust).load()
 
 
 def load_skops(path: Path, trust: Sequence[str] = ()) -> object:
     """Open a skops archive. Arguments and errors are those of `load`."""
     skops = require("skops.io", "sklearn")
-    with _damage(path), _one_note_about_versions(path):
+    with _warnings_later(), _damage(path):
         with zipfile.ZipFile(path) as archive:
             if sum(member.file_size for member in archive.infolist()) > EXPANDED_LIMIT:
                 raise SourceError(f"expands to more than {EXPANDED_LIMIT:,} bytes, which is as much as is read.")
@@ -124,6 +123,15 @@ def load_skops(path: Path, trust: Sequence[str] = ()) -> object:
             raise UntrustedError(_refusal(path, unknown))
         model: object = skops.load(path, trusted=skops.get_untrusted_types(file=path))
         return model
+
+
+def saved_by(path: Path) -> list[SavedBy]:
+    """The releases that saved a file that `load` or `load_skops` has opened, as far as it names them."""
+    if not is_skops(path):
+        return find_releases(partial(_open, path), xgboost="minor")
+    with zipfile.ZipFile(path) as archive:
+        members = [find_releases(partial(archive.open, name), xgboost="minor") for name in archive.namelist()]
+    return list({(each.library, each.version): each for found in members for each in found}.values())
 
 
 # -- The two runs ---------------------------------------------------------------------------------------------
@@ -506,17 +514,15 @@ def _damage(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _one_note_about_versions(path: Path) -> Iterator[None]:
-    """Gather scikit-learn's warnings, one an estimator, into one line; a model that loads is converted."""
+def _warnings_later() -> Iterator[None]:
+    """Give warnings once all is read, when one that is turned into an error is no damage of the file.
+
+    scikit-learn's about its versions, one an estimator, are left out: what saved the file is a part of the report.
+    """
     inconsistent = require("sklearn.exceptions", "sklearn").InconsistentVersionWarning
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("always", inconsistent)
+        warnings.simplefilter("always")
         yield
-    saved = {cast(Any, entry.message).original_sklearn_version for entry in caught}
-    if saved:
-        running = sys.modules["sklearn"].__version__
-        log.warning(
-            "%s was saved by scikit-learn %s and is read by %s: verify it against the version that saved it.",
-            path, " and ".join(sorted(saved)), running,
-        )  # fmt: skip
+    for entry in caught:
+        if not issubclass(entry.category, inconsistent):
+            warnings.warn_explicit(entry.message, entry.category, entry.filename, entry.lineno)

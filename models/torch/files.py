@@ -115,6 +115,16 @@ def read_export(path: Path, trust: Collection[str] = ()) -> Any:
     return program
 
 
+def exported_by(path: Path) -> str | None:
+    """The release of PyTorch that saved a `.pt2` archive which `read_export` could open; None before 2.5."""
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            if name.partition("/")[2].startswith("models/") or name == "serialized_exported_program.json":
+                found = str(json.loads(archive.read(name)).get("torch_version", ""))
+                return found if found[:1].isdigit() else None
+    return None
+
+
 def read_torchscript(path: Path, trust: Collection[str] = ()) -> Any:
     """Open a TorchScript archive, and return its `ScriptModule` on the CPU.
 

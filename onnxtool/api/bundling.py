@@ -25,6 +25,7 @@ from onnxtool.models.rows.data import Data, to_arrays
 from onnxtool.reports.gates import (
     bench_gates,
     parity_gate,
+    version_gates,
 )
 from onnxtool.reports.model import (
     Report,
@@ -51,6 +52,7 @@ def bundle(
     duration: float = 1.0,
     force: bool = False,
     accept: bool = False,
+    accept_version: Sequence[str] = (),
     rtol: Limit = None,
     atol: Limit = None,
     seed: int = 0,
@@ -72,6 +74,7 @@ def bundle(
         duration: As for `bench`.
         force: Whether to replace a folder that is no bundle, with all that is in it.
         accept: Whether the target's own software, installed here, runs the bundle before it is written.
+        accept_version: As for `convert`.
         rtol: Relative tolerance, for all outputs or by name; None derives it from the model's own rounding.
         atol: Absolute tolerance, likewise.
         seed: Seed of made-up rows.
@@ -107,7 +110,7 @@ def bundle(
     )
     rules = deployed.rules(onnx_model.path.parent)
     linted, broken = rules.lint(onnx_model.proto, deployed.name) if rules else (None, [])
-    checks = [parity_gate(parity), *broken]
+    checks = [parity_gate(parity), *version_gates(opened.saved_by, accept_version, parity), *broken]
     measured = None
     if all(check.passed for check in checks):
         measured = run_bench(

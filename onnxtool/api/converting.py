@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from onnxtool.opening import convert_source, open_source
 from onnxtool.reports.gates import (
     parity_gate,
     precision_gate,
+    version_gates,
 )
 from onnxtool.reports.model import (
     Check,
@@ -40,6 +42,7 @@ from onnxtool.targets.target import Target, choose
 from onnxtool.validators.drift.labels import LabelColumns
 from onnxtool.validators.numerics.tolerance import Limit
 from onnxtool.validators.parity.agreement import agreement
+from onnxtool.validators.parity.expected import read_expected
 from onnxtool.validators.parity.pairs import Rows, made_up_rows
 
 # Two rows: an exporter that traces a single row takes the batch dimension for a constant 1.
@@ -58,6 +61,8 @@ def convert(
     labels: str | None = None,
     max_loss: float | None = None,
     verify: bool = True,
+    expected: Data | None = None,
+    accept_version: Sequence[str] = (),
     rtol: Limit = None,
     atol: Limit = None,
     seed: int = 0,
@@ -83,6 +88,10 @@ def convert(
         max_loss: What the precision may cost, as a share: of a score or, without labels, of labels that flip; or as
             relative error. None takes 0.01, 0.01 and 0.05.
         verify: Whether to compare the result with the source.
+        expected: The right answers to the rows of `data`, which are the truth instead of the source's: a file or
+            arrays by the output's name, as saved with the release that trained the model.
+        accept_version: Releases that saved the source and whose files are taken to mean what the installed release
+            reads, as `1.3.2`.
         rtol: Relative tolerance, for all outputs or by name; None derives it from the model's own rounding.
         atol: Absolute tolerance, likewise.
         seed: Seed of made-up rows.
@@ -119,10 +128,18 @@ def convert(
         raise UsageError(
             "--labels and --max-loss go with --precision. To compare the quality, use onnxtool verify."
         )
+    if expected is not None and not (raw and verify):
+        raise UsageError(
+            "--expected holds the answers to the rows of --data: give both, and leave out --no-verify."
+        )
     _check_opset(opset, framework, deployed)
     if opset is None and deployed.max_opset is not None and not framework.keeps_opset:
         opset = min(framework.default_opset, deployed.max_opset)
-    rows = replace(fit_rows(raw, model, origin), auxiliary=auxiliary) if raw else None
+    rows = (
+        replace(fit_rows(raw, model, origin), auxiliary=auxiliary, expected=read_expected(expected))
+        if raw
+        else None
+    )
 
     progress(f"Converting from {framework.name}", 0, 0)
     began = time.perf_counter()
@@ -133,7 +150,7 @@ def convert(
     converted = time.perf_counter()
     proto = conversion.model
     adapted = deployed.adapt(proto, model)
-    finish(proto, model.inputs, _provenance(model, proto))
+    finish(proto, model.inputs, _provenance(model, proto, accept_version))
     with staged_path(path) as staged:
         write(proto, staged)
         finished = time.perf_counter()
@@ -160,7 +177,10 @@ def convert(
         ),
         parity=proven.parity if proven else None,
         drift=proven.drift if proven else None,
-        checks=_gates(proven) if proven else [],
+        checks=[
+            *(_gates(proven) if proven else []),
+            *version_gates(model.saved_by, accept_version, proven.parity if proven else None),
+        ],
     )
     return report_of("convert", [subject])
 
@@ -219,7 +239,7 @@ def _example(model: SourceModel, rows: Rows | None, seed: int) -> Tensors:
     return {name: tensor[:_EXAMPLE_ROWS] for name, tensor in rows.tensors.items()}
 
 
-def _provenance(model: SourceModel, proto: onnx.ModelProto) -> dict[str, str]:
+def _provenance(model: SourceModel, proto: onnx.ModelProto, accepted: Sequence[str]) -> dict[str, str]:
     """Where the model comes from, unless it is an ONNX model that says so itself."""
     if any(entry.key.startswith("onnxtool.source.") for entry in proto.metadata_props):
         return {}
@@ -228,5 +248,11 @@ def _provenance(model: SourceModel, proto: onnx.ModelProto) -> dict[str, str]:
         "onnxtool.source.framework": f"{summary.framework} {summary.framework_version}",
         "onnxtool.source.kind": summary.kind,
         "onnxtool.source.sha256": summary.sha256,
+        "onnxtool.source.saved_by": ", ".join(f"{saved.library} {saved.version}" for saved in summary.saved_by),
+        "onnxtool.source.accepted_version": ", ".join(
+            f"{saved.library} {saved.version}"
+            for saved in summary.saved_by
+            if saved.version in accepted and not saved.same_meaning
+        ),
     }
     return {key: value for key, value in known.items() if value}

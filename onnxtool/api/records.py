@@ -33,4 +33,5 @@ def source_summary(model: SourceModel) -> SourceSummary:
         kind=model.kind,
         path=str(model.path) if model.path else None,
         sha256=sha256(model.path) if model.path else None,
+        saved_by=list(model.saved_by),
     )

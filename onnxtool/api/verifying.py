@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from onnxtool.reports.gates import (
     drift_gate,
     parity_gate,
     search_gate,
+    version_gates,
 )
 from onnxtool.reports.model import (
     Report,
@@ -29,6 +30,7 @@ from onnxtool.reports.model import (
 )
 from onnxtool.validators.drift.labels import LabelColumns, Quality
 from onnxtool.validators.numerics.tolerance import Limit
+from onnxtool.validators.parity.expected import read_expected
 from onnxtool.validators.parity.explain import explain as find_cause
 from onnxtool.validators.parity.pairs import Block, Pair, Rows, check_parity, made_up_rows
 from onnxtool.validators.parity.search import DEFAULT_BUDGET, search
@@ -41,6 +43,8 @@ def verify(
     data: Data | None = None,
     labels: str | None = None,
     group: str | None = None,
+    expected: Data | None = None,
+    accept_version: Sequence[str] = (),
     rtol: Limit = None,
     atol: Limit = None,
     provider: str = "cpu",
@@ -62,6 +66,8 @@ def verify(
         data: As for `convert`.
         labels: A column of the data, or a file, with the true label of each row: quality is compared too.
         group: A column of the data. Quality is compared in each of its groups too, since an average can hide a group.
+        expected: As for `convert`.
+        accept_version: As for `convert`.
         rtol: Relative tolerance, for all outputs or by name; None derives it from the model's own rounding.
         atol: Absolute tolerance, likewise.
         provider: Execution provider that runs the model: `cpu`, `cuda`, `tensorrt`, or its full name.
@@ -87,6 +93,8 @@ def verify(
     onnx_model = OnnxModel.read(model)
     if group is not None and labels is None:
         raise UsageError(f"--group {group} goes with --labels.")
+    if expected is not None and data is None:
+        raise UsageError("--expected holds the answers to the rows of --data: give both.")
     later = stream_data(Path(data)) if isinstance(data, str | os.PathLike) else None
     raw, origin = (next(later), str(data)) if later else to_arrays(data) if data is not None else ({}, "")
     label_columns = LabelColumns(labels, group, raw, origin) if labels is not None else None
@@ -108,6 +116,7 @@ def verify(
             if label_columns
             else {},
         )
+    rows = replace(rows, expected=read_expected(expected))
     quality = Quality(label_columns.origin, opened.roles, group) if label_columns else None
     worst: dict[int, Tensors] | None = {} if explain else None
     parity = check_parity(
@@ -125,7 +134,7 @@ def verify(
         progress("Explaining the difference", 0, 0)
         found = find_cause(Pair(opened, onnx_model, provider), worst, rows.tensors)
         parity = parity.model_copy(update={"explanation": found})
-    checks = [parity_gate(parity)]
+    checks = [parity_gate(parity), *version_gates(opened.saved_by, accept_version, parity)]
     searched = None
     if adversarial:
         searched = search(

@@ -12,6 +12,7 @@ from onnxtool.models.mlflow_folder import is_mlflow, model_in
 from onnxtool.models.signature import Tensors
 from onnxtool.models.source import LoadOptions, SourceModel
 from onnxtool.opening.confined import SandboxedSource
+from onnxtool.reports.model import SavedBy
 
 
 def open_source(source: object, options: LoadOptions) -> SourceModel:
@@ -28,7 +29,7 @@ def open_source(source: object, options: LoadOptions) -> SourceModel:
     if isinstance(source, SourceModel):
         return source
     path = None
-    model = source
+    model, saved_by = source, list[SavedBy]()
     if isinstance(source, str | Path):
         text = str(model_in(Path(source)) if is_mlflow(Path(source)) else source)
         framework = _by(lambda f: f.recognises(text), _unrecognised(text))
@@ -36,9 +37,11 @@ def open_source(source: object, options: LoadOptions) -> SourceModel:
         if options.limits and framework.confined and path:
             return SandboxedSource(str(source), options, options.limits)
         model = framework.load(text, options)
+        saved_by = framework.saved_by(text, model) if path else []
     owner = _by(lambda f: f.owns(model), f"No framework knows what to do with a {_class_name(model)}.")
     wrapped = owner.wrap(model, options)
     wrapped.path = path
+    wrapped.saved_by = saved_by
     return wrapped
 
 

@@ -55,6 +55,9 @@ _NAMES = TypeAdapter(list[tuple[str, str]])
 _TEXTS = TypeAdapter(list[str])
 _EFFECTS = TypeAdapter(dict[str, str])
 
+_LONGEST, _MOST_NOTES = 500, 100
+"""Characters of a warning, and notes, that are kept of a process which may be anybody's."""
+
 _DOING: dict[Request, str] = {"confinement": "open it", "open": "open it", "convert": "convert it"}
 """The action of a request, for messages; all other requests run the model."""
 
@@ -72,6 +75,7 @@ class SandboxedSource(SourceModel):
 
     def __init__(self, source: str, options: LoadOptions, limits: Limits) -> None:
         self.limits = limits
+        self.notes: list[str] = []
         self._source = source
         self._lock = threading.Lock()
         self._folder = Path(tempfile.mkdtemp(prefix="onnxtool-source-"))
@@ -101,7 +105,8 @@ class SandboxedSource(SourceModel):
         self.framework, self.framework_version = found.framework, found.framework_version
         self.inputs, self.roles = found.inputs, found.roles
         self.path = Path(found.path) if found.path else None
-        self.notes = [*found.notes, *(f"The source was not wholly confined: {lack}." for lack in lacking)]
+        self.saved_by = found.saved_by
+        self.notes += [*found.notes, *(f"The source was not wholly confined: {lack}." for lack in lacking)]
         self._kind, self._classes = found.kind, found.classes
 
     @property
@@ -176,6 +181,7 @@ class SandboxedSource(SourceModel):
                 timer.cancel()
         if not isinstance(answer, dict):
             raise self._garbled()
+        self._note(self._checked(_TEXTS.validate_python, answer.get("warnings", [])))
         if (name := answer.get("error")) is None:
             return answer.get("value"), arrays
         message = str(answer.get("message"))
@@ -187,6 +193,13 @@ class SandboxedSource(SourceModel):
         if kind := error_class(str(name)):
             raise kind(message)
         raise RuntimeError(f"in the process of {self._source}:\n{message}")
+
+    def _note(self, warnings: Sequence[str]) -> None:
+        """Keep for the report what was warned of, each once."""
+        for text in warnings:
+            note = f"Warning of its process: {' '.join(text.split())[:_LONGEST]}"
+            if note not in self.notes and len(self.notes) < _MOST_NOTES:
+                self.notes.append(note)
 
     def _end_of(self, request: Request, late: bool) -> str:
         """Why there is no answer."""

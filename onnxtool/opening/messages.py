@@ -16,6 +16,7 @@ from onnxtool.models.rows.channel import receive, send
 from onnxtool.models.rows.domain import Domain
 from onnxtool.models.signature import Role, Tensors, TensorSpec
 from onnxtool.models.source import LoadOptions
+from onnxtool.reports.model import SavedBy
 
 Request = Literal["confinement", "open", "predict", "answers", "in_double", "steps", "domains", "convert"]
 
@@ -39,6 +40,7 @@ class Description(BaseModel):
     classes: tuple[tuple[str, ...], ...]
     path: str | None
     notes: tuple[str, ...]
+    saved_by: tuple[SavedBy, ...]
 
 
 class PlainDomain(BaseModel):

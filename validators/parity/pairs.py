@@ -23,6 +23,7 @@ from onnxtool.models.source import SourceModel
 from onnxtool.reports.model import Parity
 from onnxtool.validators.numerics.comparison import OutputComparison
 from onnxtool.validators.numerics.tolerance import Limit, Tolerances, derive
+from onnxtool.validators.parity.expected import Answers, Expected
 from onnxtool.validators.parity.feeds import match_inputs
 
 FIRST_BATCHES = (1, 3, 17)
@@ -59,6 +60,7 @@ class Rows:
         notes: Notes on columns that were ignored or rounded; later rows may add to them.
         auxiliary: Columns that no model reads, for the rows of `tensors`.
         later: Further rows, where a file is read block by block.
+        expected: The owner's own answers to all rows, which are the truth where there are some.
     """
 
     tensors: Tensors
@@ -67,6 +69,7 @@ class Rows:
     notes: list[str] = field(default_factory=list)
     auxiliary: Tensors = field(default_factory=dict)
     later: Iterable[Block] | None = None
+    expected: Expected | None = None
 
     def blocks(self) -> Iterator[Block]:
         """All rows; those that come later can be had once."""
@@ -104,7 +107,7 @@ class Pair:
 
     def __init__(self, source: SourceModel, model: OnnxModel, provider: str = "cpu") -> None:
         self.source, self.model = source, model
-        self.notes: list[str] = [*source.notes]
+        self.notes: list[str] = []
         self.feeds = match_inputs(source.inputs, model.inputs, self.notes)
         self.provider = full_name(provider)
         self._session, others = session_on(model, self.provider)
@@ -203,6 +206,7 @@ def check_parity(
     pair = Pair(source, model, provider)
     total = count_rows(rows.tensors, source.inputs) if rows.later is None else 0
     comparisons: dict[str, OutputComparison] = {}
+    answers: Answers | None = None
     batches: set[int] = set()
     done = 0
     for block in rows.blocks():
@@ -219,6 +223,9 @@ def check_parity(
                 {name: rows_only(output, size, stop - start) for name, output in outputs.items()}
                 for outputs in (truth, found)
             )
+            if rows.expected:
+                answers = answers or Answers(rows.expected, source, truth, tolerances)
+                truth = answers.instead_of(truth, before + start)
             for name, comparison in comparisons.items():
                 if name in found:
                     comparison.update(truth[name], found[name])
@@ -233,14 +240,23 @@ def check_parity(
             if on_progress:
                 on_progress(done, total)
     results = [comparison.result() for comparison in comparisons.values()]
+    if answers:
+        results = answers.finish(results, done, rows.origin)
     return Parity(
         rows=done,
         batches=sorted(batches),
         data=rows.origin,
+        expected=rows.expected.origin if rows.expected else None,
         seed=rows.seed,
         provider=pair.provider,
         outputs=results,
-        notes=[*rows.notes, *pair.notes, *source.effects.values()],
+        notes=[
+            *rows.notes,
+            *source.notes,
+            *pair.notes,
+            *source.effects.values(),
+            *(answers.notes if answers else []),
+        ],
         source_s=pair.source_s,
         onnx_s=pair.onnx_s,
         passed=bool(results) and all(result.passed for result in results),
