@@ -43,7 +43,7 @@ def run_against(
 
     Args:
         model: The candidate.
-        other: What it is held against.
+        other: The model that it is compared with.
         inputs: At least one row of each input, repeated or cut to each batch.
         providers: As for `run_bench`.
         batches: Rows in a run.

@@ -53,7 +53,9 @@ def compare_with_baseline(
         )
         comparisons.append(comparison)
         if differences:
-            comparison.reason = f"Not judged, the baseline was measured elsewhere: {'; '.join(differences)}."
+            comparison.reason = (
+                f"Not compared: the baseline was measured on another machine: {'; '.join(differences)}."
+            )
         elif (earlier := _cell_of(cell, before)) is None:
             comparison.reason = "The baseline has no measurement of this model and cell."
         else:

@@ -19,7 +19,7 @@ SIGNIFICANCE = 0.001
 """Of each test. Medians of neighbouring windows depend on each other a little, hence less than the usual 0.01."""
 
 FEWEST = 20
-"""Values below which a change is not looked for: even a clean step could hardly be told from chance."""
+"""Fewest values for a change to be searched: with fewer, even a clean step hardly differs from chance."""
 
 
 def change_point(values: ArrayLike) -> tuple[int, float]:

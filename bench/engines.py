@@ -1,7 +1,7 @@
 """Engines that a provider builds from a model, which takes minutes, kept in the user's cache folder.
 
 TensorRT's engines hold for one model, one version of everything, one kind of card and one range of shapes; ONNX
-Runtime tells some of that from the file, not all of it. Here each combination has a folder of its own.
+Runtime detects some of that from the file, not all of it. Here each combination has a folder of its own.
 """
 
 from __future__ import annotations

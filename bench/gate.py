@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 Outcome: TypeAlias = Literal["pass", "fail", "undecided"]
 
 LOOKS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
-"""Shares of the budget after which the data are judged."""
+"""Shares of the budget after which the data are evaluated."""
 
 ERROR = 0.01
 """Probability that any of the looks decides wrongly. Each gets an equal part of it (Bonferroni), which holds
@@ -63,7 +63,7 @@ class Decision:
 
 
 def decide(log_ratios: NDArray[np.float64], effect: float, rng: np.random.Generator) -> Decision:
-    """Hold the ratio against the smallest effect that matters.
+    """Compare the ratio with the smallest effect that matters.
 
     The location is the mean trimmed by 20 % at each end: bursts of other processes make single quads wild, in
     either direction. Its interval is that of the percentile bootstrap (Efron and Tibshirani, "An Introduction to

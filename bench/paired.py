@@ -47,10 +47,10 @@ class PairTask:
     """Two models to be compared.
 
     Attributes:
-        models: Paths of the ONNX files: the candidate and what it is held against.
+        models: Paths of the ONNX files: the candidate and the model that it is compared with.
         plan: The cell.
         effect: See `gate.decide`.
-        budget_s: Longest time of sampling, warm-up aside.
+        budget_s: Longest time of sampling, without the warm-up.
         seed: Of the order of the blocks and of the bootstrap.
     """
 
@@ -68,7 +68,7 @@ class PairAnswer:
     Attributes:
         decision: At the last look.
         medians_s: Median over the blocks of each model.
-        looks: How often the data were judged.
+        looks: How often the data were evaluated.
         runs: Runs of a block that are counted.
         measured_s: How long was sampled.
         problem: Why nothing could be measured.
@@ -175,7 +175,7 @@ def quads_of(a: timing.Run, b: timing.Run, inputs: Tensors, count: int, *, refil
 def sample(
     quad: Quad, effect: float, budget_ns: int, rng: np.random.Generator
 ) -> tuple[Decision, NDArray[np.float64], int]:
-    """Measure quads, and judge them at each of `gate.LOOKS`, until one decides.
+    """Measure quads, and evaluate them at each of `gate.LOOKS`, until one decides.
 
     Returns:
         The last decision, the block medians in s, shape [quads, 4], and the number of looks. A quad is begun

@@ -178,7 +178,7 @@ def ray_cluster(address: str | None = None) -> Iterator[Cluster]:
                 ray.remote(Machine)
                 .options(
                     num_cpus=resources.get("CPU", 0),
-                    num_gpus=resources.get("GPU", 0),  # Ray hides cards that are not asked for
+                    num_gpus=resources.get("GPU", 0),  # Ray hides GPUs that are not requested
                     scheduling_strategy=affinity(node["NodeID"], soft=False),
                 )
                 .remote()

@@ -32,7 +32,7 @@ def check_same_place(name: str, earlier: Report, here: Environment) -> None:
         here: The machine now.
 
     Raises:
-        UsageError: it does not; what differs is said.
+        UsageError: it does not; the message names the differences.
     """
     found = machine_differences(earlier.environment, here)
     then, now = earlier.environment.libraries, here.libraries
@@ -51,7 +51,7 @@ def earlier_bench(earlier: Report, model: ModelSummary, source: SourceSummary | 
     Args:
         earlier: The saved report.
         model: The model.
-        source: The source that is measured beside, if there is one.
+        source: The source that is measured too, if there is one.
     """
     for subject in earlier.subjects:
         if subject.bench and subject.model.sha256 == model.sha256:

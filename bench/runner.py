@@ -230,7 +230,7 @@ def _refused(plan: CellPlan, fixed: int) -> Cell:
     return plan.cell(
         "failed",
         f"The model's batch is fixed at {fixed}: it cannot run {plan.batch} rows at once. "
-        f"Ask for batch {fixed}, or convert it with a dynamic batch.",
+        f"Use batch {fixed}, or convert it with a dynamic batch.",
     )
 
 
@@ -284,7 +284,7 @@ def check_rows(specs: Sequence[TensorSpec], inputs: Tensors) -> None:
 
 def worker_environment(task: Task | None = None, variables: Mapping[str, str] = os.environ) -> Mapping[str, str]:
     """The environment of a worker, with the threads that a source's framework reads there."""
-    # Its uploader would be a thread beside the measured ones, and a stranger's model is nobody's business.
+    # Its uploader would be a thread next to the measured ones, and would send data of the user's model.
     environment = {"ORT_DISABLE_TELEMETRY": "1", **variables}
     if task is not None and task.plan.threads is not None and isinstance(task.model, SourceTask):
         environment |= dict.fromkeys(_THREAD_VARIABLES, str(task.plan.threads))

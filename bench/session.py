@@ -21,7 +21,7 @@ _DEVICES = {"CUDAExecutionProvider": "cuda", "TensorrtExecutionProvider": "cuda"
 
 
 def open_session(model: str, plan: CellPlan, entries: Mapping[str, str] | None = None) -> Any:
-    """An `onnxruntime.InferenceSession` as a cell wants it, with a record of its placement.
+    """An `onnxruntime.InferenceSession` with a cell's settings, and with a record of its placement.
 
     Args:
         model: Path of the ONNX file.

@@ -21,7 +21,7 @@ HISTOGRAM_BINS = 40
 SERIES_POINTS = 120
 CHANGE_STRETCHES = 60
 DRIFT = 0.05
-"""Smallest change of the median, as a share, that is told."""
+"""Smallest change of the median, as a share, that is reported."""
 
 
 def summarise(samples_ns: NDArray[np.int64], confidence: float = CONFIDENCE) -> Latency:
@@ -105,7 +105,7 @@ def interval_ranks(n: int, q: float, confidence: float) -> tuple[int, int] | Non
 
 
 def samples_needed(q: float, confidence: float) -> int:
-    """The least number of samples from which a percentile is told: the rule of MLPerf's loadgen.
+    """The least number of samples from which a percentile is reported: the rule of MLPerf's loadgen.
 
     Its early stopping (`loadgen/early_stopping.cc` of mlcommons/inference) gives the sample above which t lie as
     an estimate if, were the percentile any higher, t or fewer above it would have a probability of at most

@@ -1,4 +1,4 @@
-"""What a worker is told, and what it answers."""
+"""The task of a worker, and its answer."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ _ADAPTER = TypeAdapter(Task)
 
 
 def write_task(file: BinaryIO, task: Task) -> None:
-    """Write a task, the arrays apart from the rest."""
+    """Write a task: its description, then its arrays."""
     model, data = task.model, {}
     if isinstance(model, SourceTask):
         data = model.options.data

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 
 STOLEN = 0.01
-"""Share of the processors' time from which it is told."""
+"""Share of the processors' time from which it is reported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class Taken:
 
     Attributes:
         throttled: Periods in which the control group had used up its quota.
-        stolen_s: Time that the host gave to others while a processor of this machine wanted to run.
+        stolen_s: Time in s that the host gave to others while a processor of this machine was ready to run.
         total_s: Time of all processors.
     """
 

@@ -92,7 +92,7 @@ def warm_up(run: Run, inputs: Tensors, limit_ns: int) -> tuple[int, bool]:
 
 
 def clock() -> tuple[float, float]:
-    """What the clock can tell apart, and what reading it costs.
+    """The resolution of the clock, and the cost of reading it.
 
     Returns:
         Resolution: the smallest step above 0 between two consecutive readings, in s. Overhead: their

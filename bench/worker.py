@@ -145,7 +145,7 @@ def _serve(task: Task, plan: CellPlan, runs: Sequence[timing.Run], cell: Cell) -
 
 
 def _prove_placement(model: str, plan: CellPlan, inputs: Tensors, cell: Cell) -> None:
-    """Hold the record of the placement against a profile, from a session of its own so that it disturbs nothing.
+    """Compare the record of the placement with a profile, taken in a separate session so that it disturbs nothing.
 
     Versions of ONNX Runtime before 1.24.1 keep no record: there the profile is all.
     """

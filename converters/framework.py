@@ -80,8 +80,8 @@ class Framework(ABC):
         name: Short name, shown to users and kept in reports.
         extra: The extra of onnxtool (or the distribution) that installs what it needs.
         max_opset: Highest default opset that its converter writes.
-        default_opset: The opset used when none is asked for.
-        keeps_opset: Whether a model keeps its own opset when none is asked for.
+        default_opset: The opset used when the user gives none.
+        keeps_opset: Whether a model keeps its own opset when the user gives none.
         confined: Whether its files are opened in a process of their own when limits are given.
     """
 
@@ -132,7 +132,7 @@ class Framework(ABC):
         Args:
             source: What `wrap` returned.
             example: A few valid rows, for converters that trace.
-            options: As the user asked; the opset is within `max_opset`.
+            options: The user's options; the opset is within `max_opset`.
 
         Raises:
             ConversionError: ONNX, or the converter, cannot express the model.

@@ -1,4 +1,4 @@
-"""ONNX models as sources: to be optimised, made less precise, or what others are held against."""
+"""ONNX models as sources: to be optimised, lowered in precision, or compared with other models."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class OnnxFramework(Framework):
         return OnnxSource(cast(OnnxModel, model), options.provider)
 
     def convert(self, source: SourceModel, example: Tensors, options: ConvertOptions) -> Conversion:
-        """The model itself, with its weights; in another opset where one is asked for.
+        """The model itself, with its weights; in another opset where the options give one.
 
         Raises:
             ConversionError: ONNX's version converter cannot change the opset.

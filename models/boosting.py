@@ -1,7 +1,7 @@
 """XGBoost, LightGBM and CatBoost as functions from a matrix to named tensors.
 
 Everything is brought into the libraries' scikit-learn wrappers first: what a file or a bare booster holds is
-then asked for labels and probabilities the same way as a fitted wrapper.
+then gives labels and probabilities in the same way as a fitted wrapper.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ class LightGBMBooster:
 
     Attributes:
         booster_: The booster.
-        boosting_type: `rf` where outputs are averaged, which its converter asks for.
+        boosting_type: `rf` where outputs are averaged; its converter reads it.
     """
 
     def __init__(self, booster: Any) -> None:

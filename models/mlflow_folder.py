@@ -1,4 +1,4 @@
-"""Models in MLflow's format: a folder whose MLmodel file says which of its files the framework's own model is.
+"""Models in MLflow's format: a folder with an MLmodel file, which names the framework's own model file.
 
 Only that file is opened, through the framework's own gates; nothing of MLflow runs, neither its loaders nor the code
 that a folder may bring along.

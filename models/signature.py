@@ -85,7 +85,7 @@ class TensorSpec:
 
 
 def numpy_dtype(name: str) -> np.dtype[Any]:
-    """The NumPy dtype in which an array of the named dtype is held (`object` for strings)."""
+    """The NumPy dtype of an array of the named dtype (`object` for strings)."""
     if name == "string":
         return np.dtype(object)
     if name == "bfloat16":

@@ -1,4 +1,4 @@
-"""A source model: the truth that an ONNX model is held against."""
+"""A source model: the reference that an ONNX model is compared with."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ class SourceModel(ABC):
         self.effects = {**self.effects, subject: effect}
 
     def domains(self) -> Mapping[str, Domain]:
-        """What values each input takes, as far as the fitted model tells; see `models.domain`."""
+        """The values that each input takes, as far as the fitted model shows; see `models.rows.domain`."""
         return {}
 
     def steps(self, tensors: Tensors) -> Iterator[Step]:

@@ -24,12 +24,12 @@ Series: TypeAlias = tuple[str, Sequence[tuple[float, float]]]
 """A name and its points, in the order of x."""
 
 COLOURS = 8
-"""Series that a chart can tell apart by colour and mark."""
+"""Number of series that colours and marks can distinguish in a chart."""
 
 WIDTH, HEIGHT = 460, 190
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 20, 34
 BAND = 34
-"""Width of the bars that stand apart from the axis: values equal to zero, and the far tail."""
+"""Width of the two bars drawn off the axis: values equal to zero, and the far tail."""
 GAP = 14
 
 
@@ -95,12 +95,12 @@ def histogram(
     """A histogram.
 
     Args:
-        bins: In order, without gaps. A last bin much wider than the others is drawn apart, as the tail.
-        title: For those who cannot see the chart.
+        bins: In order, without gaps. A last bin much wider than the others is drawn separately, as the tail.
+        title: Text for screen readers.
         label: What is counted, with its unit where `text` has none.
         text: How a value of the horizontal axis is written.
         marks: Named values to draw a line at.
-        zeros: Number of values that are exactly zero, drawn apart.
+        zeros: Number of values that are exactly zero, drawn separately.
         log_counts: Whether the counts are on a logarithmic axis, so that single outliers stay visible.
     """
     bins = [entry for entry in bins if math.isfinite(entry.low + entry.high)]
@@ -134,7 +134,7 @@ def lines(
 
     Args:
         series: At most `COLOURS` of them.
-        title: For those who cannot see the chart.
+        title: Text for screen readers.
         x_label: What is along the horizontal axis.
         text: How a value of the vertical axis is written.
         reference: A value to draw a line at.
@@ -179,7 +179,7 @@ def front(dots: Sequence[Dot], *, title: str, label: str, x_text: Format, y_text
 
     Args:
         dots: At least one.
-        title: For those who cannot see the chart.
+        title: Text for screen readers.
         label: What is along the horizontal axis.
         x_text: How a value of the horizontal axis is written.
         y_text: How a value of the vertical axis is written.
@@ -278,7 +278,7 @@ def ratio_scale(comparisons: Sequence[Comparison]) -> Scale:
 
 
 def ratio(comparison: Comparison, scale: Scale, *, title: str) -> Markup:
-    """A ratio with its interval, the smallest effect as the band from 1, whose upper end must not be passed."""
+    """A ratio with its interval. The band from 1 is the smallest effect that matters."""
     middle = SPREAD_HEIGHT / 2
     edge = 1 + comparison.effect
     parts = [
@@ -298,7 +298,7 @@ def ratio(comparison: Comparison, scale: Scale, *, title: str) -> Markup:
     return _svg(title, SPREAD_WIDTH, SPREAD_HEIGHT, parts, "spread")
 
 
-# -- Parts --------------------------------------------------------------------------------------------------
+# -- Elements -----------------------------------------------------------------------------------------------
 
 
 def _svg(title: str, width: float, height: float, parts: Sequence[Markup], kind: str = "chart") -> Markup:
@@ -342,7 +342,7 @@ def _point(index: int, x: float, y: float, title: str) -> Markup:
 
 
 def _mark(x: float, name: str, row: int) -> Markup:
-    """A named line, its name beside it on the side that has room."""
+    """A named line; the name stands on the side that has room."""
     right_half = x > WIDTH * 0.7
     label = _text(x + (-4 if right_half else 4), TOP - 8 + 11 * row, name, "mark end" if right_half else "mark")
     return _line(x, TOP - 14, x, HEIGHT - BOTTOM, "mark") + label
@@ -402,5 +402,5 @@ def _round_step(step: float) -> float:
 
 
 def _short(text: str) -> str:
-    """A tick without the zeros that a table wants: 1.00 µs is 1 µs."""
+    """A tick's text without trailing zeros: 1.00 µs becomes 1 µs."""
     return re.sub(r"\.?0+(?=\D*$)", "", text) if re.search(r"\.\d*0(?=\D*$)", text) else text

@@ -58,7 +58,7 @@ PARITY: Sequence[Column[OutputParity]] = (
     Column("Flips", lambda output: units.count(output.label_flips)),
 )
 TOLERANCE: Column[OutputParity] = Column("Tolerance", findings.tolerance, numeric=False)
-"""Apart from the rest: where there is no room for it, it is a note below the table."""
+"""A separate column: where there is no room for it, it becomes a note below the table."""
 
 WORST: Sequence[Column[Difference]] = (
     Column("Row", lambda difference: units.count(difference.row)),
@@ -166,7 +166,7 @@ def bench_columns(bench: Bench) -> Sequence[Column[Cell]]:
 
 
 RAN_ON: Column[Cell] = Column("Ran on", findings.ran_on, numeric=False)
-"""Apart from the rest: where there is no room for it, it is a note below the table."""
+"""A separate column: where there is no room for it, it becomes a note below the table."""
 
 
 def _ratio_interval(comparison: Comparison) -> str:

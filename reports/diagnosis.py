@@ -8,7 +8,7 @@ from onnxtool.reports.model import Environment
 
 
 class Extra(BaseModel):
-    """An optional part of onnxtool."""
+    """An optional dependency group of onnxtool."""
 
     name: str
     installed: dict[str, str]

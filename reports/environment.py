@@ -59,7 +59,7 @@ def usable_cores() -> int:
 
 
 def usable_memory() -> int:
-    """Bytes of memory that this process may use: the machine's, or less where its control group says so."""
+    """Bytes of memory that this process may use: the machine's, or less where its control group has a limit."""
     limits = [*_limits("memory", "memory.max"), *_limits("memory", "memory.limit_in_bytes")]
     total: int = psutil.virtual_memory().total
     return min([total, *(int(limit) for limit in limits if limit.isdigit())])
@@ -88,7 +88,7 @@ def parse_gpus(listing: str) -> list[Gpu]:
 
 
 def in_ci(variables: Mapping[str, str]) -> bool:
-    """Whether environment variables say that this is continuous integration."""
+    """Whether environment variables indicate continuous integration."""
     return any(variables.get(name, "").lower() not in ("", "0", "false") for name in CI_VARIABLES)
 
 
@@ -147,7 +147,7 @@ def _cpu_quotas() -> Iterator[float]:
 
 
 def _limits(controller: str, file: str) -> Iterator[str]:
-    """What a file says in this process's control group and in each one above it, in both versions of them."""
+    """Content of a file in this process's control group and in each parent group, for cgroups v1 and v2."""
     for line in _read(Path("/proc/self/cgroup")).splitlines():
         _, names, group = line.split(":", 2)
         if names and controller not in names.split(","):

@@ -1,6 +1,6 @@
 """What a report comes down to: the verdict, the numbers that matter, and the notes that go with a table.
 
-Every renderer says the same because they all ask here.
+All renderers use these functions, so that they agree.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SOURCE = "source"
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The first thing that a reader is told.
+    """The headline of a report.
 
     Attributes:
         outcome: `undecided` when a gate could not decide and none failed, whether or not that fails the run;
@@ -166,12 +166,12 @@ def failed(record: OutputParity | Metric | GroupQuality) -> bool:
 
 
 def unmeasured(cell: Cell) -> bool:
-    """Whether a cell could not be measured as asked."""
+    """Whether a cell could not be measured as requested."""
     return cell.status != "measured"
 
 
 def systematic(output: OutputParity) -> str:
-    """Why an output fails all of whose elements are within tolerance."""
+    """Why an output fails although each of its elements is within tolerance."""
     return (
         f"each element is within tolerance, but on average they differ by {units.number(output.noise_ratio)} times "
         "what rounding makes: the models compute something else."
@@ -197,7 +197,7 @@ def tolerance_notes(parity: Parity) -> list[str]:
 
 
 def parity_notes(parity: Parity) -> list[str]:
-    """What must be said beside the table: tolerances, what could not be compared, what was left aside."""
+    """Notes below the table: tolerances, outputs that could not be compared, columns that were ignored."""
     notes = tolerance_notes(parity)
     for output in parity.outputs:
         if output.problem:
@@ -218,7 +218,7 @@ def parity_notes(parity: Parity) -> list[str]:
 
 
 def drift_notes(drift: LabelDrift) -> list[str]:
-    """What must be said beside the table of metrics: how many answers changed, and whether that is chance."""
+    """Notes below the table of metrics: how many answers changed, and whether that is chance."""
     notes = []
     if drift.flips:
         share = units.interval(100 * drift.flips.low, 100 * drift.flips.high)
@@ -243,7 +243,7 @@ def drift_notes(drift: LabelDrift) -> list[str]:
 
 
 def search_effort(search: Search) -> str:
-    """How much was tried."""
+    """The number of rows tried, the time, the budget and the seed."""
     rows = units.plural(search.rows, "row")
     return f"{rows} in {units.seconds(search.seconds)}, budget {search.budget}, seed {search.seed}"
 
@@ -254,7 +254,7 @@ def out_of_tolerance(category: SearchCategory) -> bool:
 
 
 def search_notes(search: Search) -> list[str]:
-    """What was found beside differences, and where the worst rows are."""
+    """Findings that are no numeric differences, and where the worst rows are saved."""
     notes = [f"{category.name}: {text}" for category in search.categories for text in category.findings]
     if any(category.ties for category in search.categories):
         notes.append("Ties are labels that differ where the source itself is undecided to within tolerance.")
@@ -266,7 +266,7 @@ def search_notes(search: Search) -> list[str]:
 
 
 def notable_stages(explanation: Explanation, around: int) -> list[Stage]:
-    """The stages up to and after the one where the models part, those that nothing is known of left out."""
+    """The stages around the first failure. Stages without a known difference are left out."""
     known = [stage for stage in explanation.stages if stage.difference is not None]
     if explanation.first_failure is None:
         return known[-2 * around :]
@@ -275,7 +275,7 @@ def notable_stages(explanation: Explanation, around: int) -> list[Stage]:
 
 
 def first_failure(explanation: Explanation) -> Callable[[Stage], bool]:
-    """Whether a stage is the one at which the models part."""
+    """A predicate: whether a stage is the first one out of tolerance."""
     place = explanation.first_failure
     return lambda stage: place is not None and stage is explanation.stages[place]
 
@@ -291,7 +291,7 @@ def explained_by(explanation: Explanation) -> str:
     matched = sum(stage.tensor is not None for stage in explanation.stages)
     return (
         f"the {units.plural(len(explanation.rows), 'row')} that differ most; {matched:,} of "
-        f"{units.plural(len(explanation.stages), 'stage')} held against {against}"
+        f"{units.plural(len(explanation.stages), 'stage')} compared with {against}"
     )
 
 
@@ -299,7 +299,7 @@ def rows_line(parity: Parity) -> str:
     """How much was compared, and of what."""
     seed = f", seed {parity.seed}" if parity.seed is not None else ""
     batches = ", ".join(map(str, parity.batches))
-    data = parity.data.removeprefix(f"{parity.rows} rows ")  # made-up rows say how many they are
+    data = parity.data.removeprefix(f"{parity.rows} rows ")  # the description of generated rows has their number
     return (
         f"{units.plural(parity.rows, 'row')} ({data}{seed}) in batches of {batches} "
         f"on {units.provider(parity.provider)}"
@@ -347,7 +347,7 @@ def cell_name(cell: Cell | Comparison) -> str:
 
 
 def settings(cell: Cell) -> list[str]:
-    """What else a cell was measured with, apart from what every cell has."""
+    """Settings of a cell other than provider, batch and threads."""
     parts = []
     if cell.concurrency > 1:
         parts.append(units.plural(cell.concurrency, "caller"))
@@ -454,7 +454,7 @@ def ran_on(cell: Cell) -> str:
 
 
 def placement_notes(bench: Bench) -> list[str]:
-    """Whether the providers that were asked for really ran the nodes."""
+    """Whether the requested providers really ran the nodes."""
     placed = [cell for cell in bench.cells if cell.placement]
     strays = {
         f"{cell_name(cell)}: nodes ran on {ran_on(cell)}"
@@ -462,7 +462,7 @@ def placement_notes(bench: Bench) -> list[str]:
         if any(part.provider != cell.provider for part in cell.placement)
     }
     if placed and not strays:
-        return ["Every node ran on the provider that was asked for."]
+        return ["Every node ran on the requested provider."]
     return sorted(strays)
 
 
@@ -471,7 +471,7 @@ def bench_notes(bench: Bench, *, unmeasured: bool = True) -> list[str]:
 
     Args:
         bench: The cells.
-        unmeasured: Whether to speak of the cells that were not measured; a table may do so itself.
+        unmeasured: Whether to list the cells that were not measured; a table may already show them.
     """
     notes: dict[str, tuple[str, list[str]]] = {}
     for cell in bench.cells:
@@ -489,7 +489,7 @@ def bench_notes(bench: Bench, *, unmeasured: bool = True) -> list[str]:
 
 
 def doubts(cell: Cell) -> list[str]:
-    """What speaks against the numbers of a cell."""
+    """Reasons to doubt the numbers of a cell."""
     found = []
     if not cell.warmup_settled:
         found.append("the latency still changed when the warm-up ended. Measure for longer.")
@@ -505,7 +505,7 @@ def doubts(cell: Cell) -> list[str]:
             "answers. Their latency counts up to the end."
         )
     if cell.build_s is not None:
-        found.append(f"its engine was built in {units.seconds(cell.build_s)}, apart from what is shown.")
+        found.append(f"its engine was built in {units.seconds(cell.build_s)}, which is not in the times shown.")
     return found
 
 
@@ -529,7 +529,7 @@ def _timer_note(bench: Bench) -> list[str]:
         return []
     worst, cell = max(shares, key=lambda pair: pair[0])
     return [
-        f"The clock tells {units.seconds(cell.timer_resolution_s)} apart; reading it adds "
+        f"The clock's resolution is {units.seconds(cell.timer_resolution_s)}; reading it adds "
         f"{units.seconds(cell.timer_overhead_s)} to a run, at most {units.number(100 * worst, 2)} % of a median."
     ]
 

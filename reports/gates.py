@@ -104,7 +104,7 @@ def _changes(metrics: Sequence[Metric]) -> str:
 
 
 def search_gate(search: Search) -> Check:
-    """No row found on which the models part."""
+    """No row was found on which the models diverge."""
     off = [category for category in search.categories if category.mismatches]
     message = (
         " ".join(

@@ -1,7 +1,7 @@
 """Reports in GitHub Actions: annotations, which are workflow commands in the log, and the summary of the job.
 
 Commands are escaped as actions/toolkit does (`packages/core/src/command.ts`), so that no name out of a model file
-begins one of its own.
+starts a new one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reports as one HTML page that needs nothing else: no network, no script, no font, no file beside it."""
+"""Reports as one self-contained HTML page: no network, no script, no font, no other file."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def render(report: Report) -> str:
 
 
 def drift_histogram(output: OutputParity) -> Markup:
-    """Absolute differences of an output, with the part of the tolerance that does not depend on the value."""
+    """Absolute differences of an output, with the absolute tolerance marked."""
     atol = output.tolerance.atol
     return charts.histogram(
         output.histogram,
@@ -123,7 +123,7 @@ def speedups(bench: Bench) -> Sequence[charts.Series]:
 def _series(bench: Bench, value: Callable[[Cell], float | None]) -> Sequence[charts.Series]:
     """A value over the batch size; nothing where only one batch size was measured.
 
-    Of more series than a chart can tell apart, the fastest are kept. The order, and so the colours, are the
+    The fastest series are kept where a chart cannot distinguish all. The order, and so the colours, are the
     same for every value.
     """
     best: dict[str, float] = {}

@@ -31,7 +31,7 @@ def _suite(report: Report, subject: Subject, number: int) -> ET.Element:
         package="onnxtool",
         name=subject.name or "model",
         timestamp=report.created.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S"),
-        hostname="localhost",  # the schema asks for one; a report names no machine
+        hostname="localhost",  # required by the schema; a report names no machine
         tests=str(len(subject.checks)),
         failures=str(sum(not check.passed for check in subject.checks)),
         errors="0",

@@ -122,7 +122,7 @@ def _parity(parity: Parity) -> Iterator[str]:
 
 
 def _explanation(explanation: Explanation) -> Iterator[str]:
-    yield f"**Where they part**, on {escape(findings.explained_by(explanation))}"
+    yield f"**Where they diverge**, on {escape(findings.explained_by(explanation))}"
     yield ""
     yield escape(explanation.cause)
     yield ""

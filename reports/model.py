@@ -20,7 +20,7 @@ Count = Annotated[int, Field(ge=0)]
 
 
 class Record(BaseModel):
-    """Base of all parts: unknown fields are refused, so that a typing error cannot hide in a report."""
+    """Base class of all records. Unknown fields are errors, so that a misspelt field cannot go unnoticed."""
 
     model_config = ConfigDict(extra="forbid", ser_json_inf_nan="strings", protected_namespaces=())
 
@@ -31,7 +31,7 @@ class Record(BaseModel):
         return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
-# -- Where it ran -------------------------------------------------------------------------------------------
+# -- Environment --------------------------------------------------------------------------------------------
 
 
 class Cpu(Record):
@@ -53,7 +53,7 @@ class Gpu(Record):
 
 
 class Environment(Record):
-    """The machine and the software, as far as they change results or times."""
+    """The machine and the software, as far as they affect results or times."""
 
     os: str
     python: str
@@ -65,7 +65,7 @@ class Environment(Record):
     ci: bool = Field(default=False, description="Whether it ran in continuous integration.")
 
 
-# -- What it is about ---------------------------------------------------------------------------------------
+# -- Models -------------------------------------------------------------------------------------------------
 
 
 class Tensor(Record):
@@ -77,7 +77,7 @@ class Tensor(Record):
 
 
 class ModelSummary(Record):
-    """What is in an ONNX file."""
+    """The contents of an ONNX file."""
 
     path: str
     sha256: str
@@ -123,12 +123,12 @@ class ConversionRecord(Record):
     finish_s: float = Field(description="Time in onnxtool's own passes, checks and writing.")
     choices: list[str] = Field(default=[], description="Which options were taken and why.")
     candidates: list[Candidate] = Field(
-        default=[], description="Graphs that were tried, the one as converted first; exactly one is kept."
+        default=[], description="Graphs that were tried, the converted one first; exactly one is kept."
     )
-    lowering: Lowering | None = Field(default=None, description="How it was made less precise, if so.")
+    lowering: Lowering | None = Field(default=None, description="How its precision was lowered, if it was.")
 
 
-# -- Does it say the same -----------------------------------------------------------------------------------
+# -- Parity -------------------------------------------------------------------------------------------------
 
 
 class Tolerance(Record):
@@ -164,7 +164,7 @@ class Difference(Record):
 
 
 class OutputParity(Record):
-    """One output of the ONNX model held against the source's, over all rows."""
+    """One output of the ONNX model compared with the source's, over all rows."""
 
     name: str
     role: Literal["values", "label", "probabilities"]
@@ -225,7 +225,7 @@ class OutputParity(Record):
 
 
 class Stage(Record):
-    """A step of the source model, or a node of the graph, and how far the two models are apart after it."""
+    """A step of the source model, or a node of the graph, and the difference between the two models after it."""
 
     name: str
     kind: str = Field(description="Class of the source's layer or step, or the node's operator.")
@@ -235,7 +235,7 @@ class Stage(Record):
 
 
 class ErrorComponents(Record):
-    """What the error of an output is made of, on the rows that were explained: largest absolute differences."""
+    """The components of an output's error on the rows that were explained: largest absolute differences."""
 
     output: str
     total: float = Field(description="ONNX against the source.")
@@ -245,11 +245,11 @@ class ErrorComponents(Record):
 
 
 class Explanation(Record):
-    """Where and why the two models part."""
+    """Where and why the two models diverge."""
 
     rows: list[Count] = Field(description="The rows that were looked at: the worst.")
     against: Literal["source", "float64"] = Field(
-        description="What each ONNX tensor is held against: the source's steps, or the graph in float64."
+        description="What each ONNX tensor is compared with: the source's steps, or the graph in float64."
     )
     stages: list[Stage] = []
     first_difference: int | None = Field(
@@ -297,7 +297,7 @@ class SearchCategory(Record):
 
 
 class Search(Record):
-    """A search for rows on which the two models part."""
+    """A search for rows on which the two models diverge."""
 
     budget: str
     seed: int
@@ -350,7 +350,7 @@ class GroupQuality(Record):
 
 
 class LabelDrift(Record):
-    """Quality on labelled rows: what the users of the model feel of the drift."""
+    """Quality of both models on labelled rows."""
 
     labels: str
     task: Literal["classification", "regression"]
@@ -364,7 +364,7 @@ class LabelDrift(Record):
     passed: bool
 
 
-# -- How fast is it -----------------------------------------------------------------------------------------
+# -- Speed --------------------------------------------------------------------------------------------------
 
 
 class Percentile(Record):
@@ -453,8 +453,8 @@ class LatencyBound(Record):
 class Cell(Record):
     """One measurement: a model on a provider with a batch size and a number of threads.
 
-    A cell that could not be measured as asked says so in `status` and `reason`; it is never measured as
-    something else.
+    Where a cell could not be measured as requested, `status` and `reason` say so. It is never measured with other
+    settings instead.
     """
 
     provider: str = Field(description="Execution provider, or 'source' for the source model's own framework.")
@@ -504,14 +504,14 @@ class Bench(Record):
 
 
 class Comparison(Record):
-    """A model's latency over another's, or over its own of an earlier run.
+    """The ratio of a model's latency to another's, or to its own in an earlier run.
 
     The model is slower when the whole interval of the ratio lies above 1 + effect, and is not when it lies below.
     """
 
     against: str = Field(description="The other model, or the saved report.")
     method: Literal["paired", "baseline"] = Field(
-        description="Both in turn in one process, or two runs apart in time."
+        description="Both alternately in one process, or two runs at different times."
     )
     provider: str
     batch: Count
@@ -527,7 +527,7 @@ class Comparison(Record):
     against_median_s: float | None = None
     quads: Count = Field(default=0, description="Groups of four blocks, two of each model.")
     runs_per_block: Count = 0
-    looks: Count = Field(default=0, description="How often the data were judged.")
+    looks: Count = Field(default=0, description="How often the data were evaluated.")
     needed_s: float | None = Field(default=None, description="How long would have to be measured to decide.")
     series: list[float] = Field(default=[], description="The ratio over time, medians of consecutive quads.")
 
@@ -554,17 +554,17 @@ class Candidate(Record):
 
 
 class Loss(Record):
-    """What a model in less precision loses by one measure."""
+    """The loss of a model in lower precision by one measure."""
 
     measure: str
     value: float
     high: float | None = Field(default=None, description="Upper end of its 95 % interval, if it has one.")
-    allowed: float | None = Field(default=None, description="None where it is told but not judged.")
+    allowed: float | None = Field(default=None, description="None where it is reported only.")
     passed: bool
 
 
 class LoweringAttempt(Record):
-    """One way to make the model less precise, and what it costs."""
+    """One way to lower the model's precision, and its cost."""
 
     recipe: str
     kept: Count = Field(description="Nodes that were kept in float32.")
@@ -574,7 +574,7 @@ class LoweringAttempt(Record):
 
 
 class Lowering(Record):
-    """How a model was made less precise, and what that costs."""
+    """How a model's precision was lowered, and the cost."""
 
     precision: Literal["fp16", "int8"]
     recipe: str
@@ -594,7 +594,7 @@ class Lowering(Record):
     passed: bool
 
 
-# -- Does its runtime take it --------------------------------------------------------------------------------
+# -- Rules of the runtime ------------------------------------------------------------------------------------
 
 
 class LintRule(Record):
@@ -623,10 +623,10 @@ class Lint(Record):
     release: str = Field(description="The runtime's release whose limits were kept.")
     rules: list[LintRule] = Field(description="All rules that were checked.")
     findings: list[Finding]
-    repairs: list[str] = Field(default=[], description="What was mended before, a sentence each.")
+    repairs: list[str] = Field(default=[], description="What was repaired before, one sentence each.")
 
 
-# -- The whole ----------------------------------------------------------------------------------------------
+# -- Report -------------------------------------------------------------------------------------------------
 
 
 class Check(Record):
@@ -641,7 +641,7 @@ class Check(Record):
 
 
 class Subject(Record):
-    """One model and all that was found out about it."""
+    """One model and its results."""
 
     name: str
     model: ModelSummary
@@ -657,7 +657,7 @@ class Subject(Record):
 
 
 class Report(Record):
-    """Everything that one command found out."""
+    """The results of one command."""
 
     schema_version: Literal["2.0"] = SCHEMA_VERSION
     tool_version: str = __version__

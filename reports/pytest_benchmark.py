@@ -23,7 +23,7 @@ def render(report: Report) -> str:
     here = report.environment
     content = {
         "machine_info": {
-            "node": "localhost",  # it asks for one; a report names no machine
+            "node": "localhost",  # required by the format; a report names no machine
             "machine": here.cpu.architecture,
             "system": here.os,
             "python_version": here.python,

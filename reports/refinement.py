@@ -24,7 +24,7 @@ def candidate_notes(candidates: Sequence[Candidate]) -> list[str]:
 def loss_line(loss: Loss) -> str:
     """What is lost by one measure, and what may be."""
     high = "" if loss.high is None else f", up to {units.number(loss.high)} at 95 %"
-    allowed = "not judged" if loss.allowed is None else f"allowed {units.number(loss.allowed)}"
+    allowed = "no limit" if loss.allowed is None else f"allowed {units.number(loss.allowed)}"
     return f"{loss.measure} {units.number(loss.value)}{high} ({allowed})"
 
 

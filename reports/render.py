@@ -1,6 +1,6 @@
 """The formats that a report can be rendered in.
 
-To add one, write a module beside this one with a function `render(report: Report) -> str`, and name it below.
+To add one, write a module in this package with a function `render(report: Report) -> str`, and name it below.
 Nothing heavy is imported here: the command line reads the names for its help.
 """
 

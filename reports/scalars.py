@@ -1,4 +1,4 @@
-"""The numbers of a model's report under names that stay the same from run to run, for those who plot runs."""
+"""The numbers of a model's report under names that stay the same from run to run, for plots over runs."""
 
 from __future__ import annotations
 

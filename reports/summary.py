@@ -32,7 +32,7 @@ def print_model(model: ModelSummary) -> None:
 
 
 def print_diagnosis(diagnosis: Diagnosis) -> None:
-    """Say on the terminal what works, what does not, and what to do about it."""
+    """Print on the terminal what works, what does not, and how to fix it."""
     machine = diagnosis.environment
     rows = [
         ("onnxtool", f"{diagnosis.onnxtool} on {machine.python}, {machine.os}"),
@@ -40,7 +40,9 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
         ("memory", units.size(machine.memory_bytes)),
         ("GPU", ", ".join(f"{gpu.name} (driver {gpu.driver})" for gpu in machine.gpus) or "none found"),
     ]
-    kept = [f"{promise}: {'kept' if held else 'NOT KEPT'}" for promise, held in diagnosis.promises.items()]
+    kept = [
+        f"{promise}: {'kept' if kept_here else 'NOT KEPT'}" for promise, kept_here in diagnosis.promises.items()
+    ]
     rows.append(("sandbox", "\n".join(kept)))
     for provider in diagnosis.providers:
         state = "works: a model ran on it" if provider.usable else f"not usable: {provider.reason}"

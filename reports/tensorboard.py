@@ -1,4 +1,4 @@
-"""Reports as scalars for TensorBoard, a folder for each model: for those who watch a model over many runs."""
+"""Reports as scalars for TensorBoard, one folder for each model, to follow a model over many runs."""
 
 from __future__ import annotations
 

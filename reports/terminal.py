@@ -35,14 +35,14 @@ from onnxtool.reports.sanitize import sanitized
 T = TypeVar("T")
 
 WIDE = 110
-"""Columns of a terminal from which tables say more."""
+"""Terminal width in columns from which tables have more columns."""
 
 ROWS = 40
 """A table longer than this is cut; the JSON has all of it."""
 
 _LEVELS = {"error": "red", "warning": "yellow", "note": "dim"}
 STAGES_AROUND = 3
-"""Stages shown before and after the one where the models part."""
+"""Stages shown before and after the first failure."""
 
 _STYLES = {"passed": "bold green", "failed": "bold red", "undecided": "bold yellow", "unchecked": "bold yellow"}
 
@@ -140,7 +140,7 @@ def _parity(parity: Parity, width: int) -> Iterator[RenderableType]:
 
 
 def _explanation(explanation: Explanation) -> Iterator[RenderableType]:
-    yield _title("Where they part", f"on {findings.explained_by(explanation)}")
+    yield _title("Where they diverge", f"on {findings.explained_by(explanation)}")
     yield _indented(Text(explanation.cause, "bold"))
     yield from _notes(explanation.details)
     stages = findings.notable_stages(explanation, STAGES_AROUND)

@@ -16,7 +16,7 @@ _HIDDEN = re.compile(
 
 
 def visible(text: str) -> str:
-    r"""Text in which nothing hides: what a terminal, browser or parser would act upon is escaped, as `\x1b`."""
+    r"""Text with control characters escaped, as `\x1b`: nothing in it acts on a terminal, browser or parser."""
     return _HIDDEN.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
@@ -40,7 +40,7 @@ def interval(low: float | None, high: float | None) -> str:
 
 
 def element(value: float | int | str | bool) -> str:
-    """An element of a tensor: floats with all the digits that tell two of them apart, text in quotes."""
+    """An element of a tensor: floats with all the digits that distinguish them, text in quotes."""
     if isinstance(value, float):
         return number(value, digits=9)
     return repr(shortened(value)) if isinstance(value, str) else str(value)

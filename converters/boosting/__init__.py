@@ -219,7 +219,7 @@ def _convert_lightgbm(scope: Any, operator: Any, container: Any) -> None:
 
 
 def _give_classes_in_turn(nodes: Sequence[onnx.NodeProto], together: int) -> None:
-    """Let so many trees in a row speak for each class: upstream changes the class after each one."""
+    """Assign so many consecutive trees to each class: upstream changes the class after each one."""
     for node in nodes:
         attributes = {attribute.name: attribute for attribute in node.attribute}
         if node.op_type == "TreeEnsembleClassifier" and (labels := attributes["classlabels_int64s"].ints)[2:]:
@@ -251,7 +251,7 @@ def _compare_doubles(node: onnx.NodeProto, thresholds: Sequence[float]) -> None:
 
 @contextlib.contextmanager
 def _prepared(model: Any, places: list[float] | None) -> Iterator[None]:
-    """Let a LightGBM model hold a booster whose trees upstream converts exactly; see `prepared_text`."""
+    """Give a LightGBM model a booster whose trees upstream converts exactly; see `prepared_text`."""
     lightgbm = require("lightgbm", "boosting")
     place = "booster_" if isinstance(model, boosting.LightGBMBooster) else "_Booster"
     before = {name: getattr(model, name) for name in (place, "boosting_type")}

@@ -1,6 +1,6 @@
 """Boosted trees of several classes: an operator a class in place of one for all, which ONNX Runtime runs faster.
 
-A tree of XGBoost's or LightGBM's speaks for one class. For an ensemble of one target ONNX Runtime keeps the leaf's
+A tree of XGBoost's or LightGBM's belongs to one class. For an ensemble of one target ONNX Runtime keeps the leaf's
 number in its node and a running sum in a register; for several it looks up the leaf's targets in a list. And the
 trees of one class fit into the processor's nearest cache, which all trees do not.
 """
@@ -32,7 +32,7 @@ def split_by_class(graph: Graph, node: onnx.NodeProto) -> bool:
         node: A TreeEnsembleClassifier.
 
     Returns:
-        Whether it was: of two classes, of few trees or trees that speak for several classes, and behind other links
+        Whether it was: of two classes, of few trees or trees that belong to several classes, and behind other links
         it stays as it is.
     """
     given = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}

@@ -1,4 +1,4 @@
-"""CatBoost's trees, which ask the same question everywhere on a level, as tables.
+"""CatBoost's trees, which test the same condition everywhere on a level, as tables.
 
 A row's answers on the levels of a tree, written as bits, are the number of its leaf. So all comparisons of many trees
 are one operation on a matrix, the bits are added up, and the leaves are looked up: in place of a walk whose every

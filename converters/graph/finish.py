@@ -97,7 +97,7 @@ def _infer_output_shapes(model: onnx.ModelProto) -> None:
 
 
 def write(model: onnx.ModelProto, path: Path) -> None:
-    """Write a model; weights beyond protobuf's 2 GB go to `<name>.data` beside it, named relatively.
+    """Write a model; weights beyond protobuf's 2 GB go to `<name>.data` in the same folder, with a relative name.
 
     Raises:
         OutputError: it cannot be written.

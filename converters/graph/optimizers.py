@@ -117,7 +117,7 @@ def restore(rewritten: onnx.ModelProto, model: onnx.ModelProto) -> None:
 
 
 def foreign_operators(model: onnx.ModelProto) -> list[str]:
-    """Operators that are not ONNX's own, functions of the model aside, as `com.microsoft.FusedConv`."""
+    """Operators that are neither ONNX's own nor functions of the model, as `com.microsoft.FusedConv`."""
     known = {*STANDARD, *(function.domain for function in model.functions)}
     return sorted({f"{node.domain}.{node.op_type}" for node in all_nodes(model.graph) if node.domain not in known})
 

@@ -22,7 +22,7 @@ def consumed(graph: onnx.GraphProto) -> set[str]:
 
 
 def fresh_name(graph: onnx.GraphProto, base: str) -> str:
-    """The name wanted, or one like it that no tensor of the graph has."""
+    """A name that no tensor of the graph has: `base`, or `base` with a number."""
     taken = consumed(graph) | {name for node in all_nodes(graph) for name in node.output}
     taken |= {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
     name = base
@@ -166,7 +166,7 @@ def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
 
 
 def constant(graph: onnx.GraphProto, base: str, values: Sequence[int]) -> str:
-    """Add a vector of int64 under the name wanted, or one like it, and return its name."""
+    """Add a vector of int64 under a name like `base`, and return the name."""
     name = fresh_name(graph, base)
     graph.initializer.append(numpy_helper.from_array(np.array(values, dtype=np.int64), name))
     return name

@@ -21,7 +21,7 @@ def prepared(model: onnx.ModelProto, precision: str, operators: Collection[str])
 
     Args:
         model: The model, with its weights.
-        precision: As the user asked for it, for messages.
+        precision: The name of the precision, for messages.
         operators: Those that gain by the precision.
 
     Raises:
@@ -53,7 +53,7 @@ def prepared(model: onnx.ModelProto, precision: str, operators: Collection[str])
 
 
 def float_tensors(model: onnx.ModelProto) -> set[str]:
-    """Names of the tensors that are known to be of float32, weights aside."""
+    """Names of the tensors that are known to be of float32, without weights."""
     values = (*model.graph.value_info, *model.graph.input, *model.graph.output)
     return {value.name for value in values if value.type.tensor_type.elem_type == TensorProto.FLOAT}
 

@@ -1,6 +1,6 @@
 """Converting scikit-learn estimators and pipelines, through skl2onnx.
 
-Own converters, one file a family, stand beside this module; `register` makes them known to skl2onnx.
+Own converters are in this package, one file for each family; `register` makes them known to skl2onnx.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class SklearnFramework(Framework):
         return path.is_file() and (pickles.is_skops(path) or pickles.is_pickle(path))
 
     def owns(self, model: object) -> bool:
-        """Whether it is an estimator, the boosting libraries' own apart."""
+        """Whether it is an estimator, and none of the boosting libraries'."""
         bases = {f"{base.__module__}.{base.__qualname__}" for base in type(model).__mro__}
         return "sklearn.base.BaseEstimator" in bases and type(model).__module__.partition(".")[0] not in BOOSTING
 

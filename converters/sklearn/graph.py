@@ -54,7 +54,7 @@ class Graph:
         return wide[0] if len(wide) == 1 else self.node("Concat", wide, axis=1)
 
     def cast(self, name: str, given: int, target: int, output: str = "") -> str:
-        """A tensor in another element type, or under another name where one is asked for."""
+        """A tensor cast to another element type, or under another name where `output` is given."""
         if given != target:
             return self.node("Cast", name, output, to=target)
         return self.node("Identity", name, output) if output else name
@@ -86,7 +86,7 @@ _LATER: ContextVar[dict[str, Callable[[onnx.NodeProto], None]] | None] = Context
 
 
 def write_later(node: onnx.NodeProto, write: Callable[[onnx.NodeProto], None]) -> None:
-    """Have attributes written once a model is complete, where `completed` asks for it: skl2onnx copies every node."""
+    """Write a node's attributes when the model is complete, see `completed`: skl2onnx copies every node."""
     later = _LATER.get()
     if later is None:
         write(node)

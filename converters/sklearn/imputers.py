@@ -26,7 +26,7 @@ def missing(rows: Value, marker: Any) -> Value:
 
 
 def _with_indicator(filled: Value, rows: Value, model: Any) -> Value:
-    """The marks of missing values beside the filled columns, where they were asked for."""
+    """The filled columns, with the indicator of missing values where `add_indicator` is set."""
     return filled if model.indicator_ is None else filled.hstack(_indicator(rows, model.indicator_))
 
 

@@ -35,7 +35,7 @@ def _positive(answers: dict[str, Value]) -> Value:
 
 
 def _chain(rows: Value, model: Any, feature: Callable[[dict[str, Value]], Value]) -> list[dict[str, Value]]:
-    """What each link says of the rows and of what the links before it said, in the chain's order."""
+    """The answers of each link, from the rows and from the answers of the links before, in the chain's order."""
     seen, found = as_given(rows), []
     for link in model.estimators_:
         found.append(answers_of(link, seen))

@@ -19,7 +19,7 @@ def register() -> None:
 
 
 def _mixture(rows: Value, model: Any) -> tuple[Value, Value]:
-    """The weighted densities' logarithms; what they have beside the distance does not depend on the row."""
+    """The weighted densities' logarithms; apart from the distance they do not depend on the row."""
     squared = _squared_distances(rows, model)
     nothing = np.zeros((1, model.n_features_in_))
     at_origin = model._estimate_log_prob(nothing) + model._estimate_log_weights()

@@ -30,7 +30,7 @@ def rename_inputs(model: onnx.ModelProto, specs: Sequence[TensorSpec]) -> None:
 
 
 def merged(specs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
-    """One matrix for several inputs of numbers, or of text; text and numbers stay apart."""
+    """One matrix for several inputs of numbers, and one for those of text."""
     dtypes = {spec.dtype for spec in specs}
     if "string" in dtypes and len(dtypes) > 1:
         return specs

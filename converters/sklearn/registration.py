@@ -25,7 +25,7 @@ OPTIONS: dict[str, list[Any]] = {
     "output_class_labels": [False, True],
     "raw_scores": [True, False],
 }
-"""What others may ask a classifier's converter for."""
+"""Options of a classifier's converter that other converters may set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +187,7 @@ def detector(path: str, convert: Callable[[Value, Any], tuple[Value, Value]]) ->
 
 
 def classes_of(operator: Any) -> Any:
-    """The labels, or their positions where the operator that asks wants those."""
+    """The labels, or their positions where the operator's options ask for them."""
     module = require("skl2onnx.common.utils_classifier", "sklearn")
     return np.asarray(module.get_label_classes(operator.scope_inst, operator.raw_operator))
 

@@ -1,7 +1,7 @@
 """Own converters are known to skl2onnx while onnxtool converts, and at no other time.
 
 They are registered through skl2onnx's public function, whose tables are the process's: someone who uses skl2onnx
-beside onnxtool must find it as it is.
+must find it unchanged.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Feature selection: the chosen columns, whichever they are.
 
-skl2onnx 1.20 asks `any(indices)` where it means "is anything selected", so that a selection of the first
+skl2onnx 1.20 tests `any(indices)` where it means "is anything selected", so that a selection of the first
 column alone becomes a model that ONNX Runtime refuses.
 """
 

@@ -279,7 +279,7 @@ def _side_by_side(value: NDArray[np.float64], counts: Sequence[int]) -> NDArray[
 
 
 def classes_of(scope: Any, model: Any) -> NDArray[Any]:
-    """The labels, or their positions where the operator that asks wants those."""
+    """The labels, or their positions where the operator's options ask for them."""
     module = require("skl2onnx.common.utils_classifier", "sklearn")
     return np.asarray(module.get_label_classes(scope, model))
 
@@ -412,8 +412,8 @@ def _convert_isolation(scope: Any, operator: Any, container: Any) -> None:
     depth = graph.cast(depth, element, TensorProto.DOUBLE)
     longest = len(trees) * float(path_length([model._max_samples])[0])
     label, scores = (value.full_name for value in operator.outputs[:2])
-    # A row at the threshold, as one row of the training data is, is no outlier: the label asks for the sum's
-    # depth, with room for its rounding, not for the score.
+    # A row at the threshold, as one row of the training data is, is no outlier: the label compares the sum's
+    # depth, with room for its rounding, and not the score.
     least = -longest * np.log2(-model.offset_) * (1 - 2.0**-36)
     deep = graph.node("Less", [depth, graph.constant(TensorProto.DOUBLE, [least])])
     minus = graph.constant(TensorProto.INT64, [-1])

@@ -25,7 +25,7 @@ class Value:
             no integers or truth values.
     """
 
-    __array_ufunc__ = None  # so that `array - value` asks the value
+    __array_ufunc__ = None  # so that `array - value` calls `Value.__rsub__`
 
     def __init__(self, graph: Graph, name: str, narrow: bool = False, element: int = TensorProto.DOUBLE) -> None:
         self.graph = graph

@@ -243,7 +243,7 @@ def _contained() -> Iterator[list[logging.LogRecord]]:
     logger.propagate = False
     try:
         with quiet(), warnings.catch_warnings():
-            # tf2onnx uses what NumPy, protobuf and TensorFlow have deprecated: no user can mend that.
+            # tf2onnx uses deprecated features of NumPy, protobuf and TensorFlow: no user can fix that.
             warnings.filterwarnings("ignore", category=DeprecationWarning)
             yield handler.buffer
     finally:

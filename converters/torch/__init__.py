@@ -107,7 +107,7 @@ class Torch(Framework):
         if reached != opset:  # the exporter only logs that its version converter gave up
             raise ConversionError(
                 f"PyTorch's exporter cannot write this model in opset {opset}: it stays at {reached}. "
-                f"Ask for --opset {max(reached, _TORCHLIB_OPSET)} to {_MAX_OPSET}."
+                f"Use --opset {max(reached, _TORCHLIB_OPSET)} to {_MAX_OPSET}."
             )
         return conversion
 
@@ -299,7 +299,7 @@ def _fixed(spec: TensorSpec, axis: int, size: object) -> str:
 
 
 def _finished(program: Any, specs: Sequence[TensorSpec], names: Sequence[str]) -> onnx.ModelProto:
-    """Name inputs and outputs, and leave out what is stale or tells of the machine that exported.
+    """Name inputs and outputs, and leave out stale values and paths of the machine that exported.
 
     Args:
         program: What the exporter returned.
@@ -377,7 +377,7 @@ def _from_torchscript(source: Any, example: Tensors, opset: int) -> Conversion:
     if opset > _TORCHSCRIPT_MAX_OPSET:
         raise ConversionError(
             f"TorchScript goes through PyTorch's older exporter, which stops at opset {_TORCHSCRIPT_MAX_OPSET}. "
-            "Ask for that, or save the model's source with torch.export.save and convert the .pt2."
+            "Use that opset or a lower one, or save the model's source with torch.export.save and convert the .pt2."
         )
     specs = source.inputs
     output = source.run(example)

@@ -36,7 +36,7 @@ class _Lengths(NamedTuple):
 
 
 class _Longest:
-    """Stands for the greatest length, which only the run knows: no `total_length` is said to be below it."""
+    """Stands for the greatest length, which is known in the run only: no `total_length` compares as below it."""
 
     def __gt__(self, other: object) -> bool:
         return False
@@ -76,7 +76,7 @@ def _pack(input: Any, lengths: Any, batch_first: bool) -> tuple[Any, _Lengths]: 
 def _pad(
     data: Any, batch_sizes: _Lengths, batch_first: bool, padding_value: float, total_length: int | _Longest
 ) -> tuple[Any, Any]:
-    """Steps beyond a row's length become the padding, up to the longest row or to what was asked for."""
+    """Steps beyond a row's length become the padding, up to the longest row or to `total_length`."""
     import torch
 
     lengths, steps = batch_sizes

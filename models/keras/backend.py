@@ -49,7 +49,7 @@ def import_keras() -> Any:
     if chosen == "tensorflow" or find_spec("tensorflow"):  # which Keras imports on every backend, with chatter
         tensorflow.import_tensorflow()
     if "keras" not in sys.modules:
-        # Only for the import: what the user runs next may want the backend of ~/.keras/keras.json.
+        # Only for the import: the user's next program may use the backend of ~/.keras/keras.json.
         before = os.environ.get("KERAS_BACKEND")
         os.environ["KERAS_BACKEND"] = chosen
         try:

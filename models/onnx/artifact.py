@@ -24,7 +24,7 @@ COLUMNS = "onnxtool.columns."
 """With an input's name, the metadata that has the names of the matrix's columns, as a list in JSON."""
 
 INLINE_LIMIT = 2**31 - 1
-"""A protobuf message cannot be larger; weights beyond it live in files beside the model."""
+"""A protobuf message cannot be larger; larger weights are stored in files next to the model."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class OnnxModel:
         if strays := [name for name in model.locations if not model._lies_inside(name)]:
             raise StrayWeightsError(
                 f"{path} keeps weights in {strays[0]!r}, outside of its folder; nothing was read there. "
-                "Save it with its weights beside it."
+                "Save it together with its weights."
             )
         return model
 
@@ -111,7 +111,7 @@ class OnnxModel:
         return sum(file.stat().st_size for file in self.files)
 
     def _lies_inside(self, location: str) -> bool:
-        """Whether external data lies beside the model or below, links followed: those of its own too."""
+        """Whether external data lies in the model's folder or below it, with links resolved."""
         folders = (self.path.parent.resolve(), self.path.resolve().parent)
         plain = PureWindowsPath(location)  # whose separators and roots include all others
         if not location or "\0" in location or plain.anchor or ".." in plain.parts:
@@ -191,7 +191,7 @@ def _texts(proto: onnx.ModelProto) -> Iterator[str | bytes]:
 
 
 def fits_inline(proto: onnx.ModelProto) -> bool:
-    """Whether a model fits one protobuf message; beyond it, its weights must live in files beside it."""
+    """Whether a model fits one protobuf message. The weights of a larger model must be in files next to it."""
     try:
         return proto.ByteSize() < INLINE_LIMIT
     except EncodeError:  # what protobuf says to the question, above its limit

@@ -60,7 +60,7 @@ def make_session(
 
     ONNX Runtime's own fallbacks are off: it would print a line and go on with the CPU. It still puts the
     nodes that the provider does not take on the CPU; `recorded_placement` shows them. TensorRT gets CUDA
-    beside it, as ONNX Runtime advises, for the nodes that it does not take.
+    as a second provider, as ONNX Runtime advises, for the nodes that it does not take.
 
     Args:
         model: Path of the ONNX file.
@@ -94,7 +94,7 @@ def make_session(
         raise UnavailableError(f"ONNX Runtime {onnxruntime.__version__} dropped {provider}.")
     taken = session.get_provider_options().get(provider, {})
     unknown = sorted(set(provider_options) - set(taken))
-    # Some providers tell none of their options. The CPU's has none, and ignores what it is given.
+    # Some providers do not report their options. The CPU provider has none, and ignores those it gets.
     if unknown and (taken or provider == CPU):
         known = f"It has {', '.join(sorted(taken))}." if taken else "It has none."
         raise UsageError(f"{provider} has no option {unknown[0]!r}. {known}")
@@ -113,7 +113,7 @@ def _loads_on_cpu(model: str) -> bool:
 
 
 def record_placement(options: Any) -> None:
-    """Ask for the record that `recorded_placement` reads.
+    """Turn on the record that `recorded_placement` reads.
 
     Measured with ONNX Runtime 1.32: making the session takes up to 3 % longer, a run takes the same time.
     Versions before 1.24.1 ignore the entry.
@@ -164,7 +164,7 @@ def profiled_placement(session: Any, inputs: Tensors) -> list[Placement]:
 
 
 def profile_to(options: Any, folder: Path) -> None:
-    """Ask for the profile that `profiled_placement` reads."""
+    """Turn on the profile that `profiled_placement` reads."""
     options.enable_profiling = True
     options.profile_file_prefix = str(folder / "profile")
 
@@ -193,7 +193,7 @@ def placement_of_profile(events: Iterable[dict[str, Any]]) -> list[Placement]:
 
 
 def cross_check(recorded: list[Placement], profiled: list[Placement]) -> tuple[list[Placement], list[str]]:
-    """Hold the record of what was assigned against the profile of what ran.
+    """Compare the record of assigned nodes with the profile of the nodes that ran.
 
     Args:
         recorded: From `recorded_placement`.

@@ -1,4 +1,4 @@
-"""An ONNX model as the truth that another one is held against."""
+"""An ONNX model as the source that another ONNX model is compared with."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class OnnxSource(SourceModel):
             for spec in specs:
                 if spec.name not in self._classes and (spec.dtype not in DTYPES or spec.dtype in unfit):
                     raise UsageError(
-                        f"{model.path}: {spec.name!r} is of type {spec.dtype}, so it cannot be held against a model."
+                        f"{model.path}: {spec.name!r} is of type {spec.dtype}, so it cannot be compared."
                     )
         self.roles = dict(_roles(model))
 

@@ -108,7 +108,7 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def text_columns(data: Tensors, specs: Sequence[TensorSpec]) -> list[str]:
-    """Columns that the model wants as text, and that were read as numbers."""
+    """Columns that the model takes as text, and that were read as numbers."""
     expected = [spec.name for spec in specs if spec.dtype == "string"]
     return [name for name in expected if dtype_name(data.get(name, _NO_TEXT)) != "string"]
 
@@ -122,11 +122,11 @@ def fit_data(data: Tensors, specs: Sequence[TensorSpec], path: str) -> tuple[Ten
     Args:
         data: What `read_data` returned.
         specs: The model's inputs.
-        path: Where the data came from, for messages. A csv file is read again where the model wants text in a
+        path: Where the data came from, for messages. A csv file is read again where the model takes text in a
             column that looks like numbers.
 
     Returns:
-        One array an input, and notes on what was left aside or rounded.
+        One array an input, and notes on columns that were ignored or rounded.
 
     Raises:
         DataError: names, dtypes or shapes do not match; the message shows both sides.
@@ -141,7 +141,7 @@ def fit_data(data: Tensors, specs: Sequence[TensorSpec], path: str) -> tuple[Ten
     used = {id(array) for arrays in by_name.values() for array in arrays}
     ignored = [name for name, array in data.items() if id(array) not in used]
     if ignored:
-        notes.append(f"Not read by the model, and left aside: {_listed(ignored)}.")
+        notes.append(f"Ignored, since the model does not read them: {_listed(ignored)}.")
     tensors: Tensors = {}
     for spec in specs:
         arrays = [_cast(array, spec, path) for array in by_name[spec.name]]

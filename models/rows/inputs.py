@@ -154,6 +154,6 @@ def _node_domain(
 
 
 def _width(value: onnx.ValueInfoProto) -> int:
-    """Columns of an input, 1 where that is not said."""
+    """Number of columns of an input; 1 where the shape does not have it."""
     dims = value.type.tensor_type.shape.dim
     return dims[-1].dim_value if len(dims) == 2 and dims[-1].dim_value > 0 else 1

@@ -12,7 +12,7 @@ powers, so each name here is admitted at one of three levels, which say what ope
 `OPERATIONS` is the table of what each level allows. Nothing that opens, maps or imports is at any level, and a global
 is an argument of a call only where that call takes it.
 
-A name is judged before anything is imported, and its module is imported only when it belongs to a library
+A name is checked before anything is imported, and its module is imported only when it belongs to a library
 known here. Modules are never admitted as a whole: `sklearn.x.os.system` is a dotted name and refused, and a
 class in a known library must be an estimator, or come from one of the compiled modules listed.
 
@@ -57,13 +57,13 @@ class Admitted:
     """What looking up a name gives.
 
     Attributes:
-        full_name: `module.name`, as the pickle says it.
+        full_name: `module.name`, as the pickle spells it.
         level: What the pickle may do with it.
         value: The object: the thing itself, or a stand-in that does the safe part of it.
         accepts: Whether it may be called, or an instance be made, with these arguments. Before anything runs, an
             argument that is a global is an `Admitted`, and one that is an object yet to be made has a type of the
             reader's, whose `origin` says what makes it.
-        pure: Whether calling it has no effect but its result, so that it may be called before all is judged.
+        pure: Whether calling it has no effect but its result, so that it may be called before everything is checked.
         trusted: Whether the user vouches for it.
     """
 
@@ -80,10 +80,10 @@ class Admitted:
 
 
 def admit(module: str, name: str, trust: Sequence[str] = ()) -> Admitted | None:
-    """Judge a name that a pickle looks up.
+    """Check a name that a pickle looks up.
 
     Args:
-        module: The module, as the pickle says it.
+        module: The module, as the pickle spells it.
         name: The qualified name in the module.
         trust: Full names that the user vouches for; they may do anything.
 
@@ -275,7 +275,7 @@ def set_dtype_state(dtype: np.dtype[Any], state: Any) -> None:
             }
         )
     expected = fresh.__reduce__()[2]
-    # Byte order is the state's to say; alignment only tells how padding came about.
+    # The state may have any byte order; alignment only shows how the padding was made.
     version_, order, *rest = state[:8]
     same = rest[:3] == list(expected[2:5]) and rest[3] == expected[5] and (rest[5] ^ expected[7]) & ~ALIGNED == 0
     if version_ not in (3, 4) or order not in ("<", ">", "|", "=") or not same:

@@ -1,7 +1,7 @@
 """Opening pickled models from strangers: `.pkl`, `.joblib` and `.skops`, recognised by content.
 
 A pickle is a program for a stack machine. It is run twice here. The first run is a rehearsal: every global is
-judged by `models.admission` and then stands on the stack as a token, calls make tokens, and nothing of the
+checked by `models.admission` and then stands on the stack as a token, calls make tokens, and nothing of the
 file runs. Only when the whole program has passed does the second run build the model, under the same rules.
 So a refused file has had no effect at all, not even by the calls that come before the refused one.
 """
@@ -190,7 +190,7 @@ class Reader(pickle._Unpickler):
         self.trust = trust
 
     def look_up(self, module: str, name: str) -> Admitted | None:
-        """Judge a global under the name that it has in Python 3."""
+        """Check a global under the name that it has in Python 3."""
         import _compat_pickle  # the standard table, which pickle itself uses
 
         if self.proto < 3:
@@ -250,7 +250,7 @@ class Reader(pickle._Unpickler):
 
 
 class Rehearsal(Reader):
-    """The first run: names are judged, nothing is made."""
+    """The first run: names are checked, nothing is made."""
 
     dispatch: ClassVar[Dispatch] = dict(Reader.dispatch)
 
@@ -261,7 +261,7 @@ class Rehearsal(Reader):
         self.states: list[tuple[type, Any]] = []
 
     def find_class(self, module: str, name: str) -> Any:
-        """Judge a global and put a token for it on the stack."""
+        """Check a global and put a token for it on the stack."""
         found = self.look_up(module, name)
         if found is None:
             self.refused.add(f"{module}.{name}")
@@ -381,7 +381,7 @@ ARRAY_MAKERS = ("numpy._core.multiarray._reconstruct", "numpy.core.multiarray._r
 
 
 def check_array_state(state: Any) -> None:
-    """Hold an array's data against its shape: NumPy reads a list of objects without looking at its length.
+    """Check that an array's data fit its shape: NumPy reads a list of objects without looking at its length.
 
     Raises:
         ValueError: they do not fit.
@@ -409,7 +409,7 @@ class Stream:
 
     def read(self, size: int) -> bytes:
         """Up to `size` bytes."""
-        # Asked for more than can be there, a file would allocate it all before finding out.
+        # A file that is read beyond its limit would first allocate all of the size given.
         return self._counted(self.file.read(min(size, self.left + 1)))
 
     def readline(self) -> bytes:

@@ -58,11 +58,11 @@ class SklearnModel(SourceModel):
         """Run the estimator; rows go in as a data frame when it was fitted on one.
 
         Raises:
-            SourceError: it refuses the rows, as an encoder does that was told to refuse unknown categories.
+            SourceError: it rejects the rows, as an encoder does with `handle_unknown="error"`.
         """
         rows = self.rows({name: self._as_double(tensor) for name, tensor in tensors.items()})
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of unknown categories and the like: the rows are as asked for
+            warnings.simplefilter("ignore")  # of unknown categories and the like: such rows are intended
             try:
                 return {name: answer(rows) for name, answer in self._answers.items()}
             except ValueError as error:

@@ -25,9 +25,9 @@ class Column:
         takes_unknown: Whether a category never seen is allowed.
         missing: Whether a missing value is allowed.
         missing_text: What stands for missing text in the model (NaN or None), False if nothing does.
-        ranges: Mean and standard deviation as steps tell them, the most telling last.
+        ranges: Mean and standard deviation as the steps know them, with a priority; the best is last.
         thresholds: Values at which trees split.
-        words: What a vectorizer knows, for a column of text.
+        words: The vocabulary of a vectorizer, for a column of text.
     """
 
     categories: tuple[Any, ...] = ()

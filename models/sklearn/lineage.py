@@ -1,7 +1,7 @@
 """Where the features of each step of a fitted scikit-learn model come from.
 
 A pipeline's tree splits on "feature 7", which is the third column of a data frame, less a mean and divided by
-a scale. Following columns through the fitted steps tells what the model knows of its raw inputs: categories,
+a scale. Following columns through the fitted steps shows what the model knows of its raw inputs: categories,
 ranges, thresholds. What cannot be followed exactly is left out, never guessed.
 """
 
@@ -79,7 +79,7 @@ _ESTIMATOR_ATTRIBUTES = ("best_estimator_", "estimator_", "regressor_", "calibra
 
 
 def _fitted_steps(model: Any) -> Iterator[Any]:
-    # Beside fitted estimators_ stands the template that they were cloned from.
+    # `estimator_` may also be the template that the fitted `estimators_` were cloned from.
     for name in _ESTIMATOR_ATTRIBUTES if not hasattr(model, "estimators_") else ("estimators_",):
         found = getattr(model, name, None)
         found = [found] if hasattr(found, "fit") else found

@@ -210,7 +210,7 @@ class _DamageError(Exception):
 
 
 class _Buffer:
-    """A flatbuffer, whose every access is held to its bounds."""
+    """A flatbuffer. Every access is checked against its bounds."""
 
     def __init__(self, content: bytes) -> None:
         self.content = content

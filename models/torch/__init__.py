@@ -147,7 +147,7 @@ class TorchSource(SourceModel):
         return {spec.name: to_tensor(arrays[spec.name]).to(device) for spec in self.inputs}
 
     def arguments(self, values: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Place one value an input as `forward` wants it: by position or by keyword."""
+        """Pass one value for each input as `forward` takes it: by position or by keyword."""
         if self.exported:
             return _program_arguments(self.model, [values[spec.name] for spec in self.inputs])
         rest = dict(values)

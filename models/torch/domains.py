@@ -99,7 +99,7 @@ def _watched(source: Any, smallest: int) -> list[tuple[str | None, int]]:
     ]
     try:
         source.run(arrays)
-    except SourceError:  # it wants something else of its inputs
+    except SourceError:  # it takes other values
         pass
     finally:
         for hook in hooks:

@@ -1,4 +1,4 @@
-"""PyTorch's files: told apart by their content, and opened without running what they carry.
+"""PyTorch's files: recognised by their content, and opened without running code in them.
 
 A `.pt2` archive can carry code in four ways: pickles, compiled libraries, the names of the functions that its
 graph calls, and the shape expressions that SymPy evaluates. `torch.export.load` trusts all four, so all four

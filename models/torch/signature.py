@@ -37,7 +37,7 @@ def forward_parameters(module: Any) -> list[inspect.Parameter]:
 def module_inputs(
     module: Any, parameters: Sequence[inspect.Parameter], options: LoadOptions
 ) -> tuple[TensorSpec, ...]:
-    """The signature of a module: as the user says, else as the data is, else as its own example is.
+    """The signature of a module: given by the user, else taken from the data, else from its own example.
 
     Args:
         module: A module or a `ScriptModule`.
@@ -48,7 +48,7 @@ def module_inputs(
         The inputs in the order of the parameters.
 
     Raises:
-        UsageError: nothing tells, or what tells is not what `forward` takes.
+        UsageError: the inputs are not known, or are not those that `forward` takes.
     """
     return _in_order(_given_inputs(module, parameters, options), parameters)
 

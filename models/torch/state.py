@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-_LARGE = 2**16  # elements from which a tensor's version counter is asked, and not each of its values
+_LARGE = 2**16  # elements from which a tensor's version counter is compared instead of its values
 _MOST_BYTES = 2**28  # of parameters that are copied, so that a change can be undone
 _DEPTH = 4  # of objects and containers in each other
 
@@ -56,7 +56,7 @@ class ModuleState:
         self.note_random()
 
     def changes(self) -> list[str]:
-        """Names of what is no longer as it was, random numbers aside."""
+        """Names of everything that changed, except random number generators."""
         return sorted(
             f"{part}.{name}".lstrip(".")
             for part, now, held in self._parts
