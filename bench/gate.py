@@ -148,10 +148,12 @@ def _bootstrap_interval(
     data = log_ratios
     if len(data) > BATCHES:
         data = np.array([np.median(part) for part in np.array_split(data, BATCHES)])
-    resampled = data[rng.integers(len(data), size=(RESAMPLES, len(data)))]
+    ordered = np.sort(data)
+    ranks = np.argsort(np.argsort(data)).astype(np.uint8)  # at most BATCHES; a byte sorts three times as fast
+    resampled = np.sort(ranks[rng.integers(len(data), size=(RESAMPLES, len(data)))], axis=-1, kind="stable")
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(_trimmed_mean(resampled), (tail, 1 - tail))
-    return float(_trimmed_mean(data)), (float(low), float(high))
+    low, high = np.quantile(_trimmed_mean(ordered[resampled]), (tail, 1 - tail))
+    return float(_trimmed_mean(ordered)), (float(low), float(high))
 
 
 def outcome_of(low: float | None, high: float | None, effect: float) -> Outcome:
@@ -163,7 +165,7 @@ def outcome_of(low: float | None, high: float | None, effect: float) -> Outcome:
     return "undecided"
 
 
-def _trimmed_mean(data: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Over the last axis."""
-    cut = int(TRIMMED * data.shape[-1])
-    return np.asarray(np.sort(data, axis=-1)[..., cut : data.shape[-1] - cut].mean(axis=-1))
+def _trimmed_mean(ordered: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of sorted data, over the last axis."""
+    cut = int(TRIMMED * ordered.shape[-1])
+    return np.asarray(ordered[..., cut : ordered.shape[-1] - cut].mean(axis=-1))
