@@ -130,8 +130,6 @@ def _comparison(plan: CellPlan, other: OnnxModel, answer: PairAnswer, effect: fl
     if found.outcome == "undecided":
         comparison.reason = "The budget ended before the interval left the smallest effect on one side."
         if found.low is None:
-            comparison.reason = (
-                f"The budget held too few runs: {gate.quads_for_an_interval()} quads of four decide."
-            )
+            comparison.reason = f"The budget is too short: {gate.quads_for_an_interval()} quads of four decide."
         comparison.needed_s = answer.measured_s * found.needed if found.needed else None
     return comparison

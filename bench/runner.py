@@ -1,4 +1,4 @@
-"""Running a sweep: each cell in a worker process of its own, whose failure costs that cell alone."""
+"""Running a sweep: each cell in a separate worker process, whose failure costs that cell alone."""
 
 from __future__ import annotations
 

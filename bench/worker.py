@@ -124,8 +124,8 @@ def _serve(task: Task, plan: CellPlan, runs: Sequence[timing.Run], cell: Cell) -
     above = [0] * len(cell.bounds)
     for look, (begin, end) in enumerate(itertools.pairwise([0.0, *times]), 1):
         parts.append(load.serve(plan, runs, task.inputs, int((end - begin) * 1e9), task.seed + look - 1))
-        held = sum(part.samples_ns.nbytes for part in parts)
-        cell.peak_memory_bytes = max(cell.peak_memory_bytes or 0, memory.peak() - held)
+        sampled_bytes = sum(part.samples_ns.nbytes for part in parts)
+        cell.peak_memory_bytes = max(cell.peak_memory_bytes or 0, memory.peak() - sampled_bytes)
         for place, bound in enumerate(cell.bounds):
             above[place] += int(np.count_nonzero(parts[-1].samples_ns > bound.bound_s * 1e9))
             if bound.outcome == "undecided":

@@ -82,7 +82,7 @@ class Framework(ABC):
         max_opset: Highest default opset that its converter writes.
         default_opset: The opset used when the user gives none.
         keeps_opset: Whether a model keeps its own opset when the user gives none.
-        confined: Whether its files are opened in a process of their own when limits are given.
+        confined: Whether its files are opened in a separate process when limits are given.
     """
 
     name: str

@@ -123,7 +123,7 @@ _loading = _options(
     ),
     click.option(
         "--sandbox", type=click.Choice(["on", "require", "off"]), default="on", show_default=True,
-        help="Open the source file in a process of its own: no network, none of your other files, no programs. "
+        help="Open the source file in a separate process: no network, none of your other files, no programs. "
         "require: refuse it where this system cannot keep all of that.",
     ),
     click.option("--no-sandbox", is_flag=True, help="As --sandbox=off."),
@@ -560,7 +560,7 @@ def bench(
     effect: str,
     **arguments: Any,
 ) -> int:
-    """Measure latency and throughput of each MODEL, each combination in a process of its own.
+    """Measure latency and throughput of each MODEL, each combination in a separate process.
 
     With --json FILE, the report is written after each cell, so that an interrupted run can go on with --resume FILE.
     """

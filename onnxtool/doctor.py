@@ -32,7 +32,7 @@ _TESTED_EXTRAS = ("sklearn", "boosting", "torch", "tensorflow", "keras", "optimi
 
 
 def examine() -> Diagnosis:
-    """Look at this installation. Each provider runs a small model in a process of its own."""
+    """Look at this installation. Each provider runs a small model in a separate process."""
     runtimes = {name: found for name in RUNTIMES if (found := _version(name))}
     problems = _runtime_problems(runtimes)
     machine = environment()

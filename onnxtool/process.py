@@ -41,7 +41,7 @@ def signal_name(number: int) -> str:
 def run_worker(
     module: Sequence[str], task: BinaryIO, answer: BinaryIO, environment: Mapping[str, str], timeout_s: float
 ) -> Outcome:
-    """Run a module of ours in a process of its own.
+    """Run a module of ours in a separate process.
 
     However it returns or raises, the worker and its children have ended.
 

@@ -52,13 +52,13 @@ def main() -> None:
         except EOFError:
             return
         try:
-            if content["ask"] == "confinement":  # the first request, before the file is read
+            if content["request"] == "confinement":  # the first request, before the file is read
                 answer: tuple[dict[str, object], Tensors] = {"value": confine.missing}, {}
-            elif content["ask"] == "open":
+            elif content["request"] == "open":
                 opened[:] = [_open(content["source"], content["options"], tensors)]
                 answer = {"value": describe(opened[0]).model_dump(mode="json")}, {}
             else:
-                value, made = _answer(content["ask"], content, tensors, opened[0], folder)
+                value, made = _answer(content["request"], content, tensors, opened[0], folder)
                 answer = {"value": value}, made
         except OnnxtoolError as error:
             answer = {"error": type(error).__name__, "message": str(error)}, {}
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def _listen() -> list[str]:
-    """A list that fills with what Python and the libraries warn of, for the process that asks: nobody sees ours."""
+    """A list that fills with what Python and the libraries warn of, for the process that sends requests."""
     heard: list[str] = []
 
     def show(message: Warning | str, *_: object, **__: object) -> None:

@@ -405,7 +405,7 @@ def comparison_line(comparison: Comparison) -> str:
 
 
 def longer(record: Comparison | LatencyBound) -> str:
-    """How long decides what is not decided, as the option that asks for it."""
+    """The option by which the undecided cells are measured long enough."""
     if record.needed_s is None:
         return ""
     return f"About {units.seconds(record.needed_s)} would decide: --budget {math.ceil(1.1 * record.needed_s)}."

@@ -89,7 +89,7 @@ def test_the_whole_path(run, files, tmp_path):
     assert (tmp_path / "verify.xml").read_text().startswith("<?xml")
 
 
-def test_every_group_is_held_to_the_same_allowance(run, files):
+def test_every_group_has_the_same_limit(run, files):
     arguments = ("verify", files / "model.onnx", files / "model.joblib", "--data", files / "rows.csv")
     code, out, _ = run(*arguments, "--labels", "bought", "--group", "city", "--json", "-")
     drift = json.loads(out)["subjects"][0]["drift"]
@@ -153,7 +153,7 @@ def test_bench_measures_and_reports_what_is_absent(run, files, tmp_path):
     assert run(*arguments, "--provider", "cuda")[0] == 1
 
 
-def test_bench_beside_the_source(run, files):
+def test_bench_with_the_source(run, files):
     code, out, _ = run(
         "bench", files / "model.onnx", "--source", files / "model.joblib", "--data", files / "rows.csv",
         "--duration", "0.1", "--json", "-",

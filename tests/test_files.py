@@ -37,7 +37,7 @@ def test_all_files_of_a_result_arrive(tmp_path):
     assert names(tmp_path) == ["model.onnx", "model.onnx.data"]
 
 
-def test_what_cannot_be_written_is_said_before(tmp_path):
+def test_what_cannot_be_written_is_reported_before(tmp_path):
     with pytest.raises(OutputError, match="does not exist"):
         check_writable(tmp_path / "no" / "out.txt")
     with pytest.raises(OutputError, match="is a folder"):

@@ -32,7 +32,7 @@ def test_the_lock_and_the_constraints_are_of_one_make_lock():
     assert set(pins("requirements.lock")) == {pin for pin in constraints if not TORCH.match(pin)}
 
 
-def test_what_the_package_asks_for_is_locked():
+def test_what_the_package_requires_is_locked():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     required = [*project["dependencies"], *chain.from_iterable(project["optional-dependencies"].values())]
     locked = {}

@@ -93,7 +93,7 @@ def test_what_cannot_be_measured_fails(folder, test, message):
     assert message in done.stdout
 
 
-def test_pytest_benchmark_is_asked_for(folder):
+def test_pytest_benchmark_is_required(folder):
     done = run(folder, BENCHMARK, "-p", "no:benchmark")
     assert "pip install pytest-benchmark" in done.stdout
 

@@ -1,7 +1,7 @@
 """Damaged and hostile files for every reader: `python -m benchmarks.reliability.fuzz --inputs 100000`.
 
 Real files are mutated, by a seed and the input's number, so that each input can be made again. Each must end in
-success or in an `OnnxtoolError`, within 10 seconds and 2 GB. The readers run in a process of their own: one that
+success or in an `OnnxtoolError`, within 10 seconds and 2 GB. The readers run in a separate process: one that
 crashes costs its input, which is told, and another goes on with the next.
 """
 
@@ -224,7 +224,7 @@ TARGETS: dict[str, tuple[Use, Use, float]] = {
 """Name to what writes real files, what reads one, and its share of the inputs."""
 
 CONTAINED = ("tflite",)
-"""Readers that onnxtool runs in a process of their own in any case: there, a crash is an error of ours."""
+"""Readers that onnxtool runs in a separate process in any case: there, a crash is an error of ours."""
 
 
 # -- Mutations ----------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ REACHING = frozenset({"from_file", "save", "rpc_async", "rpc_remote", "rpc_sync"
 """Operators that reach files, other processes or Python; a tensor has them as methods too."""
 
 NAMESPACES = frozenset({"aten", "prim", "quantized", "_quantized", "torchvision", "onnx"})
-"""Libraries of operators that only compute, those of `REACHING` aside."""
+"""Libraries of operators that only compute, except those in `REACHING`."""
 
 CLASSES = ("quantized", "xnnpack", "mkldnn")
 """Libraries whose classes in C++ hold packed weights, and no more."""

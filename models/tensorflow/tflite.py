@@ -130,7 +130,7 @@ def is_tflite(path: Path) -> bool:
 
 
 def load_tflite(path: Path) -> TFLiteFile:
-    """Check a file's structure, then see in a process of its own that the interpreter survives it.
+    """Check a file's structure, then see in a separate process that the interpreter survives it.
 
     Raises:
         SourceError: it is damaged, or the interpreter cannot run it.
@@ -138,7 +138,7 @@ def load_tflite(path: Path) -> TFLiteFile:
     """
     content = path.read_bytes()
     signatures = check(content, path)
-    if not confine.confined:  # or there is a process of its own already
+    if not confine.confined:  # or there is a separate process already
         _try_out(content, path)
     return TFLiteFile(content, signatures)
 

@@ -20,7 +20,7 @@ _DEPTH = 4  # of objects and containers in each other
 
 
 @dataclass(slots=True)
-class _Held:
+class _Saved:
     """A value as it was.
 
     Attributes:
@@ -48,10 +48,10 @@ class ModuleState:
         weights = sum(weight.numel() * weight.element_size() for weight in module.parameters())
         self._copies = weights <= _MOST_BYTES
         script = isinstance(module, torch.jit.ScriptModule)  # whose attributes are not Python's
-        self._parts: list[tuple[str, dict[str, Any], dict[str, _Held]]] = []
+        self._parts: list[tuple[str, dict[str, Any], dict[str, _Saved]]] = []
         for name, part in module.named_modules():
             entries = {"_buffers": dict(part.named_buffers(recurse=False))} if script else vars(part)
-            self._parts.append((name, entries, {key: self._hold(value) for key, value in entries.items()}))
+            self._parts.append((name, entries, {key: self._save(value) for key, value in entries.items()}))
         self._random: tuple[Any, ...] = ()
         self.note_random()
 
@@ -59,9 +59,9 @@ class ModuleState:
         """Names of everything that changed, except random number generators."""
         return sorted(
             f"{part}.{name}".lstrip(".")
-            for part, now, held in self._parts
-            for key in now.keys() | held.keys()
-            for name in _differing(key, now, held)
+            for part, now, saved in self._parts
+            for key in now.keys() | saved.keys()
+            for name in _differing(key, now, saved)
         )
 
     def restore(self) -> list[str]:
@@ -70,10 +70,10 @@ class ModuleState:
         Returns:
             Names of what is still not as it was: large parameters, of which there is no copy.
         """
-        for _, now, held in self._parts:
-            for key in [key for key in now if key not in held]:
+        for _, now, saved in self._parts:
+            for key in [key for key in now if key not in saved]:
                 del now[key]
-            for key, entry in held.items():
+            for key, entry in saved.items():
                 _put_back(entry)
                 now[key] = entry.value
         return self.changes()
@@ -96,37 +96,37 @@ class ModuleState:
         np.random.set_state(self._random[1])
         random.setstate(self._random[2])
 
-    def _hold(self, value: Any, depth: int = 0) -> _Held:
+    def _save(self, value: Any, depth: int = 0) -> _Saved:
         import torch
 
         if isinstance(value, torch.Tensor):
             copied = self._copies or not isinstance(value, torch.nn.Parameter)
             content = value.detach().clone() if copied and not value.is_meta else None
-            return _Held(value, content, _version(value))
+            return _Saved(value, content, _version(value))
         if isinstance(value, np.ndarray):
-            return _Held(value, value.copy())
+            return _Saved(value, value.copy())
         if isinstance(value, np.random.Generator):
-            return _Held(value, value.bit_generator.state)
+            return _Saved(value, value.bit_generator.state)
         if isinstance(value, torch.Generator):
-            return _Held(value, value.get_state())
+            return _Saved(value, value.get_state())
         if depth == _DEPTH or isinstance(value, torch.nn.Module | type):
-            return _Held(value)
+            return _Saved(value)
         if isinstance(value, dict):
-            return _Held(value, {key: self._hold(item, depth + 1) for key, item in value.items()})
+            return _Saved(value, {key: self._save(item, depth + 1) for key, item in value.items()})
         if isinstance(value, list | deque | tuple):
-            return _Held(value, [self._hold(item, depth + 1) for item in value])
+            return _Saved(value, [self._save(item, depth + 1) for item in value])
         if isinstance(value, set):
-            return _Held(value, set(value))
+            return _Saved(value, set(value))
         if type(value).__module__.partition(".")[0] != "torch" and type(getattr(value, "__dict__", None)) is dict:
-            return _Held(value, self._hold(vars(value), depth + 1))  # an object of the user's, such as a cache
-        return _Held(value)
+            return _Saved(value, self._save(vars(value), depth + 1))  # an object of the user's, such as a cache
+        return _Saved(value)
 
 
-def _differing(key: str, now: dict[str, Any], held: dict[str, _Held]) -> Iterator[str]:
+def _differing(key: str, now: dict[str, Any], saved: dict[str, _Saved]) -> Iterator[str]:
     """Names of what differs in an attribute: of a module's own tables, those of their entries."""
-    if key in now and key in held and _same(held[key], now[key]):
+    if key in now and key in saved and _same(saved[key], now[key]):
         return
-    entries = held[key].content if key in held else None
+    entries = saved[key].content if key in saved else None
     if key in ("_parameters", "_buffers", "_modules") and key in now and entries is not None:
         for name in now[key].keys() | entries.keys():
             if name not in now[key] or name not in entries or not _same(entries[name], now[key][name]):
@@ -135,16 +135,16 @@ def _differing(key: str, now: dict[str, Any], held: dict[str, _Held]) -> Iterato
         yield key
 
 
-def _same(held: _Held, now: Any) -> bool:
+def _same(saved: _Saved, now: Any) -> bool:
     import torch
 
-    value, content = held.value, held.content
+    value, content = saved.value, saved.content
     if now is not value:
         return isinstance(value, bool | int | float | str | bytes) and repr(now) == repr(value)
     if isinstance(value, torch.Tensor):
-        if held.version == _version(value) and value.numel() > _LARGE:
+        if saved.version == _version(value) and value.numel() > _LARGE:
             return True
-        return held.version == _version(value) if content is None else _equal(value, content)
+        return saved.version == _version(value) if content is None else _equal(value, content)
     if content is None:
         return True
     if isinstance(value, np.ndarray):
@@ -162,18 +162,18 @@ def _same(held: _Held, now: Any) -> bool:
     return _same(content, vars(value))
 
 
-def _put_back(held: _Held) -> None:
+def _put_back(saved: _Saved) -> None:
     import torch
 
-    value, content = held.value, held.content
-    if content is None or _same(held, value):
+    value, content = saved.value, saved.content
+    if content is None or _same(saved, value):
         return
     if isinstance(value, torch.Tensor):
         with torch.no_grad():
             if value.shape != content.shape:
                 value.resize_(content.shape)
             value.copy_(content)
-        held.version = _version(value)
+        saved.version = _version(value)
     elif isinstance(value, np.ndarray):
         value[...] = content
     elif isinstance(value, np.random.Generator):

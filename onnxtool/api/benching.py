@@ -76,7 +76,7 @@ def bench(
     on_report: Callable[[Report], None] | None = None,
     **load: Unpack[LoadArguments],
 ) -> Report:
-    """Measure latency and throughput, each combination in a process of its own.
+    """Measure latency and throughput, each combination in a separate process.
 
     Args:
         models: One ONNX file or several.
@@ -110,7 +110,7 @@ def bench(
 
     Returns:
         The report. It is falsy when a cell failed, nothing could be measured, a model is slower than what it is
-        held against, a latency is out of bounds, a gate is undecided (unless that is to pass), a provider had less
+        compared with, a latency is out of bounds, a gate is undecided (unless that is to pass), a provider had less
         of the model than required, or, with `strict`, a provider was not usable.
 
     Raises:

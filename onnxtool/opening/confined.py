@@ -1,4 +1,4 @@
-"""A source model that is opened, run and converted in a confined process of its own."""
+"""A source model that is opened, run and converted in a separate, confined process."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ class SandboxedSource(SourceModel):
         with self._lock:
             timer.start()
             try:
-                write_message(self._requests, {"ask": request, **content}, tensors)
+                write_message(self._requests, {"request": request, **content}, tensors)
                 answer, arrays = read_message(self._answers, self.limits.memory)
             except (EOFError, BrokenPipeError):
                 raise SourceError(self._end_of(request, late.is_set())) from None

@@ -103,7 +103,7 @@ def write_bundle(
     Args:
         folder: As for `check_replaceable`, which comes first.
         fill: See `Target.bundle`.
-        accept: See `Target.acceptance`; None does not ask the target's software.
+        accept: See `Target.acceptance`; None does not run the target's software.
 
     Returns:
         What `accept` returned. Where it did not pass, nothing is written.

@@ -107,7 +107,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
         onnxtool.bench(model, against=tmp_path / "other.onnx")
 
 
-def test_a_baseline_judges_on_its_own_machine_only(tmp_path: Path) -> None:
+def test_a_baseline_decides_on_its_own_machine_only(tmp_path: Path) -> None:
     model = layers(tmp_path / "model.onnx", 10)
     saved = onnxtool.bench(model, duration=0.3, threads=(1,))
     json.write(saved, tmp_path / "saved.json")

@@ -62,7 +62,7 @@ def test_what_is_too_small_or_too_short_is_none():
     assert last_change([1.0] * 9 + [2.0] * (FEWEST - 10), 0.02) == 0
 
 
-def test_throttling_in_a_run_is_told():
+def test_throttling_in_a_run_is_reported():
     rng = np.random.default_rng(0)
     samples = (10_000 * rng.lognormal(0, 0.05, 6000)).astype(np.int64)
     assert change(samples) is None
@@ -74,7 +74,7 @@ def test_throttling_in_a_run_is_told():
     assert change(samples[: FEWEST - 1]) is None
 
 
-def test_a_slow_drift_is_told():
+def test_a_slow_drift_is_reported():
     rng = np.random.default_rng(0)
     samples = np.linspace(10_000, 12_000, 3000) * rng.lognormal(0, 0.05, 3000)
     assert change(samples.astype(np.int64)).after_s > 1.05 * 10e-6

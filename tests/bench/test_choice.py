@@ -86,7 +86,7 @@ def test_a_graph_that_is_a_little_slower_is_not_kept_for_being_small():
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_refused_graphs_keep_their_reason_and_take_no_part(order):
+def test_refused_graphs_keep_their_reason_and_are_not_compared(order):
     refused = Candidate(name="onnxslim", outcome="refused", reason="It fails: no such operator.")
     good = candidate("onnxsim", 50, compared(1, 0.5, 0.6, 0.7))
     assessed = {found.name: found for found in choose(PLAIN, [refused, good][::order])}

@@ -81,7 +81,7 @@ def test_a_server_that_is_in_time_shows_the_models_own_latency():
     assert len(served.samples_ns) == served.batches == 19
 
 
-def test_an_overload_ends_and_its_queue_is_told():
+def test_an_overload_ends_and_its_queue_is_reported():
     times = arrivals(1000, SECOND // 4, seed=0)
     start = time.perf_counter()
     served = server([sleeper()], {}, times, SECOND // 4)

@@ -132,7 +132,7 @@ def test_profile_of_two_providers():
     ]
 
 
-def test_the_record_and_the_profile_are_held_against_each_other():
+def test_the_record_and_the_profile_are_compared():
     cuda = Placement(provider="CUDAExecutionProvider", nodes=8)
     cpu = Placement(provider="CPUExecutionProvider", nodes=2)
     ran = placement_of_profile(

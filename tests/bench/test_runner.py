@@ -128,7 +128,7 @@ def test_fixed_batch_costs_the_cells_of_other_batches(save, make_dense):
     assert other.reason.startswith("The model's batch is fixed at 2: it cannot run 5 rows at once.")
 
 
-def test_model_that_fails_in_a_run_says_what_the_runtime_said(save):
+def test_model_that_fails_in_a_run_has_the_message_of_the_runtime(save):
     graph = helper.make_graph(
         [helper.make_node("Reshape", ["x", "shape"], ["y"])],
         "reshape",
@@ -173,7 +173,7 @@ def test_source_cells_follow_those_of_the_providers(dense_model, misbehaving):
     assert source_cell.placement == source_cell.providers == []
 
 
-def test_source_is_told_its_threads_and_the_provider_is_not(dense_model, misbehaving, monkeypatch):
+def test_source_gets_its_threads_and_the_provider_does_not(dense_model, misbehaving, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     source = SourceTask(misbehaving("tell threads"))
     cells = bench(dense_model, threads=[None, 3], source=source).cells

@@ -106,7 +106,7 @@ def test_the_engine_of_a_cell_has_a_folder_of_its_own(dense_model, tmp_path, mon
     assert not cache_of(str(dense_model), cell, {"x": ROWS["x"][:1]}).is_filled()
 
 
-def test_building_is_timed_apart(dense_model, tmp_path, monkeypatch):
+def test_building_is_timed_separately(dense_model, tmp_path, monkeypatch):
     """The real session and run, the CPU in the place of a provider that leaves an engine behind."""
     cache = engines.EngineCache(tmp_path, {"session.intra_op.allow_spinning": "0"})
     monkeypatch.setattr("onnxtool.bench.engines.cache_of", lambda *_: cache)
@@ -138,7 +138,7 @@ def test_an_engine_is_not_taken_for_another(change):
     assert engine_key(**{**KEY, **change}) != engine_key(**KEY)
 
 
-def test_what_the_system_takes_is_told(tmp_path):
+def test_what_the_system_takes_is_reported(tmp_path):
     (tmp_path / "cpu.stat").write_text("usage_usec 5\nnr_periods 9\nnr_throttled 4\nthrottled_usec 77\n")
     assert taken(tmp_path).throttled == 4
     assert taken(tmp_path / "absent").throttled == 0
@@ -150,6 +150,6 @@ def test_what_the_system_takes_is_told(tmp_path):
     ]
 
 
-def test_the_version_of_tensorrt_is_known_or_said_to_be_unknown():
+def test_the_version_of_tensorrt_is_known_or_reported_as_unknown():
     assert isinstance(engines.tensorrt_version(), str) and engines.tensorrt_version()
     assert engines.runtime_version() == onnxruntime.__version__

@@ -44,7 +44,7 @@ def test_samples_needed(q, needed):
 
 
 @given(st.floats(0.001, 0.999), st.floats(0.5, 0.9999))
-def test_a_percentile_that_is_told_has_an_interval(q, confidence):
+def test_a_reported_percentile_has_an_interval(q, confidence):
     assert interval_ranks(samples_needed(q, confidence), q, confidence) is not None
 
 
@@ -102,7 +102,7 @@ def test_histogram_holds_every_sample_in_its_bin(samples):
         assert ((b.low <= values) & (values < b.high)).sum() == b.count
 
 
-def test_histogram_keeps_the_bulk_apart_from_a_long_tail():
+def test_histogram_separates_the_bulk_from_a_long_tail():
     bulk = np.random.default_rng(0).normal(10_000, 300, 10_000).astype(np.int64)
     samples = np.sort(np.append(bulk, [5_000_000] * 20))
     bins = histogram(samples)

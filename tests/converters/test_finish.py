@@ -76,7 +76,7 @@ def test_an_invalid_model_is_refused():
         finish(proto, INPUTS, {})
 
 
-def test_weights_above_the_limit_go_beside_the_model(tmp_path, monkeypatch):
+def test_weights_above_the_limit_go_into_external_files(tmp_path, monkeypatch):
     monkeypatch.setattr("onnxtool.models.onnx.artifact.INLINE_LIMIT", 1000)
     proto = model(weights=numpy_helper.from_array(np.full(1024, 2.0, np.float32), "zero"))
     write(proto, tmp_path / "big.onnx")

@@ -206,7 +206,7 @@ def test_truth_values_are_encoded() -> None:
     assert_agrees(make_pipeline(columns, LogisticRegression()).fit(frame, BINARY))
 
 
-def test_inputs_as_asked() -> None:
+def test_inputs_from_options() -> None:
     model = LogisticRegression().fit(pd.DataFrame(ROWS, columns=list("abcd")), BINARY)
     one_by_one = tuple(TensorSpec.parse(f"{name}:float32[batch,1]") for name in "badc")
     assert_agrees(model, inputs=one_by_one)
@@ -299,7 +299,7 @@ def test_categories_of_histogram_gradient_boosting() -> None:
 
 
 @given(st.floats(allow_nan=False, width=64), st.floats(allow_nan=False, width=32))
-def test_rounded_threshold_parts_float32_rows_as_before(threshold: float, x: float) -> None:
+def test_rounded_threshold_splits_float32_rows_as_before(threshold: float, x: float) -> None:
     assert (x <= threshold) == (x <= float32_at_most(threshold))
     with np.errstate(over="ignore"):
         near = np.float32(threshold)
@@ -312,7 +312,7 @@ def test_rounded_threshold_parts_float32_rows_as_before(threshold: float, x: flo
 
 
 @pytest.mark.parametrize("opset", [11, 15, 18, FRAMEWORK.max_opset])
-def test_opset_is_the_one_asked_for(opset: int) -> None:
+def test_opset_is_the_one_given(opset: int) -> None:
     model, _, _ = reference.pipeline()
     _, conversion = converted(model, opset=opset)
     assert {entry.domain: entry.version for entry in conversion.model.opset_import}[""] == opset

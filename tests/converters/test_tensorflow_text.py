@@ -163,7 +163,7 @@ def test_operators_of_text(call):
         (lambda text: strings().unicode_split(text[:, 0], "UTF-8").to_tensor(), "UnicodeDecode"),
     ],
 )
-def test_what_no_function_says_is_refused_by_name(call, operator):
+def test_operators_without_a_function_are_refused_by_name(call, operator):
     with pytest.raises(ConversionError, match=f"operator {operator} of .* has no ONNX form"):
         TENSORFLOW.convert(function(call), {}, ConvertOptions())
 

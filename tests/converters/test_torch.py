@@ -543,7 +543,7 @@ def test_the_live_module_is_left_as_it_was(rich: bool) -> None:
     assert_same(source, conversion.model, rows=[3], lengths=[1])
 
 
-def test_the_model_tells_nothing_of_the_machine() -> None:
+def test_the_model_has_no_path_of_the_machine() -> None:
     content = convert(opened(net(lambda self, x: self.dense(x).relu()), MATRIX)).model.SerializeToString()
     assert b"dense" in content and b"site-packages" not in content
     assert str(Path(__file__).parent).encode() not in content and b"return" not in content

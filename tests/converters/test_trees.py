@@ -193,7 +193,7 @@ def test_rows_at_thresholds_take_the_same_branch(name: str, dtype: str, seed: in
 
 
 @given(st.lists(st.floats(allow_nan=False), min_size=1), st.floats(allow_nan=False, width=32))
-def test_rounded_thresholds_part_float32_rows_as_before(values: list[float], x: float) -> None:
+def test_rounded_thresholds_split_float32_rows_as_before(values: list[float], x: float) -> None:
     rounded = float32_at_most(np.array(values))
     for threshold, single in zip(values, rounded.tolist(), strict=True):
         assert (x <= threshold) == (x <= single)

@@ -58,7 +58,7 @@ def test_big_inputs_get_fewer_rows():
     assert sensible_rows([TensorSpec("x", "float32", ("batch", 3, 224, 224))]) == 32
 
 
-def test_the_graph_tells_vocabulary_and_categories():
+def test_the_graph_gives_vocabulary_and_categories():
     table = numpy_helper.from_array(np.zeros((17, 4), np.float32), "table")
     nodes = [
         helper.make_node("Cast", ["ids"], ["cast"], to=TensorProto.INT64),

@@ -96,7 +96,7 @@ def test_the_user_decides_on_inputs() -> None:
         opened(model, inputs=specs[:2])
 
 
-def test_data_tell_what_the_model_leaves_open() -> None:
+def test_data_give_what_the_model_leaves_open() -> None:
     frame = pd.DataFrame({"word": ["a", "b"] * 20, "n": np.arange(40.0)})
     model = make_column_transformer((FunctionTransformer(None), ["word"]), ("passthrough", ["n"])).fit(frame)
     data = {"word": np.array(["a", "b"], dtype=object), "n": np.array([1, 2])}
@@ -244,7 +244,7 @@ def test_features_are_followed_or_left_out() -> None:
     assert transformed(FeatureUnion([("a", StandardScaler())]).fit(ROWS), features) == ()
 
 
-def test_bagged_and_boosted_trees_tell_thresholds() -> None:
+def test_bagged_and_boosted_trees_give_thresholds() -> None:
     for model in (
         BaggingRegressor(DecisionTreeRegressor(max_depth=2), 3, max_features=2, random_state=0),
         HistGradientBoostingRegressor(max_iter=3),

@@ -94,7 +94,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 # -- Files --------------------------------------------------------------------------------------------------
 
 
-def test_files_are_told_by_content(tmp_path: Path) -> None:
+def test_files_are_recognised_by_their_content(tmp_path: Path) -> None:
     weights, legacy, module = tmp_path / "a", tmp_path / "b", tmp_path / "c"
     torch.save(Net().state_dict(), weights)
     torch.save(Net().state_dict(), legacy, _use_new_zipfile_serialization=False)

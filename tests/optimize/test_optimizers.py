@@ -94,7 +94,7 @@ def test_an_optimiser_that_changes_an_answer_is_refused(graph, tmp_path):
     assert np.isinf(run(tmp_path / "fast.onnx", rows)[0][7, 2])
 
 
-def test_without_the_row_that_tells_it_is_not_found_out(graph, tmp_path):
+def test_without_the_row_that_shows_it_is_not_found(graph, tmp_path):
     """Candidates are held against the source on the rows that are given, no others."""
     nodes = [helper.make_node("Mul", ["x", "up"], ["big"]), helper.make_node("Mul", ["big", "down"], ["y"])]
     source = graph(nodes, up=np.float32(1e30), down=np.float32(1e-30))
@@ -180,7 +180,7 @@ def test_an_onnx_file_is_optimised_and_keeps_where_it_came_from(converted, tmp_p
     }
 
 
-def test_weights_beside_the_model_survive(converted, tmp_path, monkeypatch):
+def test_external_weights_survive(converted, tmp_path, monkeypatch):
     path, rows = converted("cnn")
     source = tmp_path / "outside.onnx"
     onnx.save_model(onnx.load(path), source, save_as_external_data=True, location="weights")
@@ -208,7 +208,7 @@ def test_a_source_is_not_overwritten(converted, tmp_path, monkeypatch):
         onnxtool.convert(str(path), tmp_path / "o.onnx", optimize="basic", verify=False)
 
 
-def test_the_opset_of_an_onnx_file_changes_where_asked(converted, tmp_path):
+def test_the_opset_of_an_onnx_file_changes_by_option(converted, tmp_path):
     path, rows = converted("keras")
     report = onnxtool.convert(str(path), tmp_path / "later.onnx", data=rows, opset=21)
     assert report

@@ -74,7 +74,7 @@ def test_networks_are_made_less_precise(converted, kind, precision, tmp_path):
         assert lowering.recipe in recipes
 
 
-def test_quality_judges_where_rows_are_labelled(networks, digits, tmp_path):
+def test_quality_decides_where_rows_are_labelled(networks, digits, tmp_path):
     rows, labels = digits
     np.savez(tmp_path / "rows.npz", X=rows, digit=labels)
     report = onnxtool.convert(

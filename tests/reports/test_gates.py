@@ -178,7 +178,7 @@ def test_cells_that_differ_have_names_that_differ():
     ]  # fmt: skip
 
 
-def test_what_speaks_against_a_cell_is_said():
+def test_reasons_to_doubt_a_cell_are_reported():
     doubtful = cell(
         warmup_settled=False, unanswered=1, build_s=61.0, timer_overhead_s=5e-6, timer_resolution_s=1e-9
     )

@@ -42,7 +42,7 @@ def test_no_text_begins_a_command_of_its_own(sample: Report):
     assert not any(line.startswith(("::add-mask", "::set-output")) for line in lines)
 
 
-def test_the_runner_is_told_to_take_names_as_text():
+def test_the_runner_takes_names_as_text():
     log = io.StringIO()
     with github.commands_stopped({"GITHUB_ACTIONS": "true"}, log):
         print("::error::x", file=log)

@@ -135,7 +135,7 @@ def test_the_page_needs_nothing_else(sample: Report):
     assert ("meta", "content", "default-src 'none'; style-src 'unsafe-inline'") in page.attributes
 
 
-def test_the_page_tells_every_finding(sample: Report):
+def test_the_page_lists_every_finding(sample: Report):
     words = _Page(render(sample, "html")).words
     for fact in (
         "✗ Failed",
@@ -305,7 +305,7 @@ def test_tolerances_are_always_printed(sample: Report):
         assert "1e-5 + 1e-4·|source|" in _printed(sample, width)
 
 
-def test_colour_only_where_it_is_wanted(sample: Report, monkeypatch: pytest.MonkeyPatch):
+def test_colour_only_on_a_terminal(sample: Report, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("NO_COLOR", raising=False)
     assert "\x1b[1;31m" in _printed(sample, 100, force_terminal=True, color_system="standard")
     monkeypatch.setenv("NO_COLOR", "1")

@@ -128,7 +128,7 @@ def test_what_is_given_up_is_refused(attempts, kind):
         assert refused == enforced_here()[kind], (attempt, attempts[attempt])
 
 
-def test_what_is_missing_is_said(attempts):
+def test_what_is_missing_is_reported(attempts):
     enforced = enforced_here()
     lacks = {
         "network": "network" in " ".join(attempts["missing"]),

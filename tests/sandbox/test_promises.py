@@ -65,7 +65,7 @@ except onnxtool.OnnxtoolError as error:
 
 @linux
 @pytest.mark.parametrize("kernel", LACKING)
-def test_what_lacks_is_said_before_the_file_is_opened_and_in_the_report(model, tmp_path, kernel):
+def test_missing_protection_is_reported_before_the_file_is_opened_and_in_the_report(model, tmp_path, kernel):
     done = run(tmp_path, kernel, CLI, "convert", model, "-o", "m.onnx", "--json", "report.json")
     assert done.returncode == 0, done.stderr
     assert f"opened in a sandbox that is incomplete here: {'; '.join(LACKING[kernel])}." in done.stderr
@@ -79,7 +79,7 @@ def test_what_lacks_is_said_before_the_file_is_opened_and_in_the_report(model, t
 
 @linux
 @pytest.mark.parametrize("kernel", LACKING)
-def test_required_promises_that_are_not_held_refuse_the_file(marking, tmp_path, kernel):
+def test_required_promises_that_are_not_kept_refuse_the_file(marking, tmp_path, kernel):
     trust = ["--trust", "posix.mkdir"]
     done = run(tmp_path, kernel, CLI, "convert", marking / "m.joblib", "--sandbox=require", *trust)
     assert done.returncode == 2
@@ -99,7 +99,7 @@ def test_bench_measures_no_source_that_is_refused(model, tmp_path):
 
 
 @pytest.mark.skipif(bool(lacks()), reason="this system does not keep every promise")
-def test_required_promises_that_are_held_let_it_be_opened(model, tmp_path, caplog):
+def test_required_promises_that_are_kept_let_it_be_opened(model, tmp_path, caplog):
     assert onnxtool.convert(model, tmp_path / "m.onnx", sandbox="require")
     assert onnxtool.convert(model, tmp_path / "m.onnx", sandbox=onnxtool.Limits(require=True))
     assert "incomplete" not in caplog.text
@@ -148,7 +148,7 @@ def test_a_word_that_is_no_sandbox_is_refused(model, tmp_path):
         onnxtool.convert(model, tmp_path / "m.onnx", sandbox="required")
 
 
-def test_a_class_of_the_users_own_program_is_said_not_to_be_in_the_sandbox(tmp_path):
+def test_a_class_of_the_users_own_program_is_reported_as_missing_in_the_sandbox(tmp_path):
     save = "import pickle\nclass Own: pass\npickle.dump(Own(), open('m.pkl', 'wb'))"
     subprocess.run([sys.executable, "-c", save], cwd=tmp_path, check=True)
     with pytest.raises(SourceError, match=r"Move it to a module.*sandbox=None"):

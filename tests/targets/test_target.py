@@ -67,7 +67,7 @@ def test_two_of_one_name_are_refused(outsider):
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "message"),
     [
         ("onnxtool.targets.target:GROUP", "not an onnxtool Target"),
         ("onnxtool.targets.target:Target", "not an onnxtool Target"),
@@ -75,9 +75,9 @@ def test_two_of_one_name_are_refused(outsider):
         ("outsider_target:NoSuchClass", "NoSuchClass"),
     ],
 )
-def test_what_is_no_target_is_refused(outsider, value, said):
+def test_what_is_no_target_is_refused(outsider, value, message):
     outsider(value=value)
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=message):
         target.targets()
 
 
@@ -96,14 +96,14 @@ def test_a_targets_options_are_its_own(outsider, tmp_path):
     path = tmp_path / "model.onnx"
     report = onnxtool.convert(model, path, target="outsider", colour="red")
     assert report.subjects[0].conversion.target == "outsider"
-    for options, said in [
+    for options, message in [
         ({"colour": "red"}, "--colour goes with --target outsider"),
         ({"target": "outsider", "colour": "green"}, "none of red, blue"),
         ({"target": "outsider", "columns": "vector"}, "--columns goes with --target mlnet"),
         ({"target": "outsider", "colur": "red"}, "no option 'colur'"),
         ({"target": "nowhere"}, "no target 'nowhere'"),
     ]:
-        with pytest.raises(UsageError, match=said):
+        with pytest.raises(UsageError, match=message):
             onnxtool.convert(model, path, **options)
     with pytest.raises(UsageError, match="lint has no target 'outsider'"):
         onnxtool.lint(path, target="outsider")
@@ -117,15 +117,15 @@ def test_targets_may_share_an_option_that_means_the_same(outsider):
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("more", "message"),
     [
         ('Option("columns", "others.", ["convert"], kind=int)', "both have the option --columns"),
         ('Option("seed", "a seed.", ["convert"])', "has the option 'seed', which convert has already"),
     ],
 )
-def test_options_that_collide_are_refused(outsider, more, said):
+def test_options_that_collide_are_refused(outsider, more, message):
     outsider(more=more)
-    assert said in fails("convert", "--help")
+    assert message in fails("convert", "--help")
 
 
 def test_what_was_not_given_is_the_targets_default():

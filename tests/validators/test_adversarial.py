@@ -170,7 +170,7 @@ def test_missing_values_and_infinity_are_tried(tmp_path):
     assert not found(result, "ordinary rows").mismatches
 
 
-def test_who_refuses_what_the_other_answers_is_said(sums):
+def test_the_model_that_rejects_a_row_is_reported(sums):
     def refuse(x):
         if np.isnan(x).any():
             raise ValueError("no NaN here")

@@ -141,7 +141,7 @@ def test_of_two_graphs_the_node_is_named(net):
     assert all(stage.matched_by == "name" for stage in found.stages if stage.tensor)
 
 
-def test_a_source_without_parts_is_held_against_double_precision(tmp_path):
+def test_a_source_without_steps_is_compared_with_double_precision(tmp_path):
     from sklearn.linear_model import LinearRegression
 
     rng = np.random.default_rng(0)

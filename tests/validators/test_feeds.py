@@ -52,7 +52,7 @@ def test_a_number_a_row_fits_a_column():
     assert fed["n"].tolist() == [[1], [2]]
 
 
-def test_an_input_that_onnx_does_not_have_is_left_aside_and_said():
+def test_an_input_that_onnx_does_not_have_is_ignored_and_reported():
     notes = []
     feeds = match_inputs(specs("a:float32[batch,1]", "b:float32[batch,1]"), specs("b:float32[batch,1]"), notes)
     assert list(feeds({"a": ROWS[:, :1], "b": ROWS[:, 1:2]})) == ["b"]

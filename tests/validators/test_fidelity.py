@@ -83,7 +83,7 @@ def quality(rows, lost):
     return drift, {loss.measure: loss for loss in fidelity.losses(drift)}
 
 
-def test_quality_is_judged_by_the_far_end_of_its_interval():
+def test_quality_is_compared_by_the_far_end_of_its_interval():
     drift, losses = quality(4000, 10)
     accuracy = losses["loss of accuracy"]
     assert accuracy.value == pytest.approx(10 / 4000)

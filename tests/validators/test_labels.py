@@ -222,7 +222,7 @@ def test_a_class_is_the_same_in_every_dtype(truth):
     assert drift.metrics[0].source == 1
 
 
-def test_what_cannot_be_scored_is_said():
+def test_what_cannot_be_scored_is_reported():
     truth, source = classifier(classes=3)
     seen = truth < 2
     part = {name: array[seen] for name, array in source.items()}

@@ -60,7 +60,7 @@ def test_another_model_is_found_out(model, tmp_path):
 
 
 @pytest.mark.parametrize("keep_io_types", [True, False])
-def test_half_precision_is_held_to_its_own_rounding(model, tmp_path, keep_io_types):
+def test_half_precision_is_compared_by_its_own_rounding(model, tmp_path, keep_io_types):
     half, wrong = tmp_path / "half.onnx", tmp_path / "wrong.onnx"
     onnx.save(convert_float_to_float16(onnx.load(model), keep_io_types=keep_io_types), half)
     parity = onnxtool.verify(half, str(model)).subjects[0].parity
@@ -71,7 +71,7 @@ def test_half_precision_is_held_to_its_own_rounding(model, tmp_path, keep_io_typ
     assert not onnxtool.verify(wrong, str(model))
 
 
-def test_whole_numbers_are_held_to_their_steps(model, tmp_path):
+def test_whole_numbers_are_compared_in_steps(model, tmp_path):
     quantize_dynamic(model, tmp_path / "int8.onnx")
     parity = onnxtool.verify(tmp_path / "int8.onnx", str(model)).subjects[0].parity
     assert parity.passed

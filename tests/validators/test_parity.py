@@ -87,7 +87,7 @@ def test_a_fixed_batch_is_padded_and_the_padding_not_compared(write, count):
     assert set(source.batches) == {4}
 
 
-def test_other_names_are_matched_by_position_and_said(write):
+def test_other_names_are_matched_by_position_and_reported(write):
     parity = check_parity(Linear(), write(inputs=("float_input",), outputs=("variable",)), rows(5))
     assert parity.passed
     assert [output.name for output in parity.outputs] == ["y"]

@@ -40,7 +40,7 @@ def tried(tmp_path):
 ROWS = np.random.default_rng(0).normal(size=(500, 1)).astype(np.float32)
 
 
-def test_versions_are_compared_on_a_sample_and_the_last_is_judged_on_all(tried, monkeypatch):
+def test_versions_are_compared_on_a_sample_and_the_last_on_all_rows(tried, monkeypatch):
     monkeypatch.setattr(trial, "SEARCHED", 40)
     rows = ROWS.copy()
     made = tried(rows)

@@ -185,7 +185,7 @@ class Quality:
             MissingExtraError: scikit-learn, or for groups fairlearn, is not installed.
         """
         if not self._rows:
-            raise DataError("No rows were compared, so there is nothing to hold against the labels.")
+            raise DataError("No rows were compared, so there is nothing to compare with the labels.")
         metrics, groups, notes = self._classification() if self._classifies else self._regression()
         flips = tests = None
         if self._classifies:
@@ -210,7 +210,7 @@ class Quality:
     def _predicted(self, outputs: Tensors) -> NDArray[Any]:
         name = self._label or str(self._probabilities)
         if name not in outputs:
-            raise UsageError(f"--labels: the ONNX model has no output {name!r} to hold against them.")
+            raise UsageError(f"--labels: the ONNX model has no output {name!r} to compare with them.")
         return _text(outputs[name].reshape(-1) if self._label else outputs[name].argmax(axis=1))
 
     def _discordant(self) -> tuple[int, int]:

@@ -53,20 +53,22 @@ class Answers:
     Args:
         expected: The owner's answers.
         source: The model whose outputs they are.
-        said: What it said of the first rows, which shows the shapes of its outputs.
+        answered: Its answers for the first rows, which show the shapes of its outputs.
         tolerances: What the ONNX model may differ by, and the source too.
 
     Raises:
         DataError: the answers fit no output.
     """
 
-    def __init__(self, expected: Expected, source: SourceModel, said: Tensors, tolerances: Tolerances) -> None:
+    def __init__(self, expected: Expected, source: SourceModel, answered: Tensors, tolerances: Tolerances) -> None:
         self._origin = expected.origin
         self._reader = f"{source.framework} {source.framework_version}"
-        self._answers = _matched(expected, said)
+        self._answers = _matched(expected, answered)
         self._classes = source.classes[0] if len(source.classes) == 1 else ()
         self._roles = source.roles
-        self._label = next((name for name, role in source.roles.items() if role == "label" and name in said), None)
+        self._label = next(
+            (name for name, role in source.roles.items() if role == "label" and name in answered), None
+        )
         self._ranked = next(
             (name for name, role in source.roles.items() if role == "probabilities" and name in self._answers),
             None,
@@ -77,26 +79,26 @@ class Answers:
             name: OutputComparison(name, source.roles.get(name, "values"), tolerances) for name in self._answers
         }
 
-    def instead_of(self, said: Tensors, start: int) -> Tensors:
+    def instead_of(self, answered: Tensors, start: int) -> Tensors:
         """The truth of some rows.
 
         Args:
-            said: The source's answers, which stay where the owner gave none.
+            answered: The source's answers, which stay where the owner gave none.
             start: Position of the first of the rows.
 
         Raises:
             DataError: there are fewer answers than rows, or they are of another shape than the output.
         """
-        truth = dict(said)
+        truth = dict(answered)
         for name, answers in self._answers.items():
-            rows = answers[start : start + len(said[name])]
-            if len(rows) < len(said[name]):
+            rows = answers[start : start + len(answered[name])]
+            if len(rows) < len(answered[name]):
                 raise DataError(f"{self._origin} holds answers to {len(answers)} rows only; the data has more.")
-            truth[name] = rows.reshape(said[name].shape)
-            self._own[name].update(truth[name], said[name])
+            truth[name] = rows.reshape(answered[name].shape)
+            self._own[name].update(truth[name], answered[name])
         if self._label and self._ranked:
-            if np.array_equal(self._likeliest(said), said[self._label].reshape(-1)):
-                truth[self._label] = self._likeliest(truth).reshape(said[self._label].shape)
+            if np.array_equal(self._likeliest(answered), answered[self._label].reshape(-1)):
+                truth[self._label] = self._likeliest(truth).reshape(answered[self._label].shape)
             else:
                 self._label = None  # its label is not its likeliest class
         return truth
@@ -137,7 +139,7 @@ class Answers:
         return notes
 
     def _likeliest(self, answers: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
-        assert self._label and self._ranked  # noqa: S101 - asked for only then
+        assert self._label and self._ranked  # noqa: S101 - called only then
         places = answers[self._ranked].argmax(axis=1)
         names = np.array(self._classes, dtype=object)[places]
         return names if answers[self._label].dtype.kind == "O" else np.array([_number(name) for name in names])
@@ -148,22 +150,22 @@ def _number(name: str) -> int:
     return {"True": 1, "False": 0}[name] if name in ("True", "False") else int(float(name))
 
 
-def _matched(expected: Expected, said: Tensors) -> Tensors:
+def _matched(expected: Expected, answered: Tensors) -> Tensors:
     """The owner's answers by the source's output."""
     tensors = expected.tensors
-    found = {name: tensors[name] for name in said if name in tensors}
+    found = {name: tensors[name] for name in answered if name in tensors}
     if not found:
         alone = tensors[UNNAMED] if set(tensors) == {UNNAMED} else None
         if alone is None and all(array.ndim == 1 for array in tensors.values()):  # the columns of a table
             alone = np.stack(list(tensors.values()), axis=1)
-        fitting = [name for name, answer in said.items() if alone is not None and _fits(alone, answer)]
+        fitting = [name for name, answer in answered.items() if alone is not None and _fits(alone, answer)]
         if alone is not None and len(fitting) > 1:  # labels are whole numbers, predictions are not
-            fitting = [name for name in fitting if _whole(alone) == _whole(said[name])]
+            fitting = [name for name in fitting if _whole(alone) == _whole(answered[name])]
         if alone is not None and len(fitting) == 1:
             found = {fitting[0]: alone}
-    off = [name for name, answers in found.items() if not _fits(answers, said[name])]
+    off = [name for name, answers in found.items() if not _fits(answers, answered[name])]
     if off or not found:
-        shown = ", ".join(f"{name}:{dtype_name(answer)}[rows{_rest(answer)}]" for name, answer in said.items())
+        shown = ", ".join(f"{name}:{dtype_name(answer)}[rows{_rest(answer)}]" for name, answer in answered.items())
         given = ", ".join(
             f"{name or 'one array'}:{dtype_name(a)}[{len(a)}{_rest(a)}]" for name, a in tensors.items()
         )
@@ -174,10 +176,10 @@ def _matched(expected: Expected, said: Tensors) -> Tensors:
     return found
 
 
-def _fits(answers: NDArray[Any], said: NDArray[Any]) -> bool:
+def _fits(answers: NDArray[Any], answered: NDArray[Any]) -> bool:
     """Whether answers have the size of an output's, and are text where it is."""
-    sizes = [int(np.prod(array.shape[1:])) for array in (answers, said)]
-    return sizes[0] == sizes[1] and (answers.dtype.kind == "O") == (said.dtype.kind == "O")
+    sizes = [int(np.prod(array.shape[1:])) for array in (answers, answered)]
+    return sizes[0] == sizes[1] and (answers.dtype.kind == "O") == (answered.dtype.kind == "O")
 
 
 def _whole(array: NDArray[Any]) -> bool:

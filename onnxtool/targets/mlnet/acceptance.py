@@ -44,14 +44,14 @@ def _accept(folder: Path, dotnet: str) -> Check:
     restored = _run(folder, dotnet, "restore", project)
     if restored.returncode:
         raise UsageError(
-            f"--accept: dotnet cannot restore the bundle's packages: {_said(restored)}\n"
+            f"--accept: dotnet cannot restore the bundle's packages: {_message(restored)}\n"
             "Give dotnet a NuGet source that has them, or leave out --accept."
         )
     for arguments in (("build", "--no-restore", project), ("run", "--no-build", "--project", project)):
         done = _run(folder, dotnet, *arguments)
         if done.returncode:
             break
-    return Check(id="acceptance", passed=done.returncode == 0, message=f"ML.NET: {_said(done)}")
+    return Check(id="acceptance", passed=done.returncode == 0, message=f"ML.NET: {_message(done)}")
 
 
 def _run(folder: Path, *command: str | Path) -> subprocess.CompletedProcess[str]:
@@ -69,10 +69,10 @@ def _run(folder: Path, *command: str | Path) -> subprocess.CompletedProcess[str]
         raise UsageError(f"--accept: dotnet {command[1]} did not end within {_TIMEOUT_S} s.") from error
 
 
-def _said(done: subprocess.CompletedProcess[str]) -> str:
-    """The first error of a build, else the first line of a program that failed, or the last of one that did not."""
+def _message(done: subprocess.CompletedProcess[str]) -> str:
+    """The message of a build or program: its first error, else its first line if it failed, else its last."""
     if error := _ERROR.search(done.stdout):
         return f"{error[2]} ({error[1]})"
     failed = done.returncode != 0
     lines = ((failed and done.stderr.strip()) or done.stdout.strip()).splitlines()
-    return lines[0 if failed else -1] if lines else f"exit status {done.returncode}, without a word"
+    return lines[0 if failed else -1] if lines else f"exit status {done.returncode}, without output"

@@ -43,12 +43,12 @@ def name_slots(model: onnx.ModelProto, column: str, names: Sequence[str]) -> boo
         model.opset_import.append(helper.make_opsetid(ML, _LABEL_ENCODER))
     elif min(versions) < _LABEL_ENCODER and not relabel(model, ML, _LABEL_ENCODER):
         return False
-    asked = fresh_name(graph, f"mlnet.{column}.SlotNames.key")
-    graph.initializer.append(numpy_helper.from_array(np.array([["one"]], dtype=object), asked))
+    key = fresh_name(graph, f"mlnet.{column}.SlotNames.key")
+    graph.initializer.append(numpy_helper.from_array(np.array([["one"]], dtype=object), key))
     graph.node.append(
         helper.make_node(
             "LabelEncoder",
-            [asked],
+            [key],
             [fresh_name(graph, f"mlnet.{column}.SlotNames.answer")],
             name=slot_names_node(column),
             domain=ML,

@@ -315,7 +315,7 @@ def test_a_model_whose_checks_failed_is_refused(check, copy):
     assert "customers v2.onnx must not be deployed. label: 3 of 9 rows" in done.stderr
 
 
-def test_a_provider_is_asked_for_by_name(check, customers):
+def test_a_provider_is_requested_by_name(check, customers):
     assert check(customers[0], "CPUExecutionProvider").returncode == 0
     done = check(customers[0], "CUDAExecutionProvider")
     assert done.returncode == 2

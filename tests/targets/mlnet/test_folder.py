@@ -54,7 +54,7 @@ def _files(folder):
 # -- What is in it ----------------------------------------------------------------------------------------------
 
 
-def test_a_bundle_made_twice_is_the_same_times_aside(make, tmp_path, monkeypatch):
+def test_a_bundle_made_twice_is_the_same_except_for_times(make, tmp_path, monkeypatch):
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     for name in ("first", "second"):
         assert make(tmp_path / name)

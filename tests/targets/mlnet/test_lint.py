@@ -237,13 +237,13 @@ def test_the_conversion_stays_within_the_release(tmp_path, release):
     assert onnxtool.lint(path, mlnet_version=release)
 
 
-def test_an_onnx_model_keeps_its_opset_or_takes_the_one_that_is_asked_for(good, tmp_path):
+def test_an_onnx_model_keeps_its_opset_or_takes_the_one_given(good, tmp_path):
     for opset, expected in ((None, OnnxModel.read(good).summary().opsets["ai.onnx"]), (13, 13)):
         report = onnxtool.convert(good, tmp_path / "model.onnx", target="mlnet", opset=opset)
         assert report.subjects[0].model.opsets["ai.onnx"] == expected
 
 
-def test_what_no_repair_can_mend_is_an_error_that_names_the_rule(tmp_path):
+def test_what_cannot_be_repaired_is_an_error_that_names_the_rule(tmp_path):
     model = HistGradientBoostingClassifier(max_iter=2).fit(X, X[:, 0] > 0)
     with pytest.raises(ConversionError, match=r"ai\.onnx\.ml.*MLNET028"):
         onnxtool.convert(model, tmp_path / "model.onnx", target="mlnet", mlnet_version="1.7.1")

@@ -228,7 +228,7 @@ def test_mlnet_reads_the_class_names(scored, name, classes):
     assert slot_names(entry.model.proto.graph) == ({named: classes} if classes else {})
 
 
-def test_columns_are_separate_or_vectors_as_asked(scored):
+def test_columns_are_separate_or_vectors_by_option(scored):
     def inputs(name: str) -> list[str]:
         return [str(spec) for spec in scored[name].model.inputs]
 

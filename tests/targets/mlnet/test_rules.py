@@ -463,7 +463,7 @@ def _row(spec, columns: dict[str, Any], row: int) -> np.ndarray:
     return np.asarray(values, dtype=spec.dtype).reshape(shape)
 
 
-def test_outputs_that_nobody_asks_for_are_looked_at_too(mlnet, tmp_path):
+def test_outputs_that_are_not_used_are_read_too(mlnet, tmp_path):
     nodes = [node("Neg", "x", "z"), node("Cast", "x", "y", to=TensorProto.FLOAT16)]
     path = tmp_path / "two.onnx"
     onnx.save(model(outputs=[tensor("y", TensorProto.FLOAT16), tensor("z")], nodes=nodes), path)
