@@ -149,11 +149,13 @@ def _bootstrap_interval(
     if len(data) > BATCHES:
         data = np.array([np.median(part) for part in np.array_split(data, BATCHES)])
     ordered = np.sort(data)
-    ranks = np.argsort(np.argsort(data)).astype(np.uint8)  # at most BATCHES; a byte sorts three times as fast
-    resampled = np.sort(ranks[rng.integers(len(data), size=(RESAMPLES, len(data)))], axis=-1, kind="stable")
+    cut = int(TRIMMED * len(data))
+    kept = slice(cut, len(data) - cut)
+    ranks = np.argsort(np.argsort(data)).astype(np.int16)  # at most BATCHES; they sort faster than the data
+    resampled = np.sort(ranks[rng.integers(len(data), size=(RESAMPLES, len(data)))], axis=-1)
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(_trimmed_mean(ordered[resampled]), (tail, 1 - tail))
-    return float(_trimmed_mean(ordered)), (float(low), float(high))
+    low, high = np.quantile(ordered[resampled[:, kept]].mean(axis=-1), (tail, 1 - tail))
+    return float(ordered[kept].mean()), (float(low), float(high))
 
 
 def outcome_of(low: float | None, high: float | None, effect: float) -> Outcome:
@@ -163,9 +165,3 @@ def outcome_of(low: float | None, high: float | None, effect: float) -> Outcome:
     if high is not None and high < 1 + effect:
         return "pass"
     return "undecided"
-
-
-def _trimmed_mean(ordered: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of sorted data, over the last axis."""
-    cut = int(TRIMMED * ordered.shape[-1])
-    return np.asarray(ordered[..., cut : ordered.shape[-1] - cut].mean(axis=-1))
