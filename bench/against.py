@@ -1,4 +1,4 @@
-"""Holding a model against another one: both in one process, in turn."""
+"""Compare a model with another one: both in one process, alternately."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def run_against(
 
 
 def _run(task: PairTask, inputs: Tensors) -> tuple[PairAnswer, np.typing.NDArray[np.float64]]:
-    """Have a worker compare. Loading and, for TensorRT, building two engines may take minutes."""
+    """Run a comparison in a worker. Loading and, for TensorRT, building two engines may take minutes."""
     timeout_s = 600 + 10 * task.budget_s
     with tempfile.TemporaryFile() as task_file, tempfile.TemporaryFile() as answer_file:
         try:

@@ -1,4 +1,4 @@
-"""Holding a measurement against a saved report of an earlier one."""
+"""Compare a measurement with a saved report of an earlier one."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def compare_with_baseline(
 
 
 def machine_differences(there: Environment, here: Environment) -> list[str]:
-    """In what two machines differ that changes times: processor, cores, memory, cards, system, ONNX Runtime."""
+    """Differences between two machines that change times: processor, cores, memory, GPUs, system, ONNX Runtime."""
 
     def facts(machine: Environment) -> dict[str, str]:
         return {

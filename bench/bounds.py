@@ -85,7 +85,7 @@ def decide(
 
 
 def samples_to_decide(samples: int, above: int, q: float, error: float) -> int | None:
-    """How many queries decide, were the share above the bound to stay what it is.
+    """The number of queries that decide, if the share above the bound stays the same.
 
     Args:
         samples: Queries so far, at least one.

@@ -1,4 +1,4 @@
-"""Where a series changes for good: the end of a warm-up, a processor that slows down, a load that comes or goes.
+"""Change points of a series: the end of a warm-up, a processor that slows down, a load that comes or goes.
 
 Pettitt's test ("A non-parametric approach to the change-point problem", Applied Statistics 28, 1979) looks at
 ranks alone, so neither the heavy tail of latencies nor single interruptions count for more than their place in

@@ -1,4 +1,4 @@
-"""Which of several graphs of one model is kept: the fastest, and among equals the smallest."""
+"""Choose one of several graphs of a model: the fastest, and among equals the smallest."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ TENSORRT = "TensorrtExecutionProvider"
 
 @dataclass(frozen=True, slots=True)
 class EngineCache:
-    """Where the engine of a cell is kept, and the options by which the provider finds it."""
+    """The folder of a cell's engine, and the options by which the provider finds it."""
 
     folder: Path
     options: Mapping[str, str]

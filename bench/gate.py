@@ -44,7 +44,7 @@ TRIMMED = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the data say at one look.
+    """The result at one look at the data.
 
     Attributes:
         ratio: Of the latencies, A's over B's.
@@ -130,7 +130,7 @@ def quads_for_an_interval() -> int:
 
 
 def _needed(centre: float, ends: tuple[float, float] | None, effect: float, quads: int) -> float | None:
-    """How many times as many quads decide: intervals shrink with the root of the number."""
+    """The factor by which more quads decide: intervals shrink with the root of the number."""
     fewest = quads_for_an_interval() / quads
     if ends is None:
         return fewest
@@ -159,7 +159,7 @@ def _bootstrap_interval(
 
 
 def outcome_of(low: float | None, high: float | None, effect: float) -> Outcome:
-    """What an interval of the ratio, if there is one, says of a slowdown by `effect`."""
+    """The outcome for a slowdown by `effect`, from an interval of the ratio, if there is one."""
     if low is not None and low > 1 + effect:
         return "fail"
     if high is not None and high < 1 + effect:

@@ -38,7 +38,7 @@ OVERTIME = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What came of it.
+    """The result of a run.
 
     Attributes:
         samples_ns: Latency of each query in ns, in the order in which they ended (in the server scenario, came).

@@ -63,7 +63,7 @@ class PairTask:
 
 @dataclass(frozen=True, slots=True)
 class PairAnswer:
-    """What was found, or why nothing was.
+    """The result of a comparison, or the reason why there is none.
 
     Attributes:
         decision: At the last look.

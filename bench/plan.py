@@ -46,7 +46,7 @@ class CellPlan:
     bounds: tuple[tuple[float, float], ...] = ()
 
     def __str__(self) -> str:
-        """For a progress display."""
+        """The text for a progress display."""
         threads = "default threads" if self.threads is None else f"{self.threads} thread{'s'[: self.threads != 1]}"
         callers = f", {self.concurrency} callers" if self.concurrency > 1 else ""
         return f"{self.provider.removesuffix('ExecutionProvider')}, batch {self.batch}, {threads}{callers}"

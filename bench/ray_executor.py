@@ -40,7 +40,7 @@ _ON_CARDS = (
 
 
 class Machine:
-    """What runs on a machine of the cluster, as a Ray actor."""
+    """The Ray actor that measures on a machine of the cluster."""
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="onnxtool-")
@@ -193,7 +193,7 @@ def ray_cluster(address: str | None = None) -> Iterator[Cluster]:
 
 
 def _knock(address: str | None) -> None:
-    """See that something listens at an address, for which Ray itself waits for minutes.
+    """Check that something listens at an address; Ray itself would wait for minutes.
 
     Raises:
         OSError: nothing does.
@@ -226,7 +226,7 @@ def _has(machine: Environment, provider: str) -> bool:
 
 
 def _paths_of(task: Task) -> list[str]:
-    """What of a task lies on this machine's disk."""
+    """The files of a task that are on this machine's disk."""
     if not isinstance(task.model, SourceTask):
         return [task.model]
     given = [task.model.source, *([str(task.model.options.weights)] if task.model.options.weights else [])]

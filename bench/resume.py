@@ -1,4 +1,4 @@
-"""Which measurements of an interrupted sweep still hold."""
+"""Find the measurements of an interrupted sweep that are still valid."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def check_same_place(name: str, earlier: Report, here: Environment) -> None:
 
 
 def earlier_bench(earlier: Report, model: ModelSummary, source: SourceSummary | None) -> Bench | None:
-    """What is measured already of a model: known by its hash, and the source's cells by the source's.
+    """The earlier measurements of a model, found by its hash, and of the source, found by the source's hash.
 
     Args:
         earlier: The saved report.

@@ -1,4 +1,4 @@
-"""Running a sweep: each cell in a separate worker process, whose failure costs that cell alone."""
+"""Run a sweep: each cell in a separate worker process, so that a failure affects that cell only."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def digest(tensors: Tensors) -> str:
 
 
 def run_task(task: Task, timeout_s: float) -> Cell:
-    """Have a worker measure one cell."""
+    """Measure one cell in a worker."""
     # Files without a name: nothing is left of them, however this process ends.
     with (
         tempfile.TemporaryFile() as task_file,
@@ -211,7 +211,7 @@ def run_task(task: Task, timeout_s: float) -> Cell:
 
 @contextmanager
 def _confined(task: Task) -> Iterator[tuple[list[str], Mapping[str, str]]]:
-    """What goes before the worker's module, and its environment: those of a sandbox for a source that has limits."""
+    """The arguments before the worker's module, and its environment; sandboxed for a source that has limits."""
     if (
         not isinstance(task.model, SourceTask)
         or (limits := task.model.options.limits) is None
@@ -292,7 +292,7 @@ def worker_environment(task: Task | None = None, variables: Mapping[str, str] = 
 
 
 def end_of(outcome: Outcome, timeout_s: float) -> str:
-    """How a worker ended that gave no answer, to follow on "its worker"."""
+    """The way in which a worker without an answer ended, as text after "its worker"."""
     if outcome.exit_code is None:
         how = f"did not end within {timeout_s:g} s"
     elif outcome.exit_code < 0:

@@ -51,7 +51,7 @@ def session_options(plan: CellPlan, entries: Mapping[str, str] | None = None) ->
 
 
 def profiled_placement_of(model: str, plan: CellPlan, inputs: Tensors, folder: Path) -> list[Placement]:
-    """See `providers.profiled_placement`; a session is made for it, and the profile written to a folder."""
+    """The placement by `providers.profiled_placement`, from a new session with its profile in a temporary folder."""
     options = session_options(plan)
     providers.profile_to(options, folder)
     session = providers.make_session(model, plan.provider, options, provider_options(plan))
@@ -64,7 +64,7 @@ def provider_options(plan: CellPlan) -> dict[str, str]:
 
 
 def with_engine(model: str, plan: CellPlan, inputs: Tensors) -> tuple[CellPlan, float | None]:
-    """Have the provider's engine in a cache, if it builds one.
+    """Build the provider's engine into a cache, if it builds one.
 
     Args:
         model: Path of the ONNX file.
@@ -89,7 +89,7 @@ def with_engine(model: str, plan: CellPlan, inputs: Tensors) -> tuple[CellPlan, 
 
 
 def runs_of(session: Any, model: str, plan: CellPlan, inputs: Tensors) -> list[Run]:
-    """How each caller runs the session: directly, or through a binding of its own.
+    """The functions by which each caller runs the session: directly, or through its own binding.
 
     A bound run looks at the shape of `Run` only: its inputs lie on the device.
 

@@ -1,4 +1,4 @@
-"""What a series of latencies says, and what it does not support."""
+"""Statistics of a series of latencies, and whether the samples support them."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def box(ordered_ns: NDArray[np.int64]) -> Box:
 
 
 def change(samples_ns: NDArray[np.int64]) -> Change | None:
-    """Where the latency changed for good, by more than `DRIFT`: medians of up to 60 stretches are looked at.
+    """The lasting change of the latency by more than `DRIFT`, if any, from medians of up to 60 stretches.
 
     Args:
         samples_ns: Latencies in ns, in the order of the runs.

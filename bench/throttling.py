@@ -1,4 +1,4 @@
-"""What the system says it took from a measurement: quotas of control groups, and other virtual machines."""
+"""The time that the system took from a measurement: quotas of control groups, and other virtual machines."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def taken(cgroup: Path = Path("/sys/fs/cgroup")) -> Taken:
 
 
 def warnings(before: Taken, after: Taken) -> list[str]:
-    """What was taken in between, a sentence each."""
+    """The time taken since the start, one sentence for each cause."""
     found = []
     if (periods := after.throttled - before.throttled) > 0:
         found.append(f"The quota of its control group stopped the processors in {periods} periods.")

@@ -1,4 +1,4 @@
-"""What a framework brings, and the registry that finds it.
+"""The interface of a framework, and the registry that finds frameworks.
 
 A framework is registered through the entry-point group `onnxtool.frameworks`, the built-in ones too:
 
@@ -28,7 +28,7 @@ GROUP = "onnxtool.frameworks"
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How far a conversion agrees with its source.
+    """The result of comparing a conversion with its source.
 
     Attributes:
         off: Rows out of tolerance; None where ONNX Runtime refuses the model.
@@ -45,7 +45,7 @@ Compare: TypeAlias = Callable[[SourceModel, onnx.ModelProto, Tensors], Agreement
 
 @dataclass(frozen=True, slots=True)
 class ConvertOptions:
-    """How a source model is converted.
+    """Options of a conversion.
 
     Attributes:
         opset: Version of the default operator set, or None for the framework's default.
@@ -111,7 +111,7 @@ class Framework(ABC):
 
     @abstractmethod
     def wrap(self, model: object, options: LoadOptions) -> SourceModel:
-        """See a live object as a function of named tensors."""
+        """Wrap a live object as a function of named tensors."""
 
     def saved_by(self, source: str, model: object) -> list[SavedBy]:
         """The releases that saved a file, as far as it names them.

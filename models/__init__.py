@@ -1,1 +1,1 @@
-"""What a model is: source models and how they are opened, the ONNX artefact, inputs and their domains."""
+"""Models: sources and how they are opened, ONNX files, inputs and their domains."""

@@ -231,7 +231,7 @@ def feature_names(model: Any) -> tuple[str, ...]:
 
 
 def thresholds(model: Any) -> Iterator[tuple[int, NDArray[np.float64]]]:
-    """For each tree or feature, the feature and the thresholds at which it is split."""
+    """The feature and the thresholds of each tree or feature."""
     if isinstance(model, LightGBMBooster) or library_of(model) == "lightgbm":
         for tree in re.split(r"\n(?=Tree=\d)", model.booster_.model_to_string()):
             lines = dict(re.findall(r"^(split_feature|threshold|decision_type)=(.+)$", tree, re.MULTILINE))

@@ -1,4 +1,4 @@
-"""What goes into a model and what comes out: names, dtypes, shapes."""
+"""Signatures of models: names, dtypes and shapes of inputs and outputs."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from onnxtool.sandbox.limits import Limits
 
 @dataclass(frozen=True, slots=True)
 class LoadOptions:
-    """How a source model is opened.
+    """Options of opening a source model.
 
     Attributes:
         trust: Full names, `package.Class`, that a pickle may use besides those known to be safe.
@@ -46,13 +46,13 @@ class LoadOptions:
 
 
 def files_of(source: str, options: LoadOptions) -> list[Path]:
-    """What is to be read to open a source."""
+    """The files that are read to open a source."""
     return [Path(source), *([options.weights] if options.weights else [])]
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What a part of a source model made of some rows.
+    """The output of a step or layer of a source model for some rows.
 
     Attributes:
         name: Name of the layer, node or pipeline step.
@@ -92,7 +92,7 @@ class SourceModel(ABC):
 
     @property
     def kind(self) -> str:
-        """What the model is, for people: its class, unless that says nothing to its owner."""
+        """The kind of model, for display: its class, or a name that its owner knows."""
         kind = type(self.model)
         return f"{kind.__module__}.{kind.__qualname__}"
 
@@ -170,7 +170,7 @@ class SourceModel(ABC):
         yield from ()
 
     def in_double(self, tensors: Tensors) -> Tensors | None:
-        """What the model would say if it computed in float64, or None where it cannot be made to.
+        """The model's outputs if it computed in float64, or None where that is not possible.
 
         Args:
             tensors: As for `predict`, floats in float64.

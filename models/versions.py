@@ -1,4 +1,4 @@
-"""Which release of its library wrote a model file, and whether the installed one gives the file the same meaning.
+"""The release of its library that wrote a model file, and whether the installed one gives the same meaning.
 
 Each library promises something else of its files: see `PROMISES`. A pickle of scikit-learn is a copy of the
 attributes of one release, and another release may read other things into them; see "Model persistence" in its docs.
@@ -56,7 +56,7 @@ LIGHTGBM = re.compile(rb"tree\nversion=v(\d+)\n")
 
 
 def saved_by(library: str, version: str, running: str, promise: Promise) -> SavedBy:
-    """What is to be known of a file that a release of a library has saved.
+    """The release of a library that saved a file, and what is known of it.
 
     Args:
         library: Name of the distribution.

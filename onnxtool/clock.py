@@ -1,4 +1,4 @@
-"""What time it is, for all that is written into files."""
+"""The time that is written into files."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from types import FrameType
 
 @contextmanager
 def deferred_interrupts() -> Iterator[None]:
-    """Let the block end before an interrupt does: libraries in C crash if an exception cuts their import short."""
+    """Defer interrupts to the end of the block: C libraries crash if an exception cuts their import short."""
     if threading.current_thread() is not threading.main_thread():  # which alone is interrupted
         yield
         return

@@ -19,7 +19,7 @@ _pipe: int | None = None
 
 
 def start() -> None:
-    """Have a janitor, and temporary files of this process and its children where it finds them.
+    """Start a janitor, and put temporary files of this process and its children where it finds them.
 
     To be called once, while there is one thread. Where processes cannot be forked there is none.
 
@@ -49,13 +49,13 @@ def start() -> None:
 
 
 def watch(path: Path) -> None:
-    """Have a file or folder removed when this process has ended, if it is still there then."""
+    """Remove a file or folder when this process has ended, if it still exists then."""
     if _pipe is not None:
         os.write(_pipe, os.fsencode(path.absolute()) + b"\0")
 
 
 def die_with(parent: int) -> None:
-    """Have the kernel end this process with the one that started it, however that one ends (Linux)."""
+    """Ask the kernel to end this process with the one that started it, in whatever way that one ends (Linux)."""
     if sys.platform != "linux":
         return
     import ctypes

@@ -1,4 +1,4 @@
-"""What distributions register through entry points, the built-in frameworks and targets among them."""
+"""Plugins that distributions register through entry points, the built-in frameworks and targets among them."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ LOG_LIMIT = 1 << 18
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a worker ended.
+    """The way in which a worker ended.
 
     Attributes:
         log: The last 256 kB of what it and its children wrote to standard output and standard error.

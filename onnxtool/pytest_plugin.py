@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class OnnxParity(Protocol):
-    """What the fixture `onnx_parity` is."""
+    """The type of the fixture `onnx_parity`."""
 
     def __call__(self, model: PathLike, source: Any, **arguments: Any) -> Report:
         """Fail the test, with the report, when an ONNX model does not say what its source says.
@@ -44,7 +44,7 @@ class OnnxParity(Protocol):
 
 
 class OnnxBenchmark(Protocol):
-    """What the fixture `onnx_benchmark` is."""
+    """The type of the fixture `onnx_benchmark`."""
 
     def __call__(
         self,

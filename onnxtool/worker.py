@@ -101,7 +101,7 @@ def _open(source: str, options: object, data: Tensors) -> SourceModel:
 
 
 def describe(source: SourceModel) -> Description:
-    """What is known of a source without running it."""
+    """The description of a source, without running it."""
     return Description(
         framework=source.framework,
         framework_version=source.framework_version,

@@ -42,7 +42,7 @@ class Column(Generic[T]):
     numeric: bool = True
 
     def texts(self, records: Iterable[T]) -> str:
-        """What it shows of several records, each text once."""
+        """The texts of several records, each text once."""
         return ", ".join(dict.fromkeys(map(self.text, records)))
 
 

@@ -1,4 +1,4 @@
-"""What `onnxtool doctor` found."""
+"""The findings of `onnxtool doctor`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Provider(BaseModel):
 
 
 class Diagnosis(BaseModel):
-    """What `onnxtool doctor` found.
+    """The findings of `onnxtool doctor`.
 
     Attributes:
         sandbox: What cannot be kept from a source file here.

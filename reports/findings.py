@@ -1,4 +1,4 @@
-"""What a report comes down to: the verdict, the numbers that matter, and the notes that go with a table.
+"""Summaries of a report for all renderers: the verdict, the numbers that matter, and the notes of each table.
 
 All renderers use these functions, so that they agree.
 """
@@ -101,13 +101,13 @@ def subject_verdict(subject: Subject) -> Verdict:
 
 
 def breaches(lint: Lint | None) -> list[tuple[Finding, LintRule]]:
-    """What the linter found, each with the rule that is broken."""
+    """The linter's findings, each with the rule that is broken."""
     rules = {rule.id: rule for rule in lint.rules} if lint else {}
     return [(finding, rules[finding.rule]) for finding in (lint.findings if lint else ())]
 
 
 def lint_line(lint: Lint) -> str:
-    """What the linter did."""
+    """A summary of the linter's run."""
     found = units.plural(len(lint.findings), "finding") if lint.findings else "nothing found"
     return f"of {lint.target} {lint.release}: {units.plural(len(lint.rules), 'rule')}, {found}"
 
@@ -171,7 +171,7 @@ def unmeasured(cell: Cell) -> bool:
 
 
 def systematic(output: OutputParity) -> str:
-    """Why an output fails although each of its elements is within tolerance."""
+    """The reason why an output fails although each of its elements is within tolerance."""
     return (
         f"each element is within tolerance, but on average they differ by {units.number(output.noise_ratio)} times "
         "what rounding makes: the models compute something else."
@@ -179,7 +179,7 @@ def systematic(output: OutputParity) -> str:
 
 
 def tolerance(output: OutputParity) -> str:
-    """What an element of an output may differ by."""
+    """The tolerance of an output's elements, as text."""
     limits = output.tolerance
     if not limits.rtol and not limits.atol:
         return "equal"
@@ -286,7 +286,7 @@ def stage_bar(stage: Stage) -> float:
 
 
 def explained_by(explanation: Explanation) -> str:
-    """What was compared, and on how much."""
+    """The rows and stages that were compared, as text."""
     against = "the source's own steps" if explanation.against == "source" else "the graph in float64"
     matched = sum(stage.tensor is not None for stage in explanation.stages)
     return (
@@ -296,7 +296,7 @@ def explained_by(explanation: Explanation) -> str:
 
 
 def rows_line(parity: Parity) -> str:
-    """How much was compared, and of what."""
+    """The rows that were compared, and their origin, as text."""
     seed = f", seed {parity.seed}" if parity.seed is not None else ""
     batches = ", ".join(map(str, parity.batches))
     data = parity.data.removeprefix(f"{parity.rows} rows ")  # the description of generated rows has their number
@@ -388,7 +388,7 @@ def pareto(bench: Bench) -> list[Cell]:
 
 
 def comparison_line(comparison: Comparison) -> str:
-    """What a comparison found, with its numbers."""
+    """The result of a comparison, with its numbers."""
     if comparison.ratio is None:
         return f"{comparison.outcome.capitalize()}: {comparison.reason}"
     verdict = {"pass": "Not slower", "fail": "Slower", "undecided": "Undecided"}[comparison.outcome]
@@ -433,7 +433,7 @@ def undecided(comparison: Comparison) -> bool:
 
 
 def comparison_notes(comparisons: Sequence[Comparison]) -> list[str]:
-    """Why comparisons were not decided: each reason once."""
+    """The reasons why comparisons were not decided, each once."""
     reasons: dict[str, list[str]] = {}
     for comparison in comparisons:
         if comparison.reason:
@@ -467,7 +467,7 @@ def placement_notes(bench: Bench) -> list[str]:
 
 
 def bench_notes(bench: Bench, *, unmeasured: bool = True) -> list[str]:
-    """Why percentiles were refused, warnings and why cells were not measured: each reason once.
+    """The reasons why percentiles were refused or cells not measured, and warnings, each once.
 
     Args:
         bench: The cells.
@@ -510,7 +510,7 @@ def doubts(cell: Cell) -> list[str]:
 
 
 def _machine_notes(bench: Bench) -> list[str]:
-    """What the machines are that a sweep was spread over: cells of different ones compare the machines too."""
+    """The machines of a sweep that was spread over several: cells of different machines are not comparable."""
     return [
         f"Machine {number}: {machine.cpu.name}, {units.plural(machine.cpu.usable_cores, 'core')}, "
         f"{', '.join([*(gpu.name for gpu in machine.gpus), machine.os])}."
@@ -519,7 +519,7 @@ def _machine_notes(bench: Bench) -> list[str]:
 
 
 def _timer_note(bench: Bench) -> list[str]:
-    """What the clock and the loop add, at their worst, to the median of a cell."""
+    """The largest share that the clock and the loop add to the median of a cell."""
     shares = [
         (cell.timer_overhead_s / value, cell)
         for cell in bench.cells

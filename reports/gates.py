@@ -82,7 +82,7 @@ def version_gates(
 
 
 def precision_gate(lowering: Lowering) -> Check:
-    """What a lower precision costs is within the allowance, by every measure."""
+    """The loss of a lower precision is within its limit, by every measure."""
     off = [loss for loss in lowering.losses if not loss.passed]
     message = "; ".join(refinement.loss_line(loss) for loss in off or lowering.losses)
     return Check(id="precision", passed=lowering.passed, message=f"{lowering.precision}: {message}.")

@@ -40,7 +40,7 @@ def error(message: str) -> str:
 
 
 def _warnings(subject: Subject) -> Iterator[str]:
-    """What no gate failed for, and a reader should still know."""
+    """Warnings for the reader that fail no gate."""
     if subject.bench:
         for cell in subject.bench.cells:
             if cell.status != "measured":
@@ -68,7 +68,7 @@ def _property(text: str) -> str:
 
 @contextmanager
 def commands_stopped(environment: Mapping[str, str], log: TextIO) -> Iterator[None]:
-    """Have the runner take what is printed within as text, whatever names out of a model file look like.
+    """Make the runner take the lines printed within the block as text, whatever names in a model file look like.
 
     Args:
         environment: The process's. Outside of GitHub Actions nothing happens.

@@ -60,7 +60,7 @@ def _case(report: Report, subject: Subject, check: Check) -> ET.Element:
 
 
 def _places(subject: Subject, rule_id: str) -> list[str]:
-    """Where a rule of the linter is broken, and what to do about it."""
+    """The places where a rule of the linter is broken, and the remedy."""
     broken = [(finding, rule) for finding, rule in findings.breaches(subject.lint) if rule.id == rule_id]
     return [f"{finding.location}: {finding.message} {rule.remedy}" for finding, rule in broken]
 

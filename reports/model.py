@@ -114,7 +114,7 @@ class SourceSummary(Record):
 
 
 class ConversionRecord(Record):
-    """How the ONNX model was made."""
+    """The conversion: its options and its result."""
 
     opset: Count
     target: str
@@ -414,7 +414,7 @@ class Latency(Record):
 
 
 class Placement(Record):
-    """What ran on a provider."""
+    """The nodes and kernels that ran on a provider."""
 
     provider: str
     nodes: Count = Field(description="Of the model, as ONNX Runtime assigned them.")
@@ -574,7 +574,7 @@ class LoweringAttempt(Record):
 
 
 class Lowering(Record):
-    """How a model's precision was lowered, and the cost."""
+    """The lowering of a model's precision, and its cost."""
 
     precision: Literal["fp16", "int8"]
     recipe: str

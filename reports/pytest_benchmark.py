@@ -18,7 +18,7 @@ FORMAT = "5.3.1"
 
 
 def render(report: Report) -> str:
-    """What `pytest --benchmark-json` writes."""
+    """The report in the format of `pytest --benchmark-json`."""
     report = sanitized(report)
     here = report.environment
     content = {

@@ -1,4 +1,4 @@
-"""What optimising a model, and making it less precise, come down to, for all renderers."""
+"""Summaries of optimisation and of lower precision, for all renderers."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def ratios(comparisons: Sequence[Comparison]) -> str:
 
 
 def candidate_notes(candidates: Sequence[Candidate]) -> list[str]:
-    """Why each graph was kept or not."""
+    """The reason why each graph was kept or not."""
     return [f"{candidate.name}: {candidate.outcome}. {candidate.reason}" for candidate in candidates]
 
 
 def loss_line(loss: Loss) -> str:
-    """What is lost by one measure, and what may be."""
+    """The loss by one measure, and its limit."""
     high = "" if loss.high is None else f", up to {units.number(loss.high)} at 95 %"
     allowed = "no limit" if loss.allowed is None else f"allowed {units.number(loss.allowed)}"
     return f"{loss.measure} {units.number(loss.value)}{high} ({allowed})"
@@ -38,14 +38,14 @@ def largest_loss(attempt: LoweringAttempt) -> str:
 
 
 def lowering_line(lowering: Lowering) -> str:
-    """What became of the model, in one line."""
+    """The result of the lowering, in one line."""
     size = units.number(lowering.size_bytes / max(lowering.full_size_bytes, 1))
     nodes = f"{len(lowering.kept)} of {units.plural(lowering.nodes, 'node')} stay in float32"
     return f"{lowering.precision}, {lowering.recipe}; {nodes}; {size} times the size"
 
 
 def lowering_notes(lowering: Lowering) -> list[str]:
-    """What goes with the table of attempts."""
+    """The notes below the table of attempts."""
     notes = [f"{loss_line(loss)}." for loss in lowering.losses]
     notes += [
         f"Latency at batch {found.batch}: {units.number(found.ratio)} times that of float32 "

@@ -1,4 +1,4 @@
-"""What `inspect` and `doctor` print: one thing described, not a run reported."""
+"""The output of `inspect` and `doctor`, which describe one thing and report no run."""
 
 from __future__ import annotations
 

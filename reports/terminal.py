@@ -55,7 +55,7 @@ def render(report: Report) -> str:
 
 
 def view(report: Report, width: int) -> RenderableType:
-    """What to print on a rich console.
+    """The report as a renderable of rich.
 
     Args:
         report: The report.

@@ -100,7 +100,7 @@ def quantile(q: float) -> str:
 
 
 def ratio(factor: float | None) -> str:
-    """How many times as much."""
+    """A ratio with the multiplication sign."""
     return NONE if factor is None else f"{_significant(factor)}\N{MULTIPLICATION SIGN}"
 
 

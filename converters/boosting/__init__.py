@@ -63,7 +63,7 @@ class BoostingFramework(Framework):
         return find_releases(lambda: Path(source).open("rb"))
 
     def wrap(self, model: object, options: LoadOptions) -> SourceModel:
-        """See a boosted ensemble as a function from a matrix to named tensors."""
+        """Wrap a boosted ensemble as a function from a matrix to named tensors."""
         return boosting.BoostingModel(model, options)
 
     def convert(self, source: SourceModel, example: Tensors, options: ConvertOptions) -> Conversion:
@@ -150,7 +150,7 @@ def _convert_xgboost(scope: Any, operator: Any, container: Any) -> None:
 
 @contextlib.contextmanager
 def _single_rows(scope: Any, operator: Any, container: Any) -> Iterator[None]:
-    """Let upstream's converter read float32 rows: XGBoost and CatBoost round float64 rows to float32 as well."""
+    """Make upstream's converter take float32 rows: XGBoost and CatBoost round float64 rows to float32 as well."""
     before = operator.inputs
     if is_double(operator):
         types = require("skl2onnx.common.data_types", "boosting")
@@ -382,7 +382,7 @@ def _write_tables(graph: Graph, rows: str, attributes: dict[str, Any], outputs: 
 
 
 def _exported(model: Any) -> onnx.ModelProto:
-    """What CatBoost's own exporter writes."""
+    """The graph that CatBoost's own exporter writes."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model"
         if getattr(model, "classes_", np.empty(0)).dtype == bool:

@@ -1,4 +1,4 @@
-"""What every converted model gets, whatever its framework: named dimensions, metadata, checks, a place on disk."""
+"""Steps after every conversion, whatever the framework: named dimensions, metadata, checks, writing."""
 
 from __future__ import annotations
 

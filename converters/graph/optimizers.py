@@ -40,7 +40,7 @@ class Optimizer:
 
 
 def optimizers(level: Optimize) -> Sequence[Optimizer]:
-    """What to try.
+    """The optimisers to try.
 
     Args:
         level: `basic`: those that keep to ONNX's own operators. `full`: ONNX Runtime's extended optimisations too,
@@ -59,7 +59,7 @@ def optimizers(level: Optimize) -> Sequence[Optimizer]:
 
 
 def rewrite(model: onnx.ModelProto, optimizer: Optimizer) -> onnx.ModelProto:
-    """What an optimiser makes of a model, with all that is not its business as before.
+    """The model as an optimiser rewrites it, with its metadata, names and opsets restored.
 
     Inputs, outputs and their dimensions, metadata and producer are the model's; operator sets that no node uses
     are left out.

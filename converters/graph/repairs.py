@@ -42,7 +42,7 @@ def detach(graph: onnx.GraphProto, name: str) -> str:
 
 
 def recast_input(graph: onnx.GraphProto, value: onnx.ValueInfoProto, dtype: int) -> None:
-    """Let an input take another dtype; a Cast gives the graph the one that it had."""
+    """Give an input another dtype; a Cast restores the one that the graph reads."""
     inner = detach(graph, value.name)
     graph.node.insert(0, helper.make_node("Cast", [value.name], [inner], to=value.type.tensor_type.elem_type))
     value.type.tensor_type.elem_type = dtype
@@ -57,7 +57,7 @@ def recast_output(graph: onnx.GraphProto, value: onnx.ValueInfoProto, dtype: int
 def reshape_input(
     graph: onnx.GraphProto, value: onnx.ValueInfoProto, dims: Sequence[int | str], inside: Sequence[int]
 ) -> None:
-    """Let an input have other dimensions; a Reshape gives the graph the ones that it had."""
+    """Give an input other dimensions; a Reshape restores the ones that the graph reads."""
     shape = constant(graph, f"{value.name}_shape", inside)
     inner = detach(graph, value.name)
     graph.node.insert(0, helper.make_node("Reshape", [value.name, shape], [inner]))

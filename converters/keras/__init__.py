@@ -29,12 +29,12 @@ class Keras(Framework):
 
     @property
     def max_opset(self) -> int:  # type: ignore[override]
-        """Of what converts on Keras's backend."""
+        """The highest opset on Keras's backend."""
         return (TORCH if backend() == "torch" else TENSORFLOW).max_opset
 
     @property
     def default_opset(self) -> int:  # type: ignore[override]
-        """Of what converts on Keras's backend."""
+        """The default opset on Keras's backend."""
         return (TORCH if backend() == "torch" else TENSORFLOW).default_opset
 
     def recognises(self, source: str) -> bool:
@@ -57,7 +57,7 @@ class Keras(Framework):
         return [saved_by("keras", version, running, "major")] if version else []
 
     def wrap(self, model: object, options: LoadOptions) -> SourceModel:
-        """See a Keras model as a source model."""
+        """Wrap a Keras model as a source model."""
         return KerasModel(model, options)
 
     def convert(self, source: SourceModel, example: Tensors, options: ConvertOptions) -> Conversion:

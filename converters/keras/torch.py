@@ -43,7 +43,7 @@ def convert(source: KerasModel, example: Tensors, opset: int) -> Conversion:
 
 @contextmanager
 def _own_tracebacks() -> Iterator[None]:
-    """Have Keras raise what went wrong, and not an error of its own in its place."""
+    """Make Keras raise the original error, and not another one in its place."""
     config = import_keras().config
     if not config.is_traceback_filtering_enabled():
         yield

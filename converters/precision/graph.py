@@ -1,4 +1,4 @@
-"""What both precisions need to know of a graph."""
+"""Preparation of a graph for a lower precision."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def put_in_order(graph: onnx.GraphProto) -> None:
 
 
 def _read(node: onnx.NodeProto) -> Iterator[str]:
-    """What a node reads, the graphs inside it too."""
+    """The tensors that a node reads, those of its subgraphs included."""
     yield from node.input
     for attribute in node.attribute:
         for inner in all_nodes(attribute.g):

@@ -51,7 +51,7 @@ def to_half(model: onnx.ModelProto, kept: Collection[str]) -> onnx.ModelProto:
 
 
 def _join_kept(model: onnx.ModelProto, original: Collection[str]) -> None:
-    """Let nodes that stay in float32 hand on their numbers as they are: the converter rounds between any two."""
+    """Connect nodes that stay in float32 directly: the converter rounds between any two."""
     graph = model.graph
     casts = {node.output[0]: node for node in graph.node if node.op_type == "Cast" and node.name not in original}
     types = {name: helper.get_node_attr_value(node, "to") for name, node in casts.items()}

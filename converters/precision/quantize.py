@@ -33,7 +33,7 @@ OLDEST_OPSET = 13
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How a model is quantized.
+    """Options of a quantization.
 
     Attributes:
         method: How the range of a tensor is found from what it was on the rows: its ends, all but its outermost
@@ -49,7 +49,7 @@ class Recipe:
     products_only: bool = False
 
     def __str__(self) -> str:
-        """For the report."""
+        """The text for the report."""
         return ", ".join(
             (
                 self.method,

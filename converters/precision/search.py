@@ -1,4 +1,4 @@
-"""Which nodes must stay in float32, found by measuring each, within a bound."""
+"""Search for the nodes that must stay in float32: each is measured, within a bound on their number."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ MOST_GROUPS = 32
 
 
 class Measured(Protocol):
-    """What was found with some nodes kept in float32."""
+    """The result with some nodes kept in float32."""
 
     @property
     def error(self) -> float:
-        """How far off the outputs are."""
+        """The error of the outputs."""
 
     @property
     def passed(self) -> bool:

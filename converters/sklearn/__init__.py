@@ -67,7 +67,7 @@ class SklearnFramework(Framework):
         return pickles.saved_by(Path(source))
 
     def wrap(self, model: object, options: LoadOptions) -> SourceModel:
-        """See an estimator as a function of named tensors."""
+        """Wrap an estimator as a function of named tensors."""
         from onnxtool.models.sklearn import SklearnModel
 
         return SklearnModel(model, options)
@@ -244,7 +244,7 @@ def quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def adapted(source: Any) -> Iterator[None]:
-    """Let some steps hold other values while they are converted, and put the old ones back.
+    """Give some steps other values while they are converted, and restore the old ones.
 
     ONNX has no missing text. The source's inputs say "" for it, so the steps must say so too. And skl2onnx knows
     no "passthrough" in a pipeline and no "drop" in a union.

@@ -32,7 +32,7 @@ class Measured:
 
     @property
     def finding(self) -> str:
-        """What was found, as half a sentence."""
+        """The result, as part of a sentence."""
         return self.agreement.finding
 
 

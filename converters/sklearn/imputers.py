@@ -21,7 +21,7 @@ def register() -> None:
 
 
 def missing(rows: Value, marker: Any) -> Value:
-    """Where a value is missing."""
+    """A mask of the missing values."""
     return rows.apply("IsNaN") if is_missing(marker) else rows.equals(float(marker))
 
 

@@ -30,7 +30,7 @@ def as_given(rows: Value) -> Value:
 
 
 def _positive(answers: dict[str, Value]) -> Value:
-    """What a binary classifier says of its second class, [batch, 1]."""
+    """A binary classifier's score or probability of its second class, [batch, 1]."""
     return answers["scores"] if "scores" in answers else answers["probabilities"].columns([1])
 
 

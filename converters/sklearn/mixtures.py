@@ -29,7 +29,7 @@ def _mixture(rows: Value, model: Any) -> tuple[Value, Value]:
 
 
 def _factors(model: Any) -> list[Any]:
-    """For each component the matrix that whitens its rows."""
+    """The matrix of each component that whitens its rows."""
     count, width = model.means_.shape
     factors = model.precisions_cholesky_
     if model.covariance_type == "tied":

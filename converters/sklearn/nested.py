@@ -14,7 +14,7 @@ from onnxtool.models.source import LoadOptions
 
 
 def answers_of(model: Any, rows: Value) -> dict[str, Value]:
-    """What an estimator says of rows.
+    """An estimator's outputs for rows.
 
     Args:
         model: Fitted, of any class that converts.

@@ -105,7 +105,7 @@ def _score_columns(model: Any) -> int:
 
 
 def _regression_targets(final: Any, value: onnx.ValueInfoProto) -> int:
-    """How many numbers are predicted a row; what a converter declares is not always so."""
+    """The number of targets of a regressor; the shape that a converter declares is not always right."""
     counted = getattr(final, "n_outputs_", None)
     if counted is not None:
         return int(counted)

@@ -30,7 +30,7 @@ OPTIONS: dict[str, list[Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a classifier says.
+    """A classifier's output: a confidence for each class and, where it differs, the chosen class.
 
     Attributes:
         confidence: Probabilities or scores, [batch, classes], or [batch, 1] for the scores of two classes.

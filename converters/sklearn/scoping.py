@@ -18,7 +18,7 @@ Table: TypeAlias = dict[Any, Any]
 
 @contextlib.contextmanager
 def registered(register: Callable[[], None]) -> Iterator[None]:
-    """Have own converters registered within the block.
+    """Register own converters within the block.
 
     What a user has registered in the meantime stays, and goes before ours.
 
@@ -37,7 +37,7 @@ def registered(register: Callable[[], None]) -> Iterator[None]:
 
 @cache
 def _entries(register: Callable[[], None]) -> list[tuple[Table, Table]]:
-    """What the tables hold without us, and what we add or replace."""
+    """The entries of the tables before registration, and those that are added or replaced."""
     tables = _tables()
     before = [dict(table) for table in tables]
     register()

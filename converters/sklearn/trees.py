@@ -95,7 +95,7 @@ class Tree:
 
     @property
     def leaves(self) -> NDArray[np.float64]:
-        """What the leaves add, [leaves, targets]."""
+        """The values of the leaves, [leaves, targets]."""
         return np.asarray(self.values[self.nodes.children_left < 0])
 
 
@@ -351,7 +351,7 @@ def _raw_scores(graph: Graph, operator: Any) -> tuple[str, int]:
 
 
 def _start(graph: Graph, operator: Any, targets: int) -> Value:
-    """What an estimator given as `init` says of the rows, through the loss's link, [batch, targets], in double."""
+    """The raw prediction of an estimator given as `init`, through the loss's link, [batch, targets], in double."""
     model = operator.raw_operator
     is_nonzero = answers_of(
         model.init_, Value(graph, graph.rows(operator, TensorProto.FLOAT), narrow=True).double()
@@ -425,7 +425,7 @@ def _convert_isolation(scope: Any, operator: Any, container: Any) -> None:
 
 
 def _depths(nodes: Any) -> NDArray[np.float64]:
-    """How many splits lie above each node."""
+    """The number of splits above each node."""
     depths = np.zeros(nodes.node_count)
     for place in range(nodes.node_count):  # children come after their parents
         for child in (nodes.children_left[place], nodes.children_right[place]):

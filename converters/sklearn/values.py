@@ -94,23 +94,23 @@ class Value:
         return self.apply("Neg")
 
     def __lt__(self, other: Operand) -> Value:  # type: ignore[misc]  # both sides answer alike
-        """Where it is less."""
+        """Elementwise less."""
         return self.apply("Less", other)
 
     def __gt__(self, other: Operand) -> Value:  # type: ignore[misc]  # both sides answer alike
-        """Where it is greater."""
+        """Elementwise greater."""
         return self.apply("Greater", other)
 
     def __le__(self, other: Operand) -> Value:  # type: ignore[misc]  # both sides answer alike
-        """Where it is not greater."""
+        """Elementwise less or equal."""
         return self.apply("LessOrEqual", other)
 
     def __ge__(self, other: Operand) -> Value:  # type: ignore[misc]  # both sides answer alike
-        """Where it is not less."""
+        """Elementwise greater or equal."""
         return self.apply("GreaterOrEqual", other)
 
     def equals(self, other: Operand) -> Value:
-        """Where it has another's values."""
+        """Elementwise equality."""
         return self.apply("Equal", other)
 
     def where(self, yes: Operand, no: Operand) -> Value:
@@ -161,7 +161,7 @@ class Value:
         return self._like(both[0]), self._like(both[1])
 
     def columns(self, places: Sequence[int] | NDArray[Any], axis: int = 1) -> Value:
-        """What stands at some positions of an axis."""
+        """The elements at some positions of an axis."""
         return self.apply("Gather", np.asarray(places, dtype=np.int64), axis=axis)
 
     def at(self, places: Value) -> Value:

@@ -90,7 +90,7 @@ class TensorFlow(Framework):
         return [saved_by("tensorflow", version, import_tensorflow().__version__, "later")] if version else []
 
     def wrap(self, model: object, options: LoadOptions) -> SourceModel:
-        """See a function, or one signature of a SavedModel or of a TensorFlow Lite file, as a source model."""
+        """Wrap a function, or one signature of a SavedModel or of a TensorFlow Lite file, as a source model."""
         if isinstance(model, TFLiteFile):
             return TFLiteModel(model, options)
         return TensorFlowModel(model, options)
@@ -387,7 +387,7 @@ def _set_signature(
 
 
 def _inferred_shapes(model: onnx.ModelProto) -> dict[str, list[Dim | None]]:
-    """What ONNX's shape inference says of the outputs, as far as it knows their rank."""
+    """The shapes of the outputs by ONNX's shape inference, where their rank is known."""
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
     return {
         value.name: [dim.dim_value or dim.dim_param or None for dim in value.type.tensor_type.shape.dim]

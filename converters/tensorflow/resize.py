@@ -94,7 +94,7 @@ def _is_size(node: Any, image: str) -> bool:
 
 
 def _weights(node: Any, old: int, new: int, movement: dict[str, Any]) -> Weights:
-    """What TensorFlow makes of images that are white in one row only, one row a channel."""
+    """TensorFlow's weights, from images that are white in one row only, one row for each channel."""
     tf = import_tensorflow()
     flags = ("align_corners", "half_pixel_centers", "antialias")
     attrs = {name: bool(node.get_attr_value(name)) for name in flags if name in node.attr} | movement

@@ -374,7 +374,7 @@ def add_functions(model: onnx.ModelProto) -> list[str]:
 
 
 def _changes(node: Any) -> dict[str, str]:
-    """What a replacement by a regular expression finds, and what it puts there; nothing where that is unknown."""
+    """The matches of a regular expression and their replacements; nothing where they are not known."""
     pattern, by = (node.get_attr_value(name).decode() for name in ("pattern", "rewrite"))
     if not node.get_attr_value("replace_global", True) or "\\" in by or not pattern.isascii():
         return {}

@@ -92,7 +92,7 @@ class Torch(Framework):
         return [saved_by("torch", version, sys.modules["torch"].__version__, "major")] if version else []
 
     def wrap(self, model: object, options: LoadOptions) -> SourceModel:
-        """See a model as a function of named tensors."""
+        """Wrap a model as a function of named tensors."""
         return TorchSource(model, options)
 
     def convert(self, source: SourceModel, example: Tensors, options: ConvertOptions) -> Conversion:
@@ -261,7 +261,7 @@ def _flat(source: Any) -> Any:
 
 
 def _undone(program: Any, specs: Sequence[TensorSpec], bounded: bool) -> str | None:
-    """What the exporter did to a dynamic dimension without a word: it is fixed, or holds for some sizes only.
+    """Dynamic dimensions that the exporter silently fixed, or restricted to some sizes.
 
     Args:
         program: What the exporter returned.
@@ -334,7 +334,7 @@ def _finished(program: Any, specs: Sequence[TensorSpec], names: Sequence[str]) -
 
 
 def _keep_rank(node: Any) -> None:
-    """Have a squeeze that does nothing do so: PyTorch leaves a dimension that is not 1, and ONNX fails on it.
+    """Make a squeeze of a dimension that is not 1 do nothing, as in PyTorch; ONNX fails on it.
 
     The exporter writes one for each dynamic dimension, which the trace says stays.
     """

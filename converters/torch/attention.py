@@ -17,7 +17,7 @@ from onnxtool.converters.torch.operators import onnx_ops, transposed
 
 @contextmanager
 def unfused() -> Iterator[None]:
-    """Have attention computed by operators that ONNX has, not by PyTorch's fused kernels for inference.
+    """Compute attention by operators that ONNX has, not by PyTorch's fused kernels for inference.
 
     A TransformerEncoder also looks whether its mask is the causal one, as a hint to these: a branch on values.
     """
@@ -67,7 +67,7 @@ def _blanking(forward: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def translations() -> dict[Any, Callable[..., Any]]:
-    """What `torch.onnx.export` takes as `custom_translation_table`."""
+    """The `custom_translation_table` of `torch.onnx.export` for attention."""
     import torch
 
     return {torch.ops.aten.scaled_dot_product_attention.default: _attention}

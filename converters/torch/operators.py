@@ -15,7 +15,7 @@ from onnx import TensorProto
 
 
 def translations() -> dict[Any, Callable[..., Any]]:
-    """What `torch.onnx.export` takes as `custom_translation_table`."""
+    """The `custom_translation_table` of `torch.onnx.export` for own operators."""
     import torch
     from torch.ops import aten
 
@@ -170,7 +170,7 @@ def searchsorted(  # noqa: PLR0917 - ordered as PyTorch's operator
     side: str | None = None,
     sorter: Any = None,
 ) -> Any:
-    """How many of a sorted sequence are less than each value; with `right`, or not more.
+    """The number of elements of a sorted sequence that are less than each value; with `right`, less or equal.
 
     Args:
         sorted_sequence: [..., length], or [length] for all values.

@@ -15,7 +15,7 @@ _GATES = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2), "RNN": (0,)}
 
 
 class _Lengths(NamedTuple):
-    """What stands for the `batch_sizes` of a packed sequence.
+    """A stand-in for the `batch_sizes` of a packed sequence.
 
     Attributes:
         lengths: int64 [batch].
@@ -27,11 +27,11 @@ class _Lengths(NamedTuple):
 
     @property
     def device(self) -> Any:
-        """That of the lengths, as a tensor has it."""
+        """The device of the lengths."""
         return self.lengths.device
 
     def size(self, axis: int) -> _Longest:
-        """How many steps there are."""
+        """The number of steps."""
         return _Longest()
 
 

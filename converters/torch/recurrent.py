@@ -14,7 +14,7 @@ _EXPORTERS_OWN = ("register_lstm_while_loop_decomposition", "register_gru_while_
 
 @contextmanager
 def traced_by_shape() -> Iterator[None]:
-    """Have PyTorch trace a recurrent layer by the shape of what it returns, and not step by step.
+    """Make PyTorch trace a recurrent layer by the shape of its result, and not step by step.
 
     Otherwise its results have as many steps as the example. The exporter has such kernels for LSTM and GRU, but
     takes them away before it rewrites the trace, and PyTorch remembers kernels beyond that.
@@ -48,7 +48,7 @@ def traced_by_shape() -> Iterator[None]:
 
 
 def _shape(series: Any, state: Any, *arguments: Any) -> tuple[Any, Any]:
-    """What a layer of one state returns, without its values."""
+    """The result of a layer of one state, as shapes without values."""
     bidirectional = arguments[-2]
     width = state.shape[-1] * (2 if bidirectional else 1)
     return series.new_empty((*series.shape[:-1], width)), state.new_empty(state.shape)
@@ -60,7 +60,7 @@ def _lstm_shape(series: Any, states: Sequence[Any], *arguments: Any) -> tuple[An
 
 @contextmanager
 def projections() -> Iterator[None]:
-    """Have an LSTM whose outputs are projected (`proj_size`), which ONNX's LSTM has not, traced as a scan."""
+    """Trace an LSTM with projected outputs (`proj_size`), which ONNX's LSTM does not have, as a scan."""
     from torch import _VF
 
     native = _VF.lstm
@@ -126,7 +126,7 @@ def _scanned(series: Any, hidden: Any, cell: Any, kernel: Any, recurrent: Any, *
 
 
 def translations() -> dict[Any, Callable[..., Any]]:
-    """What `torch.onnx.export` takes as `custom_translation_table`: it has no ONNX for plain recurrent layers."""
+    """The `custom_translation_table` of `torch.onnx.export` for plain recurrent layers, which it lacks."""
     from torch.ops import aten
 
     return {

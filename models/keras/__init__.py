@@ -142,7 +142,7 @@ class KerasModel(SourceModel):
             return None
 
     def domains(self) -> Mapping[str, Domain]:
-        """What the layers that read an input know of it: vocabularies, means and deviations."""
+        """The domains of the inputs, from the layers that read them: vocabularies, means and deviations."""
         if not self._declared:
             return {}
         tensors = import_keras().tree.flatten(_structures(self.model)[0])

@@ -69,7 +69,7 @@ def version() -> str:
 
 
 def as_graph(call: Callable[..., Sequence[Any]], *, one_a_shape: bool) -> Callable[..., Sequence[Any]]:
-    """How `Model.predict` runs a function of tensors: as a graph on TensorFlow, eagerly on PyTorch.
+    """The function as `Model.predict` runs it: as a graph on TensorFlow, eagerly on PyTorch.
 
     Args:
         call: The function.

@@ -1,4 +1,4 @@
-"""What ONNX Runtime wrote to standard error, made readable."""
+"""Make the standard error of ONNX Runtime readable."""
 
 from __future__ import annotations
 

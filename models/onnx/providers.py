@@ -122,7 +122,7 @@ def record_placement(options: Any) -> None:
 
 
 def recorded_placement(session: Any) -> list[Placement] | None:
-    """Which nodes of the model each provider took, or None where ONNX Runtime keeps no record.
+    """The nodes that each provider took, or None where ONNX Runtime keeps no record.
 
     Args:
         session: Made with the options of `record_placement`.
@@ -137,7 +137,7 @@ def recorded_placement(session: Any) -> list[Placement] | None:
 
 
 def profiled_placement(session: Any, inputs: Tensors) -> list[Placement]:
-    """Which kernels each provider ran and for how long, from a profile of some runs, at least two.
+    """The kernels that each provider ran and their times, from a profile of at least two runs.
 
     Nodes are those after optimisation, so that fused nodes count once. The session is not to be used further.
 

@@ -60,7 +60,7 @@ class OnnxSource(SourceModel):
         return opsets if self.provider == CPU else f"{opsets} on {self.provider}"
 
     def domains(self) -> Mapping[str, Domain]:
-        """What the graph says of its inputs."""
+        """The domains of the inputs, from the graph."""
         return graph_domains(self.model.proto)
 
     def steps(self, tensors: Tensors) -> Iterator[Step]:
@@ -97,7 +97,7 @@ _PROBABILITIES = {"probabilities", "output_probability"}
 
 
 def _roles(model: OnnxModel) -> Iterator[tuple[str, Role]]:
-    """What the outputs mean, by their names, or by the softmax that they come from."""
+    """The roles of the outputs, by their names, or by the softmax that they come from."""
     makers = {name: node for node in model.proto.graph.node for name in node.output}
     for spec in model.outputs:
         maker = makers.get(spec.name)

@@ -1,4 +1,4 @@
-"""How arrays travel between a run and its workers: a line of JSON, then each array in NumPy's own format.
+"""The format in which arrays are sent between processes: a line of JSON, then each array in NumPy's own format.
 
 No pickle: what a worker says is data, never code.
 """

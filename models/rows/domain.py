@@ -17,7 +17,7 @@ from onnxtool.models.signature import numpy_dtype
 
 @dataclass(frozen=True)
 class Domain:
-    """Where an input's values lie. Columns of a matrix may each have their own.
+    """The values that an input takes. Columns of a matrix may each have their own.
 
     Attributes:
         choices: The values themselves: categories, or words of a text.

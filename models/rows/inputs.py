@@ -59,7 +59,7 @@ def make_inputs(
 
 
 def sensible_rows(specs: Sequence[TensorSpec]) -> int:
-    """How many made-up rows to verify with: 1,024 for tables, fewer for images, so that it takes seconds."""
+    """The number of generated rows to verify with: 1,024 for tables, fewer for images, so that it takes seconds."""
     elements = sum(
         int(np.prod([dim if isinstance(dim, int) else _SEQUENCE for dim in spec.shape[1:]])) for spec in specs
     )
@@ -67,7 +67,7 @@ def sensible_rows(specs: Sequence[TensorSpec]) -> int:
 
 
 def graph_domains(proto: onnx.ModelProto) -> dict[str, Domain]:
-    """What an ONNX graph says of its inputs: vocabulary sizes and categories."""
+    """The domains of an ONNX graph's inputs: vocabulary sizes and categories."""
     graph = proto.graph
     consumers: dict[str, list[onnx.NodeProto]] = {}
     for node in graph.node:
@@ -117,7 +117,7 @@ def _moved(offsets: Mapping[str, int], name: str, column: int) -> int | None:
 
 
 def _only(first: str, places: Mapping[int, int] | None, name: str, column: int) -> int | None:
-    """Where a column of the first input goes; `places` is None where all keep theirs."""
+    """The new position of a column of the first input; `places` is None where all keep theirs."""
     if name != first:
         return None
     return column if places is None else places.get(column)

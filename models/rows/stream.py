@@ -161,7 +161,7 @@ class RowReader:
         return taken
 
     def rest(self) -> int:
-        """How many rows are left."""
+        """The number of rows left."""
         return len(self._buffered) + sum(len(block[self.name]) for block in self._later)
 
 

@@ -1,1 +1,1 @@
-"""What makes a stranger's file safe to open: nothing in it runs that is not known."""
+"""Make untrusted files safe to open: nothing in them runs that is not known."""

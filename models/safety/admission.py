@@ -1,4 +1,4 @@
-"""Which names a pickled model may use, and what it may do with them.
+"""The names that a pickled model may use, and the operations on each.
 
 A pickle is a program: it names globals, calls them and sets attributes. A fitted estimator needs few of these
 powers, so each name here is admitted at one of three levels, which say what operations of a pickle may do with it:
@@ -54,7 +54,7 @@ Accepts: TypeAlias = Callable[[tuple[Any, ...]], bool]
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """What looking up a name gives.
+    """The result of looking up a name.
 
     Attributes:
         full_name: `module.name`, as the pickle spells it.
@@ -410,7 +410,7 @@ def _bit_generator(args: tuple[Any, ...]) -> bool:
 
 
 def _masked(args: tuple[Any, ...]) -> bool:
-    """What a masked array begins as: empty."""
+    """The empty masked array from which unpickling starts."""
     kinds = ("numpy.ma.MaskedArray", "numpy.ma.core.MaskedArray")
     return (
         len(args) == 4

@@ -1,4 +1,4 @@
-"""Opening pickled models from strangers: `.pkl`, `.joblib` and `.skops`, recognised by content.
+"""Open untrusted pickled models: `.pkl`, `.joblib` and `.skops`, recognised by content.
 
 A pickle is a program for a stack machine. It is run twice here. The first run is a rehearsal: every global is
 checked by `models.admission` and then stands on the stack as a token, calls make tokens, and nothing of the
@@ -154,7 +154,7 @@ DEFAULT_DICT = "collections.defaultdict"
 
 
 class Token:
-    """What a call makes in the rehearsal: an object that does nothing.
+    """The result of a call in the first run: an object that does nothing.
 
     Attributes:
         origin: Full name of what makes it.

@@ -1,4 +1,4 @@
-"""What a SavedModel may do: its graph is looked through before TensorFlow loads it.
+"""Check the graph of a SavedModel before TensorFlow loads it.
 
 Loading runs the functions that make and fill tables; converting and comparing run those of the signature. Both may
 be anybody's. What a well-made SavedModel holds besides is run by nobody here: functions that save and restore its
@@ -55,7 +55,7 @@ STREAMS = (b"", b"stdout", b"stderr", b"log(info)", b"log(warning)", b"log(error
 
 
 def check(content: Any, folder: Path) -> None:
-    """See that nothing in a SavedModel reaches beyond its folder.
+    """Check that nothing in a SavedModel reaches beyond its folder.
 
     Args:
         content: Its `SavedModel` message.
@@ -117,7 +117,7 @@ def _reached(graph: Any) -> Iterator[Any]:
 
 
 def _reached_in_the_graph(graph: Any) -> Iterator[Any]:
-    """Of a SavedModel of TensorFlow 1, which is a graph: what its signatures and its initialisation need.
+    """The nodes that signatures and initialisation need, in a SavedModel of TensorFlow 1, which is a graph.
 
     TensorFlow 2 runs nothing of the graph, which holds the operator that restores the weights there too.
     """

@@ -1,4 +1,4 @@
-"""Which types a skops archive may name, by what skops does with them.
+"""The types that a skops archive may name, by how skops uses them.
 
 skops has one list of trusted types for all of its nodes: a name that may be kept could be called just as well. Here
 each kind of node (`__loader__` in the archive's `schema.json`) has a rule of its own.

@@ -1,4 +1,4 @@
-"""What a TorchScript archive may call: its code is looked through before PyTorch loads it.
+"""Check the code of a TorchScript archive before PyTorch loads it.
 
 The code is text, in PyTorch's own dialect of Python. It is not parsed here, since two parsers may read it in two
 ways: every name in it that could lead to an operator is looked at, wherever it stands.
@@ -28,7 +28,7 @@ _CLASS = re.compile(rb"torch\.classes\.(\w*)")
 
 
 def check(path: Path, trust: Collection[str] = ()) -> None:
-    """See that an archive calls nothing but what computes.
+    """Check that an archive calls only operators that compute.
 
     Args:
         path: The archive.

@@ -70,7 +70,7 @@ class SklearnModel(SourceModel):
                 raise SourceError(f"The {kind} refuses the rows: {first_line(error)}") from error
 
     def steps(self, tensors: Tensors) -> Iterator[Step]:
-        """What the steps of a pipeline, and of pipelines in it, make of the rows; then the answers of the last."""
+        """The outputs of the steps of a pipeline, and of pipelines in it, for the rows; then those of the last."""
         rows = self.rows({name: self._as_double(tensor) for name, tensor in tensors.items()})
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # as in predict
@@ -83,7 +83,7 @@ class SklearnModel(SourceModel):
                     yield Step(f"{name}.{output}", type(step).__name__, answer(rows))
 
     def in_double(self, tensors: Tensors) -> Tensors | None:
-        """What the estimator says to float64: most compute in the dtype of the rows."""
+        """The estimator's outputs for float64 rows: most estimators compute in the dtype of the rows."""
         return self.predict(tensors)
 
     def rows(self, tensors: Tensors) -> Any:
@@ -114,7 +114,7 @@ class SklearnModel(SourceModel):
         )
 
     def domains(self) -> Mapping[str, Domain]:
-        """What the fitted steps know of the columns: categories, ranges, thresholds, vocabulary."""
+        """The domains of the columns, from the fitted steps: categories, ranges, thresholds, vocabulary."""
         if self.reads_text:
             return {self.inputs[0].name: Domain(choices=_words(self.model), words=12)}
         found = [column.domain() for column in self.columns]

@@ -1,4 +1,4 @@
-"""What a fitted scikit-learn model knows of its raw columns: their dtypes, categories, ranges, thresholds."""
+"""The raw columns of a fitted scikit-learn model: their dtypes, categories, ranges, thresholds."""
 
 from __future__ import annotations
 

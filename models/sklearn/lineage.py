@@ -1,4 +1,4 @@
-"""Where the features of each step of a fitted scikit-learn model come from.
+"""Trace the features of each step of a fitted scikit-learn model to the raw columns.
 
 A pipeline's tree splits on "feature 7", which is the third column of a data frame, less a mean and divided by
 a scale. Following columns through the fitted steps shows what the model knows of its raw inputs: categories,

@@ -33,7 +33,7 @@ interpreter(sys.stdin.buffer.read()).invoke()
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What a signature, or the graph where there is none, takes and returns.
+    """Inputs and outputs of a signature, or of the graph where there is none.
 
     Attributes:
         inputs: Index of the tensor by the input's name.
@@ -103,7 +103,7 @@ class TFLiteModel(SourceModel):
 
     @property
     def kind(self) -> str:
-        """What it is, for people."""
+        """The kind of model, for display."""
         return "TensorFlow Lite model"
 
     def predict(self, tensors: Tensors) -> Tensors:
@@ -144,7 +144,7 @@ def load_tflite(path: Path) -> TFLiteFile:
 
 
 def _try_out(content: bytes, path: Path) -> None:
-    """See in another process that the interpreter survives a file."""
+    """Check in another process that the interpreter survives a file."""
     import_tensorflow()
     try:
         tried = subprocess.run(
@@ -178,7 +178,7 @@ def interpreter(content: bytes) -> Any:
 
 
 def check(content: bytes, path: Path) -> dict[str, Signature]:
-    """See that all that the interpreter follows lies within the file, and that no custom operator is used.
+    """Check that everything that the interpreter follows lies within the file, and that there is no custom operator.
 
     Args:
         content: The bytes of the file.
@@ -222,7 +222,7 @@ class _Buffer:
         return number
 
     def field(self, table: int, slot: int) -> int | None:
-        """Where a field of a table lies, or None where it has its default."""
+        """The position of a field of a table, or None where it has its default."""
         layout = table - self.read("i", table)
         size, extent = self.read("H", layout), self.read("H", layout + 2)
         if size < 4 or size % 2 or layout + size > len(self.content) or table + extent > len(self.content):
@@ -245,7 +245,7 @@ class _Buffer:
         return found
 
     def span(self, table: int, slot: int, width: int) -> tuple[int, int]:
-        """Where a vector's items start, and how many there are."""
+        """The start of a vector's items, and their number."""
         place = self.field(table, slot)
         if place is None:
             return 0, 0

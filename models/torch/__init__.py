@@ -69,7 +69,7 @@ class TorchSource(SourceModel):
         return {name: to_array(value) for name, value in named_tensors(self._forward(tensors), tensors).items()}
 
     def run(self, tensors: Tensors) -> Any:
-        """What `forward` itself returns for a copy of the rows; the module is left as it was.
+        """The result of `forward` for a copy of the rows; the module is left as it was.
 
         Raises:
             SourceError: it fails.

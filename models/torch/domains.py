@@ -1,4 +1,4 @@
-"""What values the inputs of a PyTorch model may have: tokens of its embeddings, and masks."""
+"""The values that the inputs of a PyTorch model may have: tokens of its embeddings, and masks."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _vocabularies(source: Any) -> Iterator[int]:
 
 
 def _lookups(graph: Any) -> Iterator[tuple[Any, int]]:
-    """What each embedding of an exported program looks up, and in how many rows."""
+    """The input that each embedding of an exported program looks up, and its number of rows."""
     for node in graph.nodes:
         if node.op == "call_function" and str(node.target).startswith("aten.embedding"):
             yield node.args[1], int(node.args[0].meta["val"].shape[0])

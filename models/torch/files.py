@@ -54,7 +54,7 @@ _PLAIN_EXPRESSION = (
 
 
 def kind_of(path: Path) -> Kind | None:
-    """What a file is by its content, or None when PyTorch did not write it.
+    """The kind of a file by its content, or None when PyTorch did not write it.
 
     `weights` is anything of `torch.save`: a state dict, a checkpoint, a pickled module.
     """

@@ -1,4 +1,4 @@
-"""What a PyTorch model takes: names, dtypes and shapes of its inputs, from wherever they can be known."""
+"""Signatures of PyTorch models: names, dtypes and shapes of inputs, from options, data or examples."""
 
 from __future__ import annotations
 

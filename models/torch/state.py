@@ -1,4 +1,4 @@
-"""What running a module may change of it, kept so that it can be compared and put back.
+"""The state of a module that a run may change, saved so that it can be compared and restored.
 
 Evaluation is not always without effects: forward counts its calls in a buffer, keeps a cache, draws random numbers,
 or switches itself to another kernel for short rows, as BigBird does for good.
@@ -89,7 +89,7 @@ class ModuleState:
         )
 
     def restore_random(self) -> None:
-        """Have random numbers go on from where they were when `note_random` was called."""
+        """Restore the state of random numbers from when `note_random` was called."""
         import torch
 
         torch.set_rng_state(self._random[0])

@@ -1,4 +1,4 @@
-"""What the verbs take: paths, progress, and how a source is opened."""
+"""Arguments of the public functions: paths, progress, and options of opening a source."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Progress: TypeAlias = Callable[[str, int, int], None]
 
 
 class LoadArguments(TypedDict, total=False):
-    """How the source model is opened, the same for every verb.
+    """Options of opening the source model, the same for every public function.
 
     Attributes:
         inputs: `NAME:DTYPE[DIMS]`, one an input, for models that carry no signature.

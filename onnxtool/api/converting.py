@@ -191,7 +191,7 @@ def _gates(proven: Proven) -> list[Check]:
 
 
 def _foreign(proto: onnx.ModelProto) -> list[str]:
-    """What to know of operators that are not ONNX's own."""
+    """Notes on operators that are not ONNX's own."""
     foreign = foreign_operators(proto)
     return [f"Only ONNX Runtime runs it: it has {', '.join(foreign)}."] if foreign else []
 
@@ -240,7 +240,7 @@ def _example(model: SourceModel, rows: Rows | None, seed: int) -> Tensors:
 
 
 def _provenance(model: SourceModel, proto: onnx.ModelProto, accepted: Sequence[str]) -> dict[str, str]:
-    """Where the model comes from, unless it is an ONNX model that says so itself."""
+    """The origin of the model, for its metadata. An ONNX model that already has one keeps it."""
     if any(entry.key.startswith("onnxtool.source.") for entry in proto.metadata_props):
         return {}
     summary = source_summary(model)

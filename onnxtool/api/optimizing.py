@@ -36,7 +36,7 @@ BUDGET_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """How a graph is measured.
+    """The functions and data by which graphs are measured.
 
     Attributes:
         refusal: Why the runtime that the model is for would not take a graph, or None.

@@ -1,4 +1,4 @@
-"""What the verbs give: the report, and what it says of the source."""
+"""Results of the public functions: the report, and its summary of the source."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def report_of(command: str, subjects: list[Subject], here: Environment | None = 
 
 
 def source_summary(model: SourceModel) -> SourceSummary:
-    """What a source is, and the hash of its file."""
+    """The summary of a source, with the hash of its file."""
     return SourceSummary(
         framework=model.framework,
         framework_version=model.framework_version,

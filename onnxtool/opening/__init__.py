@@ -1,4 +1,4 @@
-"""Opening a source model: recognised by its content, in a confined process or in this one."""
+"""Open a source model: recognised by its content, in a confined process or in this one."""
 
 from __future__ import annotations
 

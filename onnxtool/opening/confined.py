@@ -111,7 +111,7 @@ class SandboxedSource(SourceModel):
 
     @property
     def kind(self) -> str:
-        """What the model is, for people."""
+        """The kind of model, for display."""
         return self._kind
 
     @property
@@ -142,7 +142,7 @@ class SandboxedSource(SourceModel):
             yield Step(name, kind, value)
 
     def domains(self) -> Mapping[str, Domain]:
-        """What values each input takes; see `SourceModel`."""
+        """The values that each input takes; see `SourceModel`."""
         return self._domains
 
     @cached_property
@@ -202,7 +202,7 @@ class SandboxedSource(SourceModel):
                 self.notes.append(note)
 
     def _end_of(self, request: Request, late: bool) -> str:
-        """Why there is no answer."""
+        """The reason why there is no answer."""
         doing = _DOING.get(request, "run it")
         code = self._process.wait()
         if late:

@@ -26,7 +26,7 @@ UNCONFINED = 77
 
 
 def confinement(limits: Limits, writable: Iterable[Path], readable: Iterable[Path]) -> list[str]:
-    """What goes between `python -m` and a module to have it confined.
+    """The arguments between `python -m` and a module that confine it.
 
     Args:
         limits: Memory and files; time is for whoever waits.
@@ -51,7 +51,7 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 def lacks() -> list[str]:
-    """What a process cannot be kept from on this machine, found out in one."""
+    """The restrictions that this machine cannot enforce, found out in a confined process."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-P", "-m", *confinement(Limits(), [Path(folder)], [])]
         done = subprocess.run(command, env=environment(Path(folder)), capture_output=True, check=True)

@@ -1,4 +1,4 @@
-"""How much a source file may have while it is opened, converted and run."""
+"""Limits of the process in which a source file is opened, converted and run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def default_memory() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the process of a source file may use.
+    """Limits of the process of a source file.
 
     Attributes:
         memory: Bytes that it may allocate (RLIMIT_DATA).

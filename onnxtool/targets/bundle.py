@@ -39,7 +39,7 @@ class Origin(Record):
 
 
 class Manifest(Record):
-    """What every bundle's `manifest.json` has. A folder whose `format` is the same target's can be replaced."""
+    """The common fields of a bundle's `manifest.json`. A folder with the same target as `format` can be replaced."""
 
     schema_version: str
     tool_version: str = __version__

@@ -102,7 +102,7 @@ class RuleSet(Generic[Limits]):
         return left
 
     def lint(self, model: onnx.ModelProto, target: str, repairs: Sequence[str] = ()) -> tuple[Lint, list[Check]]:
-        """What breaks the rules, for the report, and a gate for each rule: it fails where an error is broken.
+        """The findings, for the report, and a gate for each rule, which fails where an error is broken.
 
         Args:
             model: The model, without its weights where these are in external files.

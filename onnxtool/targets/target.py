@@ -1,4 +1,4 @@
-"""What a deployment target brings, and the registry that finds it.
+"""The interface of a deployment target, and the registry that finds targets.
 
 A target is the software that a model is made ready for. It is a class, registered through the entry-point group
 `onnxtool.targets`, the built-in ones too:
@@ -116,7 +116,7 @@ class Target:
         return [*rules.repair(model), *rules.require(model, self.name)] if rules else []
 
     def refusal(self, model: onnx.ModelProto, before: onnx.ModelProto) -> str | None:
-        """Why a model that an optimiser, or a lower precision, made of another would not do, though that one does.
+        """The reason why a model that an optimiser, or a lower precision, made of `before` is refused, if it is.
 
         None where it would.
         """
@@ -154,7 +154,7 @@ class Target:
         raise NotImplementedError
 
     def acceptance(self) -> Callable[[Path], Check]:
-        """How the target's own software, installed here, accepts a bundle: it runs the bundle's own proof.
+        """The function by which the target's own software, if installed, runs the proof of a bundle.
 
         Returns:
             A function from a copy of the bundle, which is deleted afterwards, to a gate.

@@ -1,1 +1,1 @@
-"""What a difference costs: labels, scores and quality."""
+"""The cost of a difference: labels, scores and quality."""

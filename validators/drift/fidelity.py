@@ -28,7 +28,7 @@ _ERRORS = {"RMSE", "MAE"}
 
 @dataclass
 class _Sums:
-    """Of one output: numbers, their sum and squares, and the squares of the differences."""
+    """Sums over one output: count, values, their squares, and the squares of the differences."""
 
     count: int = 0
     total: float = 0.0
@@ -113,7 +113,7 @@ class Fidelity:
         return drift.model_copy(update={"metrics": metrics, "passed": all(metric.passed for metric in metrics)})
 
     def losses(self, drift: LabelDrift | None) -> list[Loss]:
-        """What is lost: of quality where there are labels, else of agreement.
+        """The losses: of quality where there are labels, else of agreement.
 
         Args:
             drift: What `drift` returned.
@@ -145,7 +145,7 @@ def _loss(measure: str, value: float, allowed: float | None, default: float, hig
 
 
 def _lost(metric: Metric) -> tuple[float, float]:
-    """What is lost, and the far end of its interval, both relative for an error."""
+    """The loss, and the worse end of its interval, both relative for an error."""
     if metric.name in _ERRORS | _UNGATED:
         unit = abs(metric.source) or 1.0
         return metric.difference / unit, (metric.difference if metric.high is None else metric.high) / unit

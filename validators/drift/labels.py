@@ -431,7 +431,7 @@ def _pair(score: Callable[[Any], float], both: Sequence[Any]) -> Pair:
 
 
 def _triples(*columns: NDArray[Any]) -> dict[_Triple, int]:
-    """How often each combination of values occurs."""
+    """The count of each combination of values."""
     names, codes = zip(*(np.unique(column.astype(str), return_inverse=True) for column in columns), strict=True)
     sizes = [len(values) for values in names]
     combined, counts = np.unique(np.ravel_multi_index(codes, sizes), return_counts=True)

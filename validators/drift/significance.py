@@ -107,7 +107,7 @@ def paired_mean(differences: NDArray[np.float64], center: float, method: str) ->
 
 
 def auc_influence(truth: NDArray[np.intp], scores: NDArray[Any]) -> NDArray[np.float64]:
-    """What each row contributes to the area under the ROC curve, averaged over classes one against the rest.
+    """The contribution of each row to the area under the ROC curve, averaged over classes one against the rest.
 
     Influences average to 0. Their standard deviation over the root of the number of rows is the area's standard
     error, and so for the difference of two models' influences. Structural components after DeLong, DeLong and

@@ -75,7 +75,7 @@ class Trial:
 
     @cached_property
     def total(self) -> int:
-        """How many rows there are."""
+        """The number of rows."""
         return count_rows(self.rows.tensors, self.pair.source.inputs)
 
     @cached_property

@@ -137,7 +137,7 @@ class OutputComparison:
     def _compare_floats(
         self, source: NDArray[Any], onnx: NDArray[Any]
     ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-        """Which elements are off, and each difference in units of what is allowed."""
+        """The elements out of tolerance, and each difference in units of the tolerance."""
         truth, other = source.astype(np.float64), onnx.astype(np.float64)
         magnitude = np.abs(truth)
         allowed = self._tolerance.atol + self._tolerance.rtol * magnitude
@@ -256,7 +256,7 @@ def absolute_differences(
 
 
 def ulp_distance(source: NDArray[Any], onnx: NDArray[Any], dtype: str) -> NDArray[np.float64]:
-    """How many representable numbers of `dtype` lie between two finite numbers; +0 and -0 are the same.
+    """The number of steps of `dtype` between two finite numbers; +0 and -0 are the same.
 
     Both are rounded to `dtype` first. Bit patterns of IEEE 754 numbers of one sign are ordered as the numbers
     are; see Bruce Dawson, "Comparing Floating Point Numbers, 2012 Edition".

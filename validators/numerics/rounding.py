@@ -82,7 +82,7 @@ _ELEMENTARY = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """What rounding does to one output.
+    """The effect of rounding on one output.
 
     Attributes:
         clean: The output, [rows, ...].
@@ -301,7 +301,7 @@ class _Instrumented:
         return lambda name: self._scaled(name, unit * (0.5 if exact else _ELEMENTARY))
 
     def _terms(self, node: onnx.NodeProto, output: NDArray[np.generic]) -> int:
-        """How many terms are added up in one element of the output."""
+        """The number of terms that are added up in one element of the output."""
         shapes = [self._known[name].shape for name in node.input if name in self._known]
         kind = node.op_type
         if kind in ("MatMul", "MatMulInteger") and shapes[0]:

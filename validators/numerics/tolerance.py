@@ -43,7 +43,7 @@ Limit: TypeAlias = float | Mapping[str, float] | None
 
 @dataclass(frozen=True, slots=True)
 class Tolerances:
-    """What decides the tolerance of each output.
+    """The sources of the tolerance of each output.
 
     Attributes:
         rtol: The user's, in units of |source|.
@@ -58,7 +58,7 @@ class Tolerances:
     reason: str = ""
 
     def check(self, outputs: Sequence[str]) -> None:
-        """See that the user named outputs that there are.
+        """Check that the outputs that the user named exist.
 
         Raises:
             UsageError: there is none of that name.

@@ -1,1 +1,1 @@
-"""Running a source and its ONNX model side by side, explaining and searching for differences."""
+"""Run a source and its ONNX model on the same rows, explain differences and search for them."""

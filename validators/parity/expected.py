@@ -125,7 +125,7 @@ class Answers:
 
     @property
     def notes(self) -> list[str]:
-        """Where the truth came from, and what became of the source."""
+        """Notes on the origin of the expected answers, and on how far the source agrees with them."""
         notes = [f"Compared with the answers in {self._origin}, not with the source: {', '.join(self._answers)}."]
         if self._label:
             notes.append(f"{self._label}: compared with the likeliest class by {self._origin}.")

@@ -1,4 +1,4 @@
-"""Running a source model and its ONNX model side by side, in chunks."""
+"""Run a source model and its ONNX model on the same rows, in chunks."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """What both models are run on.
+    """The rows that both models are run on.
 
     Attributes:
         tensors: One array an input of the source.

@@ -1,4 +1,4 @@
-"""What each release of ML.NET can load: the ONNX Runtime that it is built with, and that runtime's limits."""
+"""Releases of ML.NET: the ONNX Runtime that each is built with, and that runtime's limits."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ NEWEST = RELEASES[-1]
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """Where a model is to run.
+    """The release of ML.NET, and the folder of the model.
 
     Attributes:
         release: Of ML.NET.

@@ -21,7 +21,7 @@ GPU_PACKAGE = "Microsoft.ML.OnnxRuntime.Gpu"
 
 
 class Settings(Record):
-    """What makes ML.NET run the model on a provider as it was measured."""
+    """The settings by which ML.NET runs the model on a provider as it was measured."""
 
     package: str = Field(description="NuGet package with the native ONNX Runtime.")
     gpu_device_id: int | None = Field(default=None, description="Of ApplyOnnxModel: the CUDA device.")
@@ -65,7 +65,7 @@ class Measurement(Record):
 
 
 class OutputDrift(Record):
-    """How far an output of the ONNX model is from the source's, over all rows compared."""
+    """The difference of an output of the ONNX model to the source's, over all rows compared."""
 
     name: str
     role: Literal["values", "label", "probabilities"]
@@ -94,7 +94,7 @@ class MlnetModel(Record):
 
 
 class MlnetReport(Record):
-    """What a deployment needs to know of its models."""
+    """The results of models that a deployment needs."""
 
     schema_version: Literal["2.0"] = MLNET_SCHEMA_VERSION
     tool_version: str = __version__
