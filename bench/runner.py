@@ -24,6 +24,7 @@ from onnxtool.errors import DataError
 from onnxtool.models.onnx.artifact import OnnxModel
 from onnxtool.models.onnx.log import runtime_messages
 from onnxtool.models.onnx.providers import full_name
+from onnxtool.models.rows.batches import Batching
 from onnxtool.models.signature import Tensors, TensorSpec
 from onnxtool.models.source import files_of
 from onnxtool.process import Outcome, last_line, run_worker, signal_name
@@ -250,23 +251,15 @@ def complete(cell: Cell, samples_ns: NDArray[np.int64], outcome: Outcome, timeou
 
 
 def fixed_batch(specs: Sequence[TensorSpec]) -> int | None:
-    """The only batch that a model takes, or None when the first dimension of any input is dynamic."""
-    shaped = [spec for spec in specs if spec.shape]
-    if not shaped or any(spec.batched for spec in shaped):
-        return None
-    return int(shaped[0].shape[0])
+    """The only batch that a model takes, or None where it takes any number of rows."""
+    return Batching.of(specs).size if any(spec.shape for spec in specs) else None
 
 
 def batch_of(inputs: Tensors, specs: Sequence[TensorSpec], batch: int) -> Tensors:
     """Repeat or cut the rows of each input to `batch`, or to the number that the model fixes."""
-    tensors: Tensors = {}
-    for spec in specs:
-        array = inputs[spec.name]
-        if spec.shape:
-            rows = batch if isinstance(spec.shape[0], str) else spec.shape[0]
-            array = array[np.arange(rows) % len(array)]
-        tensors[spec.name] = array
-    return tensors
+    batching = Batching.of(specs)
+    places = np.arange(batching.size or batch) % max(batching.count(inputs), 1)
+    return batching.take({spec.name: inputs[spec.name] for spec in specs}, places)
 
 
 def check_rows(specs: Sequence[TensorSpec], inputs: Tensors) -> None:

@@ -22,6 +22,7 @@ from onnxtool.converters.graph.finish import default_opset
 from onnxtool.converters.torch import attention, operators, packed, recurrent
 from onnxtool.errors import ConversionError, SourceError, UsageError
 from onnxtool.models.onnx.artifact import first_line
+from onnxtool.models.rows.batches import Batching, row_dimension
 from onnxtool.models.rows.data import count_rows
 from onnxtool.models.signature import Tensors, TensorSpec
 from onnxtool.models.source import LoadOptions, SourceModel
@@ -141,10 +142,10 @@ def from_module(source: Any, example: Tensors, opset: int) -> Conversion:
     choices = []
     program, fault = _try_export(source, model, example, specs, opset)
     if fault is not None:
-        if source.exported or not any(spec.batched for spec in specs):
+        if source.exported or row_dimension(specs) is None:
             raise ConversionError(fault)
         rows = count_rows(given, specs)
-        example = {spec.name: example[spec.name][:rows] if spec.batched else example[spec.name] for spec in specs}
+        example = Batching.of(specs).rows(example, 0, rows)
         specs = _with_rows(specs, rows)
         program, still = _try_export(source, model, example, specs, opset)
         if still is not None:
@@ -155,17 +156,20 @@ def from_module(source: Any, example: Tensors, opset: int) -> Conversion:
 
 def _one_more(example: Tensors, specs: Sequence[TensorSpec], rows: bool) -> Tensors | None:
     """The example with one row more, or with all other dynamic dimensions one longer; None when there are none."""
-    longer = dict(example)
+    longer, counting = dict(example), row_dimension(specs)
     for spec in specs:
         for axis, dim in enumerate(spec.shape):
-            if isinstance(dim, str) and rows == (axis == 0):
+            if isinstance(dim, str) and rows == (dim == counting):
                 array = longer[spec.name]
                 longer[spec.name] = np.concatenate([array, array.take([0], axis)], axis)
     return longer if any(longer[name] is not example[name] for name in example) else None
 
 
 def _with_rows(specs: Sequence[TensorSpec], rows: int) -> tuple[TensorSpec, ...]:
-    return tuple(replace(spec, shape=(rows, *spec.shape[1:])) if spec.batched else spec for spec in specs)
+    counting = row_dimension(specs)
+    return tuple(
+        replace(spec, shape=tuple(rows if dim == counting else dim for dim in spec.shape)) for spec in specs
+    )
 
 
 def _try_export(
@@ -273,26 +277,27 @@ def _undone(program: Any, specs: Sequence[TensorSpec], bounded: bool) -> str | N
     exported = program.exported_program
     placeholders = {node.name: node.meta["val"] for node in exported.graph.nodes if node.op == "placeholder"}
     inputs = [placeholders[name] for name in exported.graph_signature.user_inputs if name in placeholders]
+    counting = row_dimension(specs)
     for spec, value in zip(specs, inputs, strict=True):
         for axis, dim in enumerate(spec.shape):
             if not isinstance(dim, str):
                 continue
             if isinstance(value.shape[axis], int):
-                return _fixed(spec, axis, value.shape[axis])
+                return _fixed(spec, axis, value.shape[axis], dim == counting)
             bounds = exported.range_constraints.get(value.shape[axis].node.expr)
             if bounds is None:
                 continue
             if bounds.lower == bounds.upper:
-                return _fixed(spec, axis, bounds.lower)
-            if not bounded and axis == 0 and (bounds.lower > 2 or bounds.upper != int_oo):
+                return _fixed(spec, axis, bounds.lower, dim == counting)
+            if not bounded and dim == counting and (bounds.lower > 2 or bounds.upper != int_oo):
                 limits = f"{bounds.lower} to {bounds.upper}".replace("to int_oo", "or more")
                 return f"The model does something else with {limits} rows than with others."
     return None
 
 
-def _fixed(spec: TensorSpec, axis: int, size: object) -> str:
+def _fixed(spec: TensorSpec, axis: int, size: object, counts_rows: bool) -> str:
     text = f"The model computes with dimension {axis} of input {spec.name!r} as the number {size}."
-    if axis == 0:
+    if counts_rows:
         return text
     shape = (*spec.shape[:axis], size, *spec.shape[axis + 1 :])
     return f"{text} Give it its size, as in --input {spec.name}:{spec.dtype}[{','.join(map(str, shape))}]"
@@ -446,7 +451,9 @@ def _explain(error: BaseException, source: Any) -> str:
         return f"PyTorch's exporter has no ONNX for {operator[1]}{_scope(chain)}. Write it with other operations."
     if dimension := _SPECIALISED.search(text):
         spec, axis = _place(dimension, source.inputs)
-        return _fixed(spec, axis, dimension["size"]) if spec else first_line(root)
+        if spec is None:
+            return first_line(root)
+        return _fixed(spec, axis, dimension["size"], spec.shape[axis] == row_dimension(source.inputs))
     if type(root).__name__ in _DATA_DEPENDENT or "data-dependent" in text:
         return (
             f"The model's control flow or shapes depend on values of its inputs{_frame(chain, source)}. "

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxtool.errors import DataError, require
+from onnxtool.models.rows.batches import Batching
 from onnxtool.models.safety.archives import DAMAGE
 from onnxtool.models.signature import Tensors, TensorSpec, dtype_name, numpy_dtype
 
@@ -152,7 +153,7 @@ def fit_data(data: Tensors, specs: Sequence[TensorSpec], path: str) -> tuple[Ten
         tensors[spec.name] = tensor
         if any(array.dtype == np.float64 for array in by_name[spec.name]) and spec.dtype != "float64":
             notes.append(f"Input {spec.name!r} is {spec.dtype}: both models got the data's float64 rounded to it.")
-    rows = {len(tensor) for spec, tensor in zip(specs, tensors.values(), strict=True) if spec.batched}
+    rows = Batching.of(specs).counts(tensors)
     if len(rows) > 1:
         raise DataError(f"{path}: inputs differ in their number of rows: {_shapes(tensors)}.")
     if rows == {0}:
@@ -161,9 +162,8 @@ def fit_data(data: Tensors, specs: Sequence[TensorSpec], path: str) -> tuple[Ten
 
 
 def count_rows(tensors: Tensors, specs: Sequence[TensorSpec]) -> int:
-    """Number of rows: the length of the dynamic first dimension, or of the first input."""
-    lengths = [len(tensors[spec.name]) for spec in specs if spec.batched]
-    return lengths[0] if lengths else max((len(array) for array in tensors.values() if array.ndim), default=1)
+    """Number of rows; see `models.rows.batches`."""
+    return Batching.of(specs).count(tensors)
 
 
 def _match(data: Tensors, specs: Sequence[TensorSpec], path: str) -> dict[str, list[NDArray[Any]]]:

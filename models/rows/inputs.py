@@ -10,6 +10,7 @@ from typing import TypeAlias
 import numpy as np
 import onnx
 
+from onnxtool.models.rows.batches import row_dimension
 from onnxtool.models.rows.domain import Domain
 from onnxtool.models.signature import Tensors, TensorSpec
 
@@ -34,8 +35,8 @@ def make_inputs(
     """Make valid inputs, the same for the same arguments.
 
     Args:
-        specs: The inputs. A dynamic first dimension counts rows; other dynamic dimensions get a small size,
-            the same wherever the name recurs.
+        specs: The inputs. Dynamic dimensions other than the one that counts rows get a small size, the same wherever
+            the name recurs.
         rows: Number of rows.
         seed: Seed of NumPy's PCG64.
         domains: What is known of each input's values; others are standard normal or small whole numbers.
@@ -44,15 +45,15 @@ def make_inputs(
     sizes: dict[str, int] = {}
     for spec in specs:
         side = _IMAGE_SIDE if len(spec.shape) >= _IMAGE_RANK else _SEQUENCE
-        for dim in spec.shape[1:]:
+        for dim in spec.shape:
             if isinstance(dim, str):
                 sizes[dim] = max(side, sizes.get(dim, 0))
+    counting = row_dimension(specs)
+    if counting is not None:
+        sizes[counting] = rows
     tensors: Tensors = {}
     for spec in specs:
-        shape = [
-            dim if isinstance(dim, int) else rows if axis == 0 else sizes[dim]
-            for axis, dim in enumerate(spec.shape)
-        ]
+        shape = [dim if isinstance(dim, int) else sizes[dim] for dim in spec.shape]
         domain = (domains or {}).get(spec.name, Domain())
         tensors[spec.name] = np.asarray(domain.sample(spec.dtype, tuple(shape), rng))  # a scalar too
     return tensors

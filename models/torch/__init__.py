@@ -80,8 +80,7 @@ class TorchSource(SourceModel):
     @contextmanager
     def kept(self) -> Iterator[None]:
         """Put back what a run changes of the module, and the state of random numbers; `effects` names it."""
-        state = ModuleState(self.module) if self._state is None or self._state.changes() else self._state
-        self._state = state
+        state = self._state = self._state or ModuleState(self.module)
         state.note_random()
         try:
             yield
@@ -107,7 +106,8 @@ class TorchSource(SourceModel):
                 given = ", ".join(f"{name}:{dtype_name(a)}{list(a.shape)}" for name, a in tensors.items())
                 raise SourceError(
                     f"{type(self.model).__name__} fails to run on {given}: {first_line(error)}\n"
-                    "If it takes other inputs, say so with --input NAME:DTYPE[DIMS]."
+                    "If it takes other inputs, say so with --input NAME:DTYPE[DIMS]. If it takes other values, give "
+                    "rows with --data."
                 ) from error
 
     def steps(self, tensors: Tensors) -> Iterator[Step]:

@@ -98,7 +98,7 @@ def program_inputs(program: Any) -> tuple[TensorSpec, ...]:
                 continue
             symbol = str(size)
             free = BATCH if axis == 0 else f"dim_{axis}"
-            if axis and free in symbols.values() and symbol not in symbols:
+            if free in symbols.values() and symbol not in symbols:
                 free = f"{name}_dim_{axis}"
             dims.append(symbols.setdefault(symbol, free))
         specs.append(TensorSpec(name, _torch_dtype(value, name), tuple(dims)))

@@ -47,6 +47,7 @@ class ModuleState:
         self.module = module
         weights = sum(weight.numel() * weight.element_size() for weight in module.parameters())
         self._copies = weights <= _MOST_BYTES
+        self._seen: set[int] = set()
         script = isinstance(module, torch.jit.ScriptModule)  # whose attributes are not Python's
         self._parts: list[tuple[str, dict[str, Any], dict[str, _Saved]]] = []
         for name, part in module.named_modules():
@@ -101,7 +102,9 @@ class ModuleState:
 
         if isinstance(value, torch.Tensor):
             copied = self._copies or not isinstance(value, torch.nn.Parameter)
-            content = value.detach().clone() if copied and not value.is_meta else None
+            first = id(value) not in self._seen  # layers keep lists of their own parameters
+            self._seen.add(id(value))
+            content = value.detach().clone() if copied and first and not value.is_meta else None
             return _Saved(value, content, _version(value))
         if isinstance(value, np.ndarray):
             return _Saved(value, value.copy())
@@ -203,10 +206,14 @@ def _version(tensor: Any) -> int | None:
 
 
 def _equal(first: Any, second: Any) -> bool:
-    """Whether two tensors have equal values; NaN equals NaN."""
+    """Whether two tensors hold the same bits."""
     if first.shape != second.shape or first.dtype != second.dtype:
         return False
-    if first.is_sparse or first.is_quantized or first.is_meta:
-        return True
-    first = first.detach()
-    return bool(((first == second) | (first.isnan() & second.isnan())).all())
+    return first.layout != second.layout or first.is_sparse or first.is_quantized or _bits(first) == _bits(second)
+
+
+def _bits(tensor: Any) -> bytes:
+    import torch
+
+    found: bytes = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    return found

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 
 from onnxtool.api.arguments import PathLike, Progress, fit_rows, load_options, silent, split_arguments
@@ -22,7 +21,8 @@ from onnxtool.converters.graph.optimizers import Optimize, foreign_operators
 from onnxtool.errors import UsageError
 from onnxtool.files import check_writable, staged_path
 from onnxtool.models.onnx.artifact import OnnxModel
-from onnxtool.models.rows.data import Data, count_rows, to_arrays
+from onnxtool.models.rows.batches import Batching
+from onnxtool.models.rows.data import Data, to_arrays
 from onnxtool.models.rows.inputs import make_inputs
 from onnxtool.models.signature import Tensors
 from onnxtool.models.source import SourceModel
@@ -234,9 +234,9 @@ def _source_name(source: Any) -> str:
 def _example(model: SourceModel, rows: Rows | None, seed: int) -> Tensors:
     if rows is None:
         return make_inputs(model.inputs, _EXAMPLE_ROWS, seed, model.domains())
-    if count_rows(rows.tensors, model.inputs) < _EXAMPLE_ROWS:
-        return {name: np.repeat(tensor, _EXAMPLE_ROWS, axis=0) for name, tensor in rows.tensors.items()}
-    return {name: tensor[:_EXAMPLE_ROWS] for name, tensor in rows.tensors.items()}
+    batching = Batching.of(model.inputs)
+    size = batching.size or _EXAMPLE_ROWS
+    return batching.rows(rows.tensors, 0, min(size, batching.count(rows.tensors)), size)
 
 
 def _provenance(model: SourceModel, proto: onnx.ModelProto, accepted: Sequence[str]) -> dict[str, str]:

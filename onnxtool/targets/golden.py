@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field, Strict
 
 from onnxtool.models.onnx.artifact import OnnxModel
-from onnxtool.models.rows.data import count_rows
+from onnxtool.models.rows.batches import Batching
 from onnxtool.models.source import SourceModel
 from onnxtool.reports.model import Count, Parity, Record, Tolerance
 from onnxtool.validators.parity.feeds import match_inputs
@@ -53,7 +53,8 @@ def golden_rows(source: SourceModel, model: OnnxModel, rows: Rows, parity: Parit
         rows: What the two were compared on.
         parity: The result, whose tolerances hold here too.
     """
-    total = count_rows(rows.tensors, source.inputs)
+    batching = Batching.of(source.inputs)
+    total = batching.count(rows.tensors)
     elements = max(1, sum(tensor.size for tensor in rows.tensors.values()) // total)
     picked = np.unique(np.linspace(0, total - 1, int(np.clip(_ELEMENTS // elements, 2, _MOST_ROWS))).astype(int))
     feeds = match_inputs(source.inputs, model.inputs, [])
@@ -62,7 +63,7 @@ def golden_rows(source: SourceModel, model: OnnxModel, rows: Rows, parity: Parit
     shapes: dict[str, list[int]] = {}
     found = []
     for row in picked:
-        tensors = {name: tensor[row : row + 1] if tensor.ndim else tensor for name, tensor in rows.tensors.items()}
+        tensors = batching.rows(rows.tensors, row, row + 1, batching.size)
         answer = source.answer(feeds.rounded(tensors))
         names = names or match_outputs(answer, specs, [])
         answer = {partner: np.asarray(answer[name]) for name, partner in names.items()}

@@ -11,12 +11,11 @@ import numpy as np
 import onnx
 
 from onnxtool.models.onnx.evaluate import evaluate, open_session
-from onnxtool.models.rows.data import count_rows
 from onnxtool.models.signature import Role, Tensors
 from onnxtool.reports.model import LabelDrift, LoweringAttempt
 from onnxtool.validators.drift.fidelity import Fidelity
 from onnxtool.validators.drift.labels import Quality
-from onnxtool.validators.parity.pairs import Pair, Rows, chunks, padded_slice, rows_only
+from onnxtool.validators.parity.pairs import Batch, Pair, Rows
 
 SEARCHED = 2048
 """Rows on which versions are compared, drawn at random of more; the one that is kept is compared on all."""
@@ -48,13 +47,12 @@ class Outcome(NamedTuple):
 
 
 class _Chunk(NamedTuple):
-    """Rows that run at once: inputs, the source's answers, auxiliary columns, batch size, and rows that count."""
+    """Rows that run at once: inputs, the source's answers, auxiliary columns, and which rows they are."""
 
     feeds: Tensors
     truth: Tensors
     auxiliary: Tensors
-    size: int
-    counted: int
+    batch: Batch
 
 
 @dataclass
@@ -76,7 +74,7 @@ class Trial:
     @cached_property
     def total(self) -> int:
         """The number of rows."""
-        return count_rows(self.rows.tensors, self.pair.source.inputs)
+        return self.pair.batching.count(self.rows.tensors)
 
     @cached_property
     def searched(self) -> int:
@@ -90,13 +88,12 @@ class Trial:
 
     def batches(self, most: int = SEARCHED) -> Iterator[Tensors]:
         """At most `most` sampled rows, evenly spread over the sample, as the model takes them."""
-        fixed = next((s.shape[0] for s in self.pair.model.inputs if s.shape and isinstance(s.shape[0], int)), None)
-        size = fixed or max(1, min(BATCH, BUFFERED // self._each))
+        batching = self.pair.batching
+        size = batching.size or max(1, min(BATCH, BUFFERED // self._each))
         tensors = self._drawn(most)
-        count = count_rows(tensors, self.pair.source.inputs)
+        count = batching.count(tensors)
         for start in range(0, count, size):
-            stop = start + size if fixed else min(start + size, count)
-            batch = {name: padded_slice(tensor, start, stop, stop - start) for name, tensor in tensors.items()}
+            batch = batching.rows(tensors, start, min(start + size, count), batching.size)
             yield self.pair.feeds(self.pair.feeds.rounded(batch))
 
     def compare(self, model: onnx.ModelProto, recipe: str, kept: int, *, on_all: bool = False) -> Outcome:
@@ -120,8 +117,7 @@ class Trial:
             else self._run(self.rows.tensors, self.rows.auxiliary)
         ):
             found = self.pair.renamed(chunk.truth, evaluate(session, chunk.feeds))
-            cut = {name: rows_only(output, chunk.size, chunk.counted) for name, output in found.items()}
-            fidelity.update(chunk.truth, cut, chunk.auxiliary)
+            fidelity.update(chunk.truth, self.pair.cut(found, chunk.batch), chunk.auxiliary)
         drift = fidelity.drift()
         losses = fidelity.losses(drift)
         attempt = LoweringAttempt(
@@ -161,18 +157,11 @@ class Trial:
         places = self._places
         if most < len(places):
             places = places[np.linspace(0, len(places) - 1, most).astype(int)]
-        return {
-            name: tensor[places] if tensor.ndim and len(tensor) == self.total else tensor
-            for name, tensor in self.rows.tensors.items()
-        }
+        return self.pair.batching.take(self.rows.tensors, places)
 
     def _run(self, tensors: Tensors, auxiliary: Tensors) -> Iterator[_Chunk]:
-        total = count_rows(tensors, self.pair.source.inputs)
-        for start, stop, size in chunks(total, self.pair.model.inputs, small_first=False):
-            batch = self.pair.feeds.rounded(
-                {name: padded_slice(tensor, start, stop, size) for name, tensor in tensors.items()}
-            )
-            truth = self.pair.run_source(batch)
-            cut = {name: rows_only(np.asarray(output), size, stop - start) for name, output in truth.items()}
-            auxiliary_rows = {name: column[start:stop] for name, column in auxiliary.items()}
-            yield _Chunk(self.pair.feeds(batch), cut, auxiliary_rows, size, stop - start)
+        for batch in self.pair.batches(tensors):
+            rounded = self.pair.feeds.rounded(batch.tensors)
+            truth = self.pair.cut(self.pair.run_source(rounded), batch)
+            columns = {name: column[batch.start : batch.stop] for name, column in auxiliary.items()}
+            yield _Chunk(self.pair.feeds(rounded), truth, columns, batch)

@@ -10,7 +10,7 @@ import numpy as np
 
 from onnxtool.errors import OnnxtoolError, UsageError
 from onnxtool.models.onnx.artifact import OnnxModel
-from onnxtool.models.rows.data import count_rows
+from onnxtool.models.rows.batches import Batching
 from onnxtool.models.signature import Tensors
 from onnxtool.reports.model import Tolerance
 from onnxtool.validators.numerics.rounding import UNIT_ROUNDOFF, Noise, rounding_noise
@@ -208,20 +208,18 @@ def _of_steps(noise: Noise) -> Tolerance:
 
 def _informative_rows(model: OnnxModel, feeds: Tensors) -> Tensors:
     """Half of them spread over all, half those with the most extreme numbers, whose rounding is the largest."""
-    given = count_rows(feeds, model.inputs)
-    total = min(given, _LOOKED_AT)
-    feeds = {name: t[:total] if t.ndim and len(t) == given else t for name, t in feeds.items()}
-    fixed = [spec.shape[0] for spec in model.inputs if spec.shape and isinstance(spec.shape[0], int)]
+    batching = Batching.of(model.inputs)
+    total = min(batching.count(feeds), _LOOKED_AT)
+    feeds = batching.rows(feeds, 0, total)
     each = max(1, sum(tensor.size for tensor in feeds.values()) // max(total, 1))
-    count = fixed[0] if fixed else int(np.clip(_ELEMENTS // each, 4, _ROWS))
+    count = batching.size or int(np.clip(_ELEMENTS // each, 4, _ROWS))
     extreme = np.zeros(total)
-    for tensor in feeds.values():
-        if tensor.dtype.kind == "f" and tensor.ndim and len(tensor) == total:
+    for name, axis in batching.axes.items():
+        tensor = np.moveaxis(feeds[name], axis, 0)
+        if tensor.dtype.kind == "f":
             rows = np.nan_to_num(tensor.reshape(total, -1).astype(np.float64), posinf=0, neginf=0)
             score = np.abs(rows - rows.mean(axis=0)) / np.maximum(rows.std(axis=0), np.finfo(float).tiny)
             extreme = np.maximum(extreme, score.max(axis=1, initial=0.0))
     spread = np.linspace(0, total - 1, count).astype(int)
     picked = np.resize(np.unique([*spread[::2], *np.argsort(-extreme)[: count // 2]]), count)
-    return {
-        name: tensor[picked] if tensor.ndim and len(tensor) == total else tensor for name, tensor in feeds.items()
-    }
+    return batching.take(feeds, picked)

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from onnxtool.models.onnx.double import evaluate_in_double
 from onnxtool.models.onnx.evaluate import evaluate, exposing, intermediate, open_session, whole
-from onnxtool.models.rows.data import count_rows
 from onnxtool.models.signature import Tensors, dtype_name
 from onnxtool.reports.model import ErrorComponents, Explanation, Stage
 from onnxtool.validators.numerics.rounding import UNIT_ROUNDOFF
@@ -111,21 +110,18 @@ class _Scene:
     def set(cls, pair: Pair, proto: onnx.ModelProto, worst: Sequence[Tensors], context: Tensors) -> _Scene:
         each = sum(array.size for array in worst[0].values())
         context_rows = int(np.clip(_ELEMENTS // max(each, 1), 4, _CONTEXT))
-        tensors = {
-            name: np.concatenate([*(row[name] for row in worst), array[:context_rows]]) if array.ndim else array
-            for name, array in context.items()
-        }
-        fixed = [spec.shape[0] for spec in pair.model.inputs if spec.shape and isinstance(spec.shape[0], int)]
-        total = count_rows(tensors, pair.source.inputs)
-        size = fixed[0] if fixed else total
-        picked = np.minimum(np.arange(size), total - 1)
-        tensors = pair.feeds.rounded({name: t[picked] if t.ndim else t for name, t in tensors.items()})
+        batching = pair.batching
+        context_rows = min(context_rows, batching.count(context))
+        tensors = batching.join([*worst, batching.rows(context, 0, context_rows)])
+        fixed, total = batching.size, batching.count(tensors)
+        size = fixed or total
+        tensors = pair.feeds.rounded(batching.rows(tensors, 0, min(size, total), size))
         count = min(len(worst), size)
         feeds = pair.feeds(tensors)
         truth, found = pair.run(tensors)
         names = [name for name in intermediate(proto.graph) if name not in feeds]
         made = evaluate(open_session(exposing(proto, names), optimized=False), feeds)
-        few = feeds if fixed else {name: t[:count] if t.ndim else t for name, t in feeds.items()}
+        few = feeds if fixed else pair.feeds(batching.rows(tensors, 0, count))
         return cls(
             pair=pair,
             proto=proto,

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from onnxtool.errors import OnnxtoolError, SourceError
 from onnxtool.models.onnx.artifact import OnnxModel, first_line
@@ -16,7 +14,7 @@ from onnxtool.models.onnx.providers import (
     full_name,
     session_on,
 )
-from onnxtool.models.rows.data import count_rows
+from onnxtool.models.rows.batches import Batching, row_dimension
 from onnxtool.models.rows.inputs import graph_domains, make_inputs, sensible_rows
 from onnxtool.models.signature import Tensors, TensorSpec
 from onnxtool.models.source import SourceModel
@@ -34,6 +32,23 @@ _MAX_CHUNK = 16384
 _TENSOR_CORES = {"CUDAExecutionProvider", "TensorrtExecutionProvider"}
 
 Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows that run at once.
+
+    Attributes:
+        start: The first row.
+        stop: The row after the last.
+        size: Rows that run, which are more where a fixed batch is padded.
+        tensors: Inputs of the source.
+    """
+
+    start: int
+    stop: int
+    size: int
+    tensors: Tensors
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +74,7 @@ class Rows:
         seed: Seed of made-up rows, None for the user's own.
         notes: Notes on columns that were ignored or rounded; later rows may add to them.
         auxiliary: Columns that no model reads, for the rows of `tensors`.
-        later: Further rows, where a file is read block by block.
+        later: Further rows, where a file is read block by block, or rows cannot be put side by side.
         expected: The owner's own answers to all rows, which are the truth where there are some.
     """
 
@@ -72,7 +87,7 @@ class Rows:
     expected: Expected | None = None
 
     def blocks(self) -> Iterator[Block]:
-        """All rows; those that come later can be had once."""
+        """All rows; those of a file that come later can be had once."""
         yield Block(self.tensors, self.auxiliary)
         yield from self.later or ()
 
@@ -80,8 +95,18 @@ class Rows:
 def made_up_rows(specs: Sequence[TensorSpec], source: SourceModel | None, model: OnnxModel, seed: int) -> Rows:
     """Make rows up from what the graph and the fitted source know of their inputs."""
     domains = {**graph_domains(model.proto), **(source.domains() if source else {})}
-    rows = sensible_rows(specs)
-    return Rows(make_inputs(specs, rows, seed, domains), f"{rows} rows made up from the model's signature", seed)
+    batching, rows = Batching.of(specs), sensible_rows(specs)
+    origin = "{} rows made up from the model's signature"
+    if batching.axes:
+        if batching.size is not None:  # as many batches of the fixed size
+            rows = -(-rows // batching.size) * batching.size
+            lengths = {name: rows * batching.each.get(name, 1) for name in batching.axes}
+            specs = [replace(s, shape=(lengths.get(s.name, 0), *s.shape[1:])) if s.shape else s for s in specs]
+        return Rows(make_inputs(specs, rows, seed, domains), origin.format(rows), seed)
+    calls = [
+        make_inputs(specs, 1, seed + place, domains) for place in range(rows if any(s.shape for s in specs) else 1)
+    ]
+    return Rows(calls[0], origin.format(len(calls)), seed, later=[Block(call) for call in calls[1:]])
 
 
 class Pair:
@@ -109,9 +134,18 @@ class Pair:
         self.source, self.model = source, model
         self.notes: list[str] = []
         self.feeds = match_inputs(source.inputs, model.inputs, self.notes)
+        self.batching = Batching.of(source.inputs).within(
+            {name: feed.spec.shape for feed in self.feeds.feeds for name in feed.columns}
+        )
         self.provider = full_name(provider)
         self._session, others = session_on(model, self.provider)
         self.notes += others
+        counting = row_dimension(model.inputs)
+        self._row_axes = {
+            spec.name: spec.shape.index(counting)
+            for spec in model.outputs
+            if counting is not None and counting in spec.shape
+        }
         self.partners: dict[str, str] = {}
         self.source_s = self.onnx_s = 0.0
 
@@ -154,6 +188,28 @@ class Pair:
         if not self.partners:
             self.partners = match_outputs(truth, found, self.notes)
         return {name: found[partner] for name, partner in self.partners.items()}
+
+    def batches(self, tensors: Tensors, *, small_first: bool = False) -> Iterator[Batch]:
+        """All rows in batches; a fixed batch is padded with copies of its last row.
+
+        Args:
+            tensors: Inputs of the source.
+            small_first: Whether batches of 1, 3 and 17 rows come first.
+        """
+        total, fixed = self.batching.count(tensors), self.batching.size
+        for start, stop in chunks(total, self.model.inputs, fixed, small_first):
+            size = fixed or stop - start
+            yield Batch(start, stop, size, self.batching.rows(tensors, start, stop, size))
+
+    def cut(self, outputs: Tensors, batch: Batch) -> Tensors:
+        """Outputs with rows along the first axis and without padding; what does not follow the rows is one row."""
+        found = {}
+        for name, output in outputs.items():
+            axis = self._row_axes.get(self.partners.get(name, name), 0)
+            array = np.moveaxis(np.asarray(output), axis, 0) if axis < np.ndim(output) else np.asarray(output)
+            follows = array.ndim and len(array) == batch.size
+            found[name] = array[: batch.stop - batch.start] if follows else array[None]
+        return found
 
     def tolerances(self, rows: Tensors, outputs: Iterable[str], rtol: Limit, atol: Limit) -> Tolerances:
         """The tolerances of the outputs; known after the first run.
@@ -204,25 +260,22 @@ def check_parity(
         UsageError: the provider cannot be used here, or a tolerance is for an output that there is not.
     """
     pair = Pair(source, model, provider)
-    total = count_rows(rows.tensors, source.inputs) if rows.later is None else 0
+    total = pair.batching.count(rows.tensors) if rows.later is None else 0
     comparisons: dict[str, OutputComparison] = {}
     answers: Answers | None = None
     batches: set[int] = set()
     done = 0
     for block in rows.blocks():
         before = done
-        for start, stop, size in chunks(count_rows(block.tensors, source.inputs), model.inputs, before == 0):
-            batch = {name: padded_slice(t, start, stop, size) for name, t in block.tensors.items()}
-            truth, found = pair.run(batch)
+        for batch in pair.batches(block.tensors, small_first=before == 0):
+            start, stop = batch.start, batch.stop
+            truth, found = pair.run(batch.tensors)
             if not comparisons:
                 tolerances = pair.tolerances(rows.tensors, truth, rtol, atol)
                 comparisons = {
                     name: OutputComparison(name, source.roles.get(name, "values"), tolerances) for name in truth
                 }
-            truth, found = (
-                {name: rows_only(output, size, stop - start) for name, output in outputs.items()}
-                for outputs in (truth, found)
-            )
+            truth, found = pair.cut(truth, batch), pair.cut(found, batch)
             if rows.expected:
                 answers = answers or Answers(rows.expected, source, truth, tolerances)
                 truth = answers.instead_of(truth, before + start)
@@ -234,8 +287,8 @@ def check_parity(
             if on_outputs:
                 on_outputs(truth, found, {name: column[start:stop] for name, column in block.auxiliary.items()})
             if worst is not None:
-                _keep_worst(worst, comparisons.values(), batch, before + start)
-            batches.add(size)
+                _keep_worst(worst, comparisons.values(), pair.batching, batch.tensors, before + start)
+            batches.add(batch.size)
             done = before + stop
             if on_progress:
                 on_progress(done, total)
@@ -264,13 +317,17 @@ def check_parity(
 
 
 def _keep_worst(
-    worst: dict[int, Tensors], comparisons: Iterable[OutputComparison], batch: Tensors, first: int
+    worst: dict[int, Tensors],
+    comparisons: Iterable[OutputComparison],
+    batching: Batching,
+    batch: Tensors,
+    first: int,
 ) -> None:
     """Keep the inputs of the rows that are among the worst so far; the batch starts with row `first`."""
     ranked = sorted(entry for comparison in comparisons for entry in comparison.worst_rows())
     rows = list(dict.fromkeys(row for _, row in reversed(ranked)))
     new = [row for row in rows if row >= first]
-    worst |= {row: {n: t[row - first : row - first + 1] if t.ndim else t for n, t in batch.items()} for row in new}
+    worst |= {row: batching.rows(batch, row - first, row - first + 1) for row in new}
     kept = [(row, worst[row]) for row in rows]
     worst.clear()
     worst.update(kept)
@@ -290,13 +347,12 @@ def match_outputs(source: Mapping[str, object], onnx: Mapping[str, object], note
     return {name: name for name in source if name in onnx}
 
 
-def chunks(total: int, specs: Sequence[TensorSpec], small_first: bool) -> Iterator[tuple[int, int, int]]:
-    """Start, stop and batch size of each chunk; a fixed batch is padded beyond `stop`."""
-    fixed = [spec.shape[0] for spec in specs if spec.shape and isinstance(spec.shape[0], int)]
+def chunks(
+    total: int, specs: Sequence[TensorSpec], fixed: int | None, small_first: bool
+) -> Iterator[tuple[int, int]]:
+    """First row and the one after the last of each batch."""
     if fixed:
-        size = fixed[0]
-        for start in range(0, total, size):
-            yield start, min(start + size, total), size
+        yield from ((start, min(start + fixed, total)) for start in range(0, total, fixed))
         return
     elements = sum(int(np.prod([dim for dim in spec.shape if isinstance(dim, int)])) for spec in specs)
     large = int(np.clip(_CHUNK_ELEMENTS // max(elements, 1), 32, _MAX_CHUNK))
@@ -304,28 +360,12 @@ def chunks(total: int, specs: Sequence[TensorSpec], small_first: bool) -> Iterat
     for size in FIRST_BATCHES if small_first else ():
         if start < total:
             stop = min(start + size, total)
-            yield start, stop, stop - start
+            yield start, stop
             start = stop
     while start < total:
         stop = min(start + large, total)
-        yield start, stop, stop - start
+        yield start, stop
         start = stop
-
-
-def padded_slice(tensor: NDArray[Any], start: int, stop: int, size: int) -> NDArray[Any]:
-    """Rows of a tensor, the last one repeated up to `size`."""
-    if not tensor.ndim:
-        return tensor
-    part = tensor[start:stop]
-    return part if len(part) == size else part[np.minimum(np.arange(size), len(part) - 1)]
-
-
-def rows_only(output: NDArray[Any], size: int, count: int) -> NDArray[Any]:
-    """Cut the padding off; an output that does not follow the batch is one row."""
-    output = np.asarray(output)
-    if output.ndim and len(output) == size:
-        return output[:count]
-    return output[None]
 
 
 def predict_source(source: SourceModel, batch: Tensors) -> Tensors:

@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 
 from onnxtool.errors import OnnxtoolError
 from onnxtool.models.onnx.artifact import first_line
-from onnxtool.models.rows.data import count_rows
 from onnxtool.models.signature import Tensors, dtype_name
 from onnxtool.validators.numerics.comparison import absolute_differences
 from onnxtool.validators.numerics.tolerance import PRECISION, Tolerances
-from onnxtool.validators.parity.pairs import Pair, chunks, padded_slice, rows_only
+from onnxtool.validators.parity.pairs import Batch, Pair
 
 
 @dataclass
@@ -60,19 +59,18 @@ class RowComparer:
             tensors: The source's inputs.
             tolerances: Replace the comparer's own.
         """
-        total = count_rows(tensors, self.pair.source.inputs)
+        total = self.pair.batching.count(tensors)
         verdicts = Verdicts(np.zeros(total), [""] * total)
         labels: list[tuple[int, NDArray[Any]]] = []
-        for start, stop, size in chunks(total, self.pair.model.inputs, small_first=False):
-            batch = {name: padded_slice(t, start, stop, size) for name, t in tensors.items()}
-            for first, last, truth, found in self._answers(batch, stop - start, verdicts):
-                place = slice(start + first, start + last)
+        for batch in self.pair.batches(tensors):
+            for first, last, truth, found in self._answers(batch, verdicts):
+                place = slice(batch.start + first, batch.start + last)
                 excess, output, ties = self.excess(truth, found, last - first, tolerances or self.tolerances)
                 verdicts.excess[place] = excess
                 verdicts.output[place] = output
                 verdicts.ties += ties
                 if (answer := self._labels(truth)) is not None:
-                    labels.append((start + first, answer[: last - first]))
+                    labels.append((batch.start + first, answer[: last - first]))
         if labels:
             verdicts.labels = np.full(total, None, dtype=object)
             for first, answer in labels:
@@ -80,28 +78,22 @@ class RowComparer:
         self.rows += total
         return verdicts
 
-    def _answers(
-        self, batch: Tensors, rows: int, verdicts: Verdicts
-    ) -> Iterator[tuple[int, int, Tensors, Tensors]]:
+    def _answers(self, batch: Batch, verdicts: Verdicts) -> Iterator[tuple[int, int, Tensors, Tensors]]:
         """First and last row, and both answers, of the parts of a batch that both answer.
 
         A batch that a side refuses is halved until single rows are left, of which it is then known.
         """
-        pending = [(0, rows)]
-        fixed = any(spec.shape and isinstance(spec.shape[0], int) for spec in self.pair.model.inputs)
-        whole = count_rows(batch, self.pair.source.inputs)
+        batching = self.pair.batching
+        pending = [(0, batch.stop - batch.start)]
         while pending:
             first, last = pending.pop()
-            size = whole if fixed else last - first
-            part = self.pair.feeds.rounded({n: padded_slice(t, first, last, size) for n, t in batch.items()})
-            truth, source_error = _attempt(self.pair.run_source, part)
-            found, onnx_error = _attempt(self.pair.run_onnx, part)
+            tensors = batching.rows(batch.tensors, first, last, batching.size)
+            part = Batch(first, last, batching.size or last - first, self.pair.feeds.rounded(tensors))
+            truth, source_error = _attempt(self.pair.run_source, part.tensors)
+            found, onnx_error = _attempt(self.pair.run_onnx, part.tensors)
             if truth is not None and found is not None:
-                cut = [
-                    {n: rows_only(output, size, last - first) for n, output in outputs.items()}
-                    for outputs in (truth, self.pair.renamed(truth, found))
-                ]
-                yield first, last, cut[0], cut[1]
+                found = self.pair.renamed(truth, found)
+                yield first, last, self.pair.cut(truth, part), self.pair.cut(found, part)
             elif last - first > 1:
                 middle = (first + last) // 2
                 pending += [(first, middle), (middle, last)]
