@@ -50,7 +50,7 @@ def run_against(
         threads: Threads within an operator; None leaves it to the runtime.
         effect: The smallest slowdown that matters: 0.05 is 5 %.
         budget_s: Longest time of sampling of a combination.
-        seed: Of the order of the blocks and of the bootstrap.
+        seed: Seed of the order of the blocks and of the bootstrap.
         io_binding: As for `run_bench`.
         options: As for `run_bench`.
         on_progress: As for `run_bench`.

@@ -26,12 +26,12 @@ def compare_with_baseline(
     changed on the machine between them is not in it, which only measuring in turn can cancel.
 
     Args:
-        name: Of the model, by which its measurement is found in the baseline; where that holds one model, it is
+        name: Name of the model, by which its measurement is found in the baseline; where that holds one model, it is
             the one.
-        bench: What was measured now.
+        bench: The measurements of this run.
         baseline: The saved report.
         here: The machine now.
-        against: What the baseline is called.
+        against: Name of the baseline.
         effect: The smallest slowdown that matters: 0.05 is 5 %.
 
     Raises:

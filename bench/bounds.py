@@ -33,7 +33,7 @@ def look_times(duration_s: float, limit_s: float, bounds: Sequence[LatencyBound]
     Args:
         duration_s: How long a cell is measured in any case.
         limit_s: How long it may be measured to decide its bounds.
-        bounds: Of the cell; without one, or with a limit no longer than the duration, there is one look.
+        bounds: Bounds of the cell; without one, or with a limit no longer than the duration, there is one look.
 
     Returns:
         Seconds since the first query, ascending.

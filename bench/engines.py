@@ -80,10 +80,10 @@ def engine_key(
     """A folder's name that changes with anything that an engine depends on.
 
     Args:
-        model_sha256: Of the model and its weights.
-        versions: Of what builds and loads it.
+        model_sha256: SHA-256 of the model and its weights.
+        versions: Versions of what builds and loads it.
         device: The card and its driver.
-        options: Of the provider: precision, profiles of shapes.
+        options: Options of the provider: precision, profiles of shapes.
         inputs: One batch; names, dtypes and shapes count.
     """
     shapes = {name: (dtype_name(array), array.shape) for name, array in inputs.items()}

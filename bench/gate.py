@@ -47,7 +47,7 @@ class Decision:
     """The result at one look at the data.
 
     Attributes:
-        ratio: Of the latencies, A's over B's.
+        ratio: Ratio of the latencies, A's over B's.
         low: Lower end of its interval; None where the quads are too few for one.
         high: Upper end.
         outcome: What the interval says of the smallest effect.
@@ -76,7 +76,7 @@ def decide(log_ratios: NDArray[np.float64], effect: float, rng: np.random.Genera
     Args:
         log_ratios: One datum of each quad, in their order, shape [quads], at least one.
         effect: The smallest slowdown that matters: 0.05 is 5 %.
-        rng: Of the bootstrap.
+        rng: Random generator of the bootstrap.
 
     Returns:
         `fail` where the whole interval lies above 1 + effect, `pass` where it lies below, `undecided` otherwise.
@@ -100,7 +100,7 @@ def signed_rank_interval(data: NDArray[np.float64], confidence: float) -> tuple[
 
     Args:
         data: Shape [n], at least one.
-        confidence: Of the interval.
+        confidence: Confidence of the interval.
 
     Returns:
         The estimate, and the interval; None where n is too small for one: 2**-n is the smallest error of a side.

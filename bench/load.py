@@ -71,7 +71,7 @@ def serve(plan: CellPlan, runs: Sequence[Run], inputs: Tensors, duration_ns: int
         runs: One for each caller.
         inputs: One batch.
         duration_ns: Queries begin, or arrive, for so long; at least one does.
-        seed: Of the arrivals.
+        seed: Seed of the arrivals.
     """
     if plan.scenario == "multi-stream" and len(runs) > 1:
         return multi_stream(runs, inputs, duration_ns)

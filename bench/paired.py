@@ -51,7 +51,7 @@ class PairTask:
         plan: The cell.
         effect: See `gate.decide`.
         budget_s: Longest time of sampling, without the warm-up.
-        seed: Of the order of the blocks and of the bootstrap.
+        seed: Seed of the order of the blocks and of the bootstrap.
     """
 
     models: tuple[str, str]

@@ -151,7 +151,7 @@ def ray_cluster(address: str | None = None) -> Iterator[Cluster]:
     """Reserve every machine of a Ray cluster.
 
     Args:
-        address: Of the cluster, as `ray.init` takes it; by default the one that `RAY_ADDRESS` names or that runs
+        address: The cluster, as `ray.init` takes it; by default the one that `RAY_ADDRESS` names or that runs
             on this machine, else one of this machine alone.
 
     Raises:

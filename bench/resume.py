@@ -27,7 +27,7 @@ def check_same_place(name: str, earlier: Report, here: Environment) -> None:
     """Check that the sweep goes on where it began, with the same software.
 
     Args:
-        name: Of the saved report.
+        name: Name of the saved report.
         earlier: The report.
         here: The machine now.
 
@@ -67,7 +67,7 @@ def kept_cells(planned: Bench, earlier: Bench | None) -> dict[CellPlan, Cell]:
 
     Args:
         planned: The sweep, its cells not looked at.
-        earlier: What was measured.
+        earlier: The earlier measurements.
 
     Raises:
         UsageError: it was measured for another time, or with other rows.

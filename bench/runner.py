@@ -88,12 +88,12 @@ def run_bench(
         threads: Threads within an operator; None leaves it to the runtime.
         duration_s: How long the runs of a cell are timed, after a warm-up of that time at most.
         data: Where the rows came from, for the report.
-        seed: Of made-up rows, and of the arrivals in the server scenario.
+        seed: Seed of made-up rows, and of the arrivals in the server scenario.
         concurrency: Threads that call the one session.
         scenario: How queries come; see `load`.
         rate: Queries a second in the server scenario.
         io_binding: Whether inputs and outputs stay on the device.
-        options: Of the providers, or, with a dot in the name, of the session.
+        options: Options of the providers, or, with a dot in the name, of the session.
         bounds: Percentiles of the latency, as 0.99, and what each must be within, in s; not of the source.
         limit_s: How long a cell may be measured to decide its bounds, where that is longer than the duration.
         source: The source model, to be measured in its own framework with the same rows, batches and threads.
@@ -101,7 +101,7 @@ def run_bench(
             building a TensorRT engine takes minutes.
         earlier: A part of the same sweep that is measured already.
         execute: Where cells are measured; by default here, one after the other.
-        machines: Of a sweep that is spread, the machines that its cells name.
+        machines: The machines that the cells of a spread sweep name.
         on_progress: Called with the number of cells done, the number of all cells, and a description of the
             cell that is measured next (at the end, of the last one).
         on_cell: Called with what there is after each cell.

@@ -26,7 +26,7 @@ def open_session(model: str, plan: CellPlan, entries: Mapping[str, str] | None =
     Args:
         model: Path of the ONNX file.
         plan: Names with a dot among its options are entries of the session's configuration.
-        entries: More of them.
+        entries: Further entries.
 
     Raises:
         UnavailableError: the provider cannot be used here.

@@ -29,7 +29,7 @@ def summarise(samples_ns: NDArray[np.int64], confidence: float = CONFIDENCE) -> 
 
     Args:
         samples_ns: Latency of each run in ns, in the order of the runs, shape [runs], at least one.
-        confidence: Of each percentile's interval.
+        confidence: Confidence of each percentile's interval.
 
     Returns:
         All times in seconds. The standard deviation is the sample's (n - 1), and 0 for a single run.
@@ -59,7 +59,7 @@ def percentile(ordered_ns: NDArray[np.int64], q: float, confidence: float) -> Pe
     Args:
         ordered_ns: Latencies in ns, ascending.
         q: The quantile, above 0 and below 1.
-        confidence: Of the interval.
+        confidence: Confidence of the interval.
     """
     n = len(ordered_ns)
     ranks = interval_ranks(n, q, confidence)

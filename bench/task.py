@@ -36,7 +36,7 @@ class Task:
     Attributes:
         plan: The cell; its provider, binding and options are not looked at for a source.
         duration_s: How long runs are timed.
-        seed: Of the arrivals in the server scenario.
+        seed: Seed of the arrivals in the server scenario.
         model: The ONNX file, or the source model.
         inputs: One batch.
         limit_s: How long runs may be timed to decide the plan's bounds.

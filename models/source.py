@@ -31,7 +31,7 @@ class LoadOptions:
         signature: Name of a SavedModel's signature.
         data: Rows of the user's, from which a missing signature is read (name to array, first axis rows).
         provider: Execution provider of a source that is an ONNX model.
-        limits: What the process of a source file may use; None opens the file in this one.
+        limits: Limits of the process of a source file; None opens the file in this one.
     """
 
     __pydantic_config__: ClassVar = ConfigDict(arbitrary_types_allowed=True)
@@ -72,10 +72,10 @@ class SourceModel(ABC):
         framework: Name of the framework, as registered.
         framework_version: Its version.
         model: The live object: an estimator, a module, a Keras model, ...
-        inputs: What `predict` takes. Shapes have `batch` for the rows where the model allows any number.
-        roles: What an output means, for the outputs that are more than `values`.
+        inputs: The inputs of `predict`. Shapes have `batch` for the rows where the model allows any number.
+        roles: The roles of outputs that are labels or probabilities; all others are `values`.
         path: The file that it came from, or None for a live object.
-        notes: What a report should say of how it runs.
+        notes: Notes for the report on how it runs.
         effects: What its runs did besides answering: a sentence for each subject. Known after `answer`.
         saved_by: The releases that saved its file, as far as the file names them.
     """

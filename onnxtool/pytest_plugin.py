@@ -32,7 +32,7 @@ class OnnxParity(Protocol):
         Args:
             model: The ONNX file.
             source: A live model, its file, or `package.module:callable`.
-            arguments: Of `onnxtool.verify`: `data`, `labels`, `rtol`, `atol`, `seed` and others.
+            arguments: Arguments of `onnxtool.verify`: `data`, `labels`, `rtol`, `atol`, `seed` and others.
 
         Returns:
             The report, which passed.
@@ -69,8 +69,8 @@ class OnnxBenchmark(Protocol):
             provider: `cpu`, `cuda`, `tensorrt`, or an execution provider's full name. One that cannot be used
                 here, or gets none of the nodes, fails the test.
             threads: Threads within an operator; None leaves it to ONNX Runtime.
-            options: Of the provider, or, with a dot in the name, of the session.
-            seed: Of made-up rows.
+            options: Options of the provider, or, with a dot in the name, of the session.
+            seed: Seed of made-up rows.
 
         Returns:
             The outputs of the last run by name.

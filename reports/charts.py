@@ -97,7 +97,7 @@ def histogram(
     Args:
         bins: In order, without gaps. A last bin much wider than the others is drawn separately, as the tail.
         title: Text for screen readers.
-        label: What is counted, with its unit where `text` has none.
+        label: The quantity that is counted, with its unit where `text` has none.
         text: How a value of the horizontal axis is written.
         marks: Named values to draw a line at.
         zeros: Number of values that are exactly zero, drawn separately.
@@ -135,7 +135,7 @@ def lines(
     Args:
         series: At most `COLOURS` of them.
         title: Text for screen readers.
-        x_label: What is along the horizontal axis.
+        x_label: Label of the horizontal axis.
         text: How a value of the vertical axis is written.
         reference: A value to draw a line at.
     """
@@ -162,7 +162,7 @@ class Dot:
     """A point of a scatter plot.
 
     Attributes:
-        name: Of what it stands for.
+        name: Name of its series.
         x: Above 0.
         y: Above 0.
         on_front: Whether nothing beats it.
@@ -180,7 +180,7 @@ def front(dots: Sequence[Dot], *, title: str, label: str, x_text: Format, y_text
     Args:
         dots: At least one.
         title: Text for screen readers.
-        label: What is along the horizontal axis.
+        label: Label of the horizontal axis.
         x_text: How a value of the horizontal axis is written.
         y_text: How a value of the vertical axis is written.
     """

@@ -33,7 +33,7 @@ class Column(Generic[T]):
 
     Attributes:
         title: Its heading.
-        text: What it shows of a record.
+        text: Function from a record to its text.
         numeric: Whether it is aligned to the right.
     """
 

@@ -89,7 +89,7 @@ def publish(report: Report, environment: Mapping[str, str], log: TextIO) -> None
     """Annotate the run, and add the report to the job's summary. Outside of GitHub Actions nothing happens.
 
     Args:
-        report: What was found.
+        report: The report.
         environment: The process's.
         log: Where annotations go: standard error, since standard output may be JSON.
     """

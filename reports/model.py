@@ -98,7 +98,7 @@ class SavedBy(Record):
     library: str
     version: str
     running: str = Field(description="The release that read it.")
-    promise: str = Field(description="What the library promises of files of other releases.")
+    promise: str = Field(description="The library's promise for files of other releases.")
     same_meaning: bool = Field(description="Whether by that promise the file means the same to both releases.")
 
 
@@ -110,7 +110,9 @@ class SourceSummary(Record):
     kind: str = Field(description="Class of the model.")
     path: str | None = None
     sha256: str | None = None
-    saved_by: list[SavedBy] = Field(default=[], description="What saved its file, where the file names it.")
+    saved_by: list[SavedBy] = Field(
+        default=[], description="The releases that saved its file, where the file names them."
+    )
 
 
 class ConversionRecord(Record):
@@ -405,23 +407,23 @@ class Latency(Record):
     std_s: float
     min_s: float
     max_s: float
-    confidence: float = Field(description="Of the percentiles' intervals.")
+    confidence: float = Field(description="Confidence of the percentiles' intervals.")
     percentiles: list[Percentile]
     histogram: list[Bin] = []
     series_s: list[float] = Field(default=[], description="Medians of consecutive runs, for the plot over time.")
     box: Box | None = None
-    change: Change | None = Field(default=None, description="Where one was found.")
+    change: Change | None = Field(default=None, description="The change, if one was found.")
 
 
 class Placement(Record):
     """The nodes and kernels that ran on a provider."""
 
     provider: str
-    nodes: Count = Field(description="Of the model, as ONNX Runtime assigned them.")
+    nodes: Count = Field(description="Nodes of the model, as ONNX Runtime assigned them.")
     operators: dict[str, int] = {}
-    kernels: Count | None = Field(default=None, description="That ran in a short profile, after fusion.")
+    kernels: Count | None = Field(default=None, description="Kernels that ran in a short profile, after fusion.")
     time_share: float | None = Field(
-        default=None, description="Of the time that all kernels took in the profile, measured on the host."
+        default=None, description="Share of the time that all kernels took in the profile, measured on the host."
     )
 
 
@@ -446,7 +448,7 @@ class LatencyBound(Record):
     measured_s: float = 0.0
     needed_s: float | None = Field(
         default=None,
-        description="How long would have to be measured to decide, were the share above to stay what it is.",
+        description="Time of measuring that would decide, if the share above stays the same.",
     )
 
 
@@ -464,7 +466,9 @@ class Cell(Record):
     scenario: Scenario = "single-stream"
     rate: float | None = Field(default=None, description="Queries a second that arrive in the server scenario.")
     io_binding: bool = Field(default=False, description="Whether inputs and outputs stay on the device.")
-    options: dict[str, str] = Field(default={}, description="Of the provider, or with a dot of the session.")
+    options: dict[str, str] = Field(
+        default={}, description="Options of the provider, or with a dot of the session."
+    )
     status: Literal["measured", "unavailable", "failed"]
     reason: str | None = None
     session_s: float | None = Field(default=None, description="Loading the model, up to the first run.")
@@ -485,7 +489,7 @@ class Cell(Record):
     placement: list[Placement] = Field(default=[], description="Nodes by the provider that really ran them.")
     timer_resolution_s: float | None = None
     timer_overhead_s: float | None = None
-    machine: Count | None = Field(default=None, description="Where the sweep was spread: which of the machines.")
+    machine: Count | None = Field(default=None, description="Index of the machine, where the sweep was spread.")
     bounds: list[LatencyBound] = []
     warnings: list[str] = []
 
@@ -496,9 +500,11 @@ class Bench(Record):
     data: str
     seed: int | None
     duration_s: float
-    rows_sha256: str | None = Field(default=None, description="Of the rows that were run.")
+    rows_sha256: str | None = Field(default=None, description="SHA-256 of the rows that were run.")
     latency_bound_s: float | None = Field(default=None, description="Upper bound of p99.")
-    machines: list[Environment] = Field(default=[], description="Where the sweep was spread over several.")
+    machines: list[Environment] = Field(
+        default=[], description="The machines, where the sweep was spread over several."
+    )
     unfinished: Count = Field(default=0, description="Cells of the sweep that are not measured yet.")
     cells: list[Cell]
 
@@ -522,13 +528,13 @@ class Comparison(Record):
     ratio: float | None = Field(default=None, description="Latency of this model over the other's.")
     low: float | None = Field(default=None, description="Lower end of the ratio's interval.")
     high: float | None = Field(default=None, description="Upper end of the ratio's interval.")
-    confidence: float | None = Field(default=None, description="Of the interval.")
+    confidence: float | None = Field(default=None, description="Confidence of the interval.")
     median_s: float | None = None
     against_median_s: float | None = None
     quads: Count = Field(default=0, description="Groups of four blocks, two of each model.")
     runs_per_block: Count = 0
     looks: Count = Field(default=0, description="How often the data were evaluated.")
-    needed_s: float | None = Field(default=None, description="How long would have to be measured to decide.")
+    needed_s: float | None = Field(default=None, description="Time of measuring that would decide.")
     series: list[float] = Field(default=[], description="The ratio over time, medians of consecutive quads.")
 
 
@@ -586,9 +592,9 @@ class Lowering(Record):
         default={}, description="Node to the error that it makes alone, where measured."
     )
     attempts: list[LoweringAttempt]
-    losses: list[Loss] = Field(description="Of the model that was written, over all rows.")
+    losses: list[Loss] = Field(description="Losses of the model that was written, over all rows.")
     size_bytes: Count
-    full_size_bytes: Count = Field(description="Before.")
+    full_size_bytes: Count = Field(description="Size before the lowering.")
     comparisons: list[Comparison] = Field(default=[], description="Its latency against the model's before.")
     notes: list[str] = []
     passed: bool

@@ -40,9 +40,9 @@ def render(
     """Render a report as text.
 
     Args:
-        report: What is rendered.
+        report: The report.
         format: Name of the format.
-        formats: Those that there are; deployment targets bring some of their own.
+        formats: All formats; deployment targets bring further ones.
 
     Raises:
         UsageError: there is no such format.

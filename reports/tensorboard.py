@@ -20,8 +20,8 @@ def write(report: Report, folder: Path) -> list[Path]:
     The step of each is the time of the report in whole seconds since 1970, so that reports line up as they were made.
 
     Args:
-        report: What was found.
-        folder: What `tensorboard --logdir` is given; made where there is none.
+        report: The report.
+        folder: The folder for `tensorboard --logdir`; created if missing.
 
     Returns:
         The folders written to, one for each model.

@@ -29,8 +29,8 @@ class Table:
     """A tree.
 
     Attributes:
-        features: Of each level, from the root.
-        thresholds: Of each level; a row above it has the bit 1.
+        features: Features of each level, from the root.
+        thresholds: Thresholds of each level; a row above it has the bit 1.
         leaves: By their number, whose highest bit is the root's, [2 ** levels, targets].
     """
 

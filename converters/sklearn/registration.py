@@ -61,7 +61,7 @@ class Column:
     """One column that an encoder reads.
 
     Attributes:
-        value: Of shape [batch, 1].
+        value: Array of shape [batch, 1].
         text: Whether it holds text; else double precision.
     """
 

@@ -11,7 +11,7 @@ def solve(matrices: Value, size: int, right: Operand | None = None) -> Value:
     """Solve a small symmetric positive definite system for every row, by Gauss and Jordan without pivots.
 
     Args:
-        matrices: Of shape [batch, size, size].
+        matrices: Array of shape [batch, size, size].
         size: The number of unknowns; the graph grows with it.
         right: The right-hand sides, [batch, size, 1], or None for ones.
 

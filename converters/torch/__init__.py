@@ -309,7 +309,7 @@ def _finished(program: Any, specs: Sequence[TensorSpec], names: Sequence[str]) -
     Args:
         program: What the exporter returned.
         specs: The inputs.
-        names: Of the outputs.
+        names: Names of the outputs.
     """
     import onnx_ir as ir
 

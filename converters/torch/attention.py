@@ -92,7 +92,7 @@ def _attention(  # noqa: PLR0917 - ordered as PyTorch's operator
         attn_mask: Floats to add, or True where a source is looked at; broadcast to [..., target, source].
         dropout_p: 0 in a model that predicts.
         is_causal: Whether a target looks at sources up to its own place only.
-        scale: Of the products; by default the root of the width, inverse.
+        scale: Factor of the products; by default 1 over the root of the width.
         enable_gqa: Whether several queries share a key.
     """
     import onnx_ir as ir

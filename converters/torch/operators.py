@@ -246,9 +246,9 @@ def overlap_add(frames: Any, input_sizes: Any, dim: int, size: int, step: int) -
 
     Args:
         frames: [..., windows, ..., size], with the windows at `dim`.
-        input_sizes: Of the result, which has `input_sizes[dim]` there.
+        input_sizes: Sizes of the result, which has `input_sizes[dim]` there.
         dim: Axis of the windows.
-        size: Of a window.
+        size: Size of a window.
         step: From a window to the next.
     """
     op = onnx_ops()
@@ -317,7 +317,7 @@ def _eliminated(matrix: Any, right: Any, size: int) -> Any:
     Args:
         matrix: [..., size, size].
         right: [..., size, columns].
-        size: Of the matrix.
+        size: Size of the matrix.
     """
     op = onnx_ops()
     rows = op.Constant(value=_tensor(np.arange(size)[:, None]))

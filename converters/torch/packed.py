@@ -19,7 +19,7 @@ class _Lengths(NamedTuple):
 
     Attributes:
         lengths: int64 [batch].
-        steps: Of the padded sequence.
+        steps: Steps of the padded sequence.
     """
 
     lengths: Any

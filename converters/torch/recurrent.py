@@ -156,7 +156,7 @@ def rnn(  # noqa: PLR0917 - ordered as PyTorch's operator
         params: Weights of the input and of the state, and both biases, of each direction of each layer.
         has_biases: Whether there are biases.
         num_layers: Layers.
-        dropout: Of a model that learns.
+        dropout: Dropout, which applies in training only.
         train: False.
         bidirectional: Whether each layer goes backwards too.
         batch_first: Whether the series, and the output, has the batch first.

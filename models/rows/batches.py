@@ -106,7 +106,7 @@ def row_dimension(inputs: Sequence[TensorSpec]) -> str | None:
     """The name of the dimension that counts rows; None where none does, or rows cannot be cut.
 
     That is `batch`, or else the only dynamic first dimension. Rows cannot be cut where an input has a dynamic
-    dimension of its own, as the words of all texts beside the places where each text begins.
+    separate dimension, as the words of all texts and the positions where each text begins.
     """
     dynamic = [spec for spec in inputs if any(isinstance(dim, str) for dim in spec.shape)]
     firsts = {spec.shape[0] for spec in dynamic if isinstance(spec.shape[0], str)}
@@ -114,6 +114,6 @@ def row_dimension(inputs: Sequence[TensorSpec]) -> str | None:
     if not named and len(firsts) != 1:
         return None
     name = BATCH if named else str(firsts.pop())
-    beside = {dim for spec in dynamic if name in spec.shape for dim in spec.shape}
+    shared = {dim for spec in dynamic if name in spec.shape for dim in spec.shape}
     own = {dim for spec in dynamic if name not in spec.shape for dim in spec.shape if isinstance(dim, str)}
-    return name if own <= beside else None
+    return name if own <= shared else None

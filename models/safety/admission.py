@@ -380,7 +380,7 @@ def _takes(*places: Sequence[str], globals_only: int = 0) -> Accepts:
     """Arguments of which the first ones are among these globals, or what these make, and the rest are data.
 
     Args:
-        places: Of each of the first arguments, the names.
+        places: The names that each of the first arguments may have.
         globals_only: How many of them must be the globals themselves.
     """
 

@@ -102,7 +102,7 @@ def bench(
         strict: Whether a provider that is not usable fails the run.
         resume: The saved JSON report of a sweep that was interrupted: what it measured is not measured again.
         executor: Where cells are measured: one after the other here, or on all machines of a Ray cluster.
-        ray_address: Of the cluster; by default the one that runs on this machine, or this machine alone.
+        ray_address: Address of the cluster; by default the one that runs on this machine, or this machine alone.
         seed: Seed of made-up rows, of arrivals, and of the order of the runs with `against`.
         on_progress: See `Progress`.
         on_report: Called after each cell with the report of what there is, which fails as unfinished.

@@ -85,7 +85,7 @@ def convert(
             stay in float32, as few as let the model pass.
         labels: A column of the data, or a file, with the true label of each row. A lower precision must
             then keep the quality.
-        max_loss: What the precision may cost, as a share: of a score or, without labels, of labels that flip; or as
+        max_loss: Largest loss by the precision, as a share: of a score or, without labels, of labels that flip; or as
             relative error. None takes 0.01, 0.01 and 0.05.
         verify: Whether to compare the result with the source.
         expected: The right answers to the rows of `data`, which are the truth instead of the source's: a file or

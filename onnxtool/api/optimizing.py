@@ -42,7 +42,7 @@ class Measures:
         refusal: Why the runtime that the model is for would not take a graph, or None.
         parity: Compares a model with the source.
         rows: Inputs of the model, to be timed with.
-        seed: Of the order of the runs.
+        seed: Seed of the order of the runs.
     """
 
     refusal: Callable[[onnx.ModelProto], str | None]

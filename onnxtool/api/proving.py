@@ -34,7 +34,7 @@ class ProofOptions:
         rtol: Relative tolerance.
         atol: Absolute tolerance.
         seed: Seed of the order in which graphs are timed.
-        target: What the model is for.
+        target: The deployment target.
     """
 
     optimize: Optimize

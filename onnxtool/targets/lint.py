@@ -57,7 +57,7 @@ class RuleSet(Generic[Limits]):
 
     Attributes:
         rules: In an order in which a later one may rely on an earlier one's repair.
-        limits: What they need to know of the release.
+        limits: The limits of the release that the rules check.
         release: Its version, for the report.
     """
 

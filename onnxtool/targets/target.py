@@ -42,10 +42,10 @@ class Option:
     Attributes:
         name: As Python spells it: `mlnet_version` is `--mlnet-version` on the command line.
         help: For the command line, with the default.
-        commands: Those that take it.
-        kind: Of its value; a bool is a flag.
+        commands: The commands that take it.
+        kind: Type of its value; a bool is a flag.
         choices: The values that it may have; none are all of its kind.
-        metavar: What stands for the value in the help.
+        metavar: The value's placeholder in the help.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Target:
     Attributes:
         name: Short name, shown to users and kept in reports.
         options: Its own options.
-        formats: Of `report --format`: name to the module whose `render(report: Report) -> str` writes it.
+        formats: Formats of `report --format`: name to the module whose `render(report: Report) -> str` writes it.
         batches: The batch sizes that `bundle` measures.
         runtime: The software that loads the model, for messages, as in `ML.NET 5.0.0 with ONNX Runtime 1.23.2`.
         max_opset: Highest version of the default operator set that it loads; None where it has no limit of its own.
@@ -95,7 +95,7 @@ class Target:
         """Its rules for an ONNX model, in the order of their repair; None where it has none.
 
         Args:
-            folder: That of the model's file, where external data lies.
+            folder: Folder of the model's file, where external data lies.
         """
         return None
 

@@ -49,7 +49,7 @@ class Fidelity:
     """Compares a model in lower precision with its source, chunk by chunk.
 
     Args:
-        roles: What the outputs mean.
+        roles: The roles of the outputs.
         allowed: Largest loss, for every measure alike; None takes each one's own.
         quality: Compares both with labels, if there are any.
     """

@@ -123,7 +123,7 @@ class Quality:
 
     Args:
         origin: Where the labels come from.
-        roles: What each output means. Probabilities without a label number their classes from 0.
+        roles: The role of each output. Probabilities without a label number their classes from 0.
         grouped_by: Name of the column that groups the rows, if one does.
     """
 

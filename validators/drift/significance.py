@@ -93,9 +93,9 @@ def paired_mean(differences: NDArray[np.float64], center: float, method: str) ->
     """Interval around `center` of a mean over independent rows, by the central limit theorem.
 
     Args:
-        differences: What each row adds to the mean, [rows].
+        differences: The contribution of each row to the mean, [rows].
         center: The mean, or the statistic of which the rows are the influence.
-        method: What it is called.
+        method: Name of the method, for the report.
     """
     from scipy.stats import t
 

@@ -61,7 +61,7 @@ class Trial:
 
     Args:
         pair: The source, and the model whose versions are tried.
-        rows: What they are run on; the auxiliary columns are `labels`, if there are any.
+        rows: The rows that they are run on; the auxiliary columns are `labels`, if there are any.
         labels: Where the labels come from.
         allowed: Largest loss by any measure, or None for each measure's own.
     """

@@ -34,7 +34,7 @@ class OutputComparison:
     Args:
         name: Name of the output.
         role: `label` outputs must be equal; for `probabilities` changes of the most probable class are counted too.
-        tolerances: What decides the tolerance; by default the dtype.
+        tolerances: Sources of the tolerance; by default the dtype's.
     """
 
     def __init__(self, name: str, role: Role = "values", tolerances: Tolerances | None = None) -> None:

@@ -107,7 +107,7 @@ class Answers:
         """The results, with what each output was compared with.
 
         Args:
-            results: Of the comparison with the ONNX model.
+            results: Results of the comparison with the ONNX model.
             rows: How many rows there were.
             data: Where they came from.
 

@@ -244,7 +244,7 @@ def check_parity(
     Args:
         source: The reference.
         model: The ONNX model.
-        rows: What to run on.
+        rows: The rows to compare.
         rtol: Relative tolerance, for all outputs or by name; None derives it, see `validators.tolerance`.
         atol: Absolute tolerance, likewise.
         provider: Execution provider that runs the ONNX model.

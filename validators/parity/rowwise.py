@@ -45,7 +45,7 @@ class RowComparer:
 
     Args:
         pair: The models.
-        tolerances: What decides the tolerance of each output.
+        tolerances: The tolerances of the outputs.
     """
 
     def __init__(self, pair: Pair, tolerances: Tolerances) -> None:

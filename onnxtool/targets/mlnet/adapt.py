@@ -38,7 +38,7 @@ def adapt(
         model: Inputs and outputs have the source's names.
         source: The model that it was converted from.
         columns: How the columns of a table go in; None keeps the source's way.
-        rules: Of the release.
+        rules: Rules of the release.
     """
     name_dimensions(model, source.inputs)
     for spec in source.inputs:

@@ -70,8 +70,8 @@ def write(folder: Path, proof: Proof, versions: tuple[str, str]) -> MlnetManifes
 
     Args:
         folder: An empty one.
-        proof: Of a model that keeps ML.NET's rules.
-        versions: Of ML.NET and of the native ONNX Runtime, to be pinned.
+        proof: The proof of a model that keeps ML.NET's rules.
+        versions: Versions of ML.NET and of the native ONNX Runtime, to be pinned.
 
     Raises:
         ModelError: ML.NET cannot feed an input or read an output.

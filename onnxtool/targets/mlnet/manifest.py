@@ -24,8 +24,8 @@ class Column(Record):
     csharp_type: str = Field(description="Type of the property.")
     dtype: str
     shape: list[int | str] = Field(description="In the model. A string names a dynamic dimension.")
-    row_shape: list[int] = Field(description="Of one row: ML.NET runs one row at a time.")
-    class_labels: list[str] = Field(default=[], description="Of the row's elements, where they are classes.")
+    row_shape: list[int] = Field(description="Shape of one row: ML.NET runs one row at a time.")
+    class_labels: list[str] = Field(default=[], description="Names of the row's elements, where they are classes.")
 
 
 class MlnetManifest(Manifest):

@@ -57,8 +57,8 @@ class Deployment:
     """The release of ML.NET, and the folder of the model.
 
     Attributes:
-        release: Of ML.NET.
-        folder: That of the model's file, where external data lies.
+        release: Release of ML.NET.
+        folder: Folder of the model's file, where external data lies.
     """
 
     release: Release = NEWEST

@@ -24,12 +24,13 @@ class Settings(Record):
     """The settings by which ML.NET runs the model on a provider as it was measured."""
 
     package: str = Field(description="NuGet package with the native ONNX Runtime.")
-    gpu_device_id: int | None = Field(default=None, description="Of ApplyOnnxModel: the CUDA device.")
+    gpu_device_id: int | None = Field(default=None, description="Argument of ApplyOnnxModel: the CUDA device.")
     fallback_to_cpu: bool = Field(
-        default=False, description="Of ApplyOnnxModel: true would run on the CPU, silently, where CUDA fails."
+        default=False,
+        description="Argument of ApplyOnnxModel: true would run on the CPU, silently, where CUDA fails.",
     )
     intra_op_num_threads: Count | None = Field(
-        default=None, description="Of OnnxSessionOptions; null leaves it to ONNX Runtime."
+        default=None, description="Property of OnnxSessionOptions; null leaves it to ONNX Runtime."
     )
     create_session_options: bool = Field(
         default=False,
