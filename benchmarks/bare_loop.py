@@ -1,4 +1,4 @@
-"""What `onnxtool bench` is held against: python bare_loop.py MODEL WIDTH SECONDS prints the median run in ns."""
+"""The reference of `onnxtool bench`: python bare_loop.py MODEL WIDTH SECONDS prints the median run in ns."""
 
 from __future__ import annotations
 

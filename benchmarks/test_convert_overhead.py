@@ -1,4 +1,4 @@
-"""What `convert` adds to the converter that it calls, verification aside: both in one process, interleaved."""
+"""The overhead of `convert` over the converter that it calls, without verification: interleaved in one process."""
 
 import contextlib
 import io

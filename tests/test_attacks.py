@@ -50,7 +50,7 @@ def stored_at(location):
 
 @pytest.fixture
 def secret(tmp_path):
-    """A file of the user's, beside the folder of the model."""
+    """A file of the user's, next to the folder of the model."""
     (tmp_path / "model").mkdir()
     path = tmp_path / "secret"
     np.arange(4, dtype=np.float32).tofile(path)

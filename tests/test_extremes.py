@@ -1,4 +1,4 @@
-"""What lies at the edges: weights beside a graph that two runs write, names in every script, names too long."""
+"""Extreme cases: external weights that two runs write, names in every script, names too long."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from onnxtool.converters.graph import finish
 from onnxtool.files import staged_path
 from onnxtool.models.onnx import artifact
 
-artifact.INLINE_LIMIT = 100  # as if it were beyond 2 GB: weights lie beside it
+artifact.INLINE_LIMIT = 100  # as if it were beyond 2 GB: weights are external
 mine = float(sys.argv[2])
 value = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 1000])
 weights = numpy_helper.from_array(np.full(1000, mine, np.float32), "w")

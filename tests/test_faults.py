@@ -70,7 +70,7 @@ def test_a_source_folder_that_may_not_be_written(work):
 
 
 def test_a_clock_that_goes_back(work):
-    """To 1970, of which no ZIP file can tell."""
+    """To 1970, which no ZIP file can store."""
     assert faults.clock_back(work, "verify", 30 * 86400.0) == []
     created = json.loads((work.output / "out.json").read_text(encoding="utf-8"))["created"]
     assert created.startswith("1970-01-3")

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("bench", "converters", "models", "reports", "validators")
-# What a command of the repository measured: kept beside the code, not part of the package.
+# What a command of the repository measured: kept in the repository, not in the package.
 RECORDS = ("reports/coverage", "reports/reliability")
 
 
@@ -138,7 +138,7 @@ def released(tmp_path_factory):
         shutil.copy(ROOT / "Makefile", clone)
         for number, path in enumerate(sorted(clone.glob("[!.]*/**/*.py"))):
             os.utime(path, (10**9 + number, 10**9 + number))
-        # This environment is complete: `make` is told not to look whether it is.
+        # This environment is complete: `make` does not check it.
         command = ["make", "wheel", f"VENV={sys.prefix}", "-o", f"{sys.prefix}/.test"]
         done = subprocess.run(
             command,

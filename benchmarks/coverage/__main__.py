@@ -14,7 +14,7 @@ from onnxtool.errors import MissingExtraError
 from onnxtool.files import write_text
 
 TABLES = ("sklearn", "torch", "timm", "keras", "transformers")
-"""Modules beside this one, each with `case_names`, `examine`, `versions` and `to_markdown`."""
+"""Modules of this package, each with `case_names`, `examine`, `versions` and `to_markdown`."""
 
 
 def main(arguments: list[str] | None = None) -> int:

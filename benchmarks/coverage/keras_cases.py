@@ -206,7 +206,7 @@ RANDOM: dict[str, dict[str, Any]] = {
     "RandomTranslation": {"height_factor": 0.2, "width_factor": 0.2},
     "RandomZoom": {"height_factor": 0.2},
 }
-"""What the layers that augment images must be told; they pass images on when a model predicts."""
+"""Required arguments of the layers that augment images, which pass images on when a model predicts."""
 
 
 def application_names() -> list[str]:

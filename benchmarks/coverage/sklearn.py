@@ -2,7 +2,7 @@
 
 Every estimator of `sklearn.utils.all_estimators()` is fitted, converted as a user would, and compared with its own
 predictions on rows that it has not seen, in float32, in float64 and behind a ColumnTransformer over a data frame
-of numbers and text. skl2onnx alone, without options, stands beside it.
+of numbers and text. The last column is skl2onnx alone, without options.
 """
 
 from __future__ import annotations

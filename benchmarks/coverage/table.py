@@ -70,7 +70,7 @@ def examined(build: Callable[[], tuple[object, dict[str, Any]]]) -> Result:
     """Build a model, convert it, and say what became of it.
 
     Args:
-        build: Makes the model, and what else `converted` is told.
+        build: Makes the model, and the other arguments of `converted`.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

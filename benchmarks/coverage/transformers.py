@@ -97,7 +97,7 @@ TEXT: dict[str, dict[str, Any]] = {
     "XLMRobertaModel": _TEXT,
     "XLNetModel": {"vocab_size": 99, "d_model": 32, "n_layer": 2, "n_head": 4, "d_inner": 64},
 }
-"""Models of text of any length, with a mask; by class, what their configuration is told."""
+"""Models of text of any length, with a mask; by class, the arguments of their configuration."""
 
 OTHERS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "ASTModel": (

@@ -26,7 +26,12 @@ def page(folder: Path) -> str:
     fuzz, kill, load, faults, sizes = (
         json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in RUNS
     )
-    lines = ["# Reliability", "", "Written by `make reliability` from the records beside it; do not edit.", ""]
+    lines = [
+        "# Reliability",
+        "",
+        "Written by `make reliability` from the records in this folder; do not edit.",
+        "",
+    ]
     lines += ["## Damaged files", "", f"`{fuzz['command']}`, {fuzz['seconds']} s.", ""]
     lines += _table(
         ("reader", "inputs", "read", "refused", "findings"),

@@ -80,7 +80,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a run ended: exit code, and what it said on standard error."""
+    """How a run ended: exit code, and its standard error."""
 
     code: int
     message: str
@@ -175,11 +175,11 @@ def old_outputs(work: Work) -> None:
 
 
 def together(work: Work, name: str, rounds: int) -> list[str]:
-    """What is wrong when two runs write to one place: it must hold what one of them wrote, wholly."""
+    """Faults when two runs write to one place: it must have what one of them wrote, complete."""
     wrong: list[str] = []
     output = work.output / COMMANDS[name][1]
     alone = set()
-    epochs = ("0", "1000000000")  # the time in the file tells the runs apart
+    epochs = ("0", "1000000000")  # the time in the file identifies the run
     if name in {"convert", "lint"}:
         for epoch in epochs:
             end(start(work, name, variables={"SOURCE_DATE_EPOCH": epoch}))

@@ -2,7 +2,7 @@
 
 Real files are mutated, by a seed and the input's number, so that each input can be made again. Each must end in
 success or in an `OnnxtoolError`, within 10 seconds and 2 GB. The readers run in a separate process: one that
-crashes costs its input, which is told, and another goes on with the next.
+crashes costs its input, which is reported, and another goes on with the next.
 """
 
 from __future__ import annotations
@@ -275,7 +275,7 @@ class _TooLongError(BaseException):
 
 
 def _serve(read: Use, seed: int, span: tuple[int, int], corpus: Path, pipe: Any) -> None:
-    """Try inputs, telling before each that it begins and after each how it ended."""
+    """Try inputs; report the start of each, and how it ended."""
 
     def late(*_: object) -> None:
         raise _TooLongError

@@ -1,4 +1,4 @@
-"""What a command of this folder measured, kept beside the versions of the libraries that it was measured with."""
+"""Records of what a command of this folder measured, with the versions of the libraries."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def _values(names: list[str], width: int = 1) -> list[onnx.ValueInfoProto]:
 
 
 def save(graph: onnx.GraphProto, path: Path) -> None:
-    """Write a graph as a model, with its weights beside it where they are large."""
+    """Write a graph as a model, with external weights where they are large."""
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.save(model, path, save_as_external_data=True, location="model.data", size_threshold=2**20)
 

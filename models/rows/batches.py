@@ -105,8 +105,8 @@ class Batching:
 def row_dimension(inputs: Sequence[TensorSpec]) -> str | None:
     """The name of the dimension that counts rows; None where none does, or rows cannot be cut.
 
-    That is `batch`, or else the only dynamic first dimension. Rows cannot be cut where an input has a dynamic
-    separate dimension, as the words of all texts and the positions where each text begins.
+    That is `batch`, or else the only dynamic first dimension. Rows cannot be cut where an input has another
+    dynamic dimension, as the words of all texts and the positions where each text begins.
     """
     dynamic = [spec for spec in inputs if any(isinstance(dim, str) for dim in spec.shape)]
     firsts = {spec.shape[0] for spec in dynamic if isinstance(spec.shape[0], str)}

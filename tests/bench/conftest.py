@@ -102,7 +102,7 @@ def misbehaving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: misbehaving\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[onnxtool.frameworks]\nmisbehaving = misbehaving:FRAMEWORK\n")
     monkeypatch.syspath_prepend(site)
-    frameworks.cache_clear()  # another test may have asked for the frameworks before this one was there
+    frameworks.cache_clear()  # another test may have loaded the frameworks before this one was there
 
     def make(action: str) -> str:
         path = tmp_path / "model.misbehaving"

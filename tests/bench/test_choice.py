@@ -81,7 +81,7 @@ def test_a_graph_that_is_neither_faster_nor_smaller_replaces_nothing():
 
 
 def test_a_graph_that_is_a_little_slower_is_not_kept_for_being_small():
-    """Within the smallest effect, yet told apart from the plain graph."""
+    """Within the smallest effect, yet distinguished from the plain graph."""
     assert outcomes(candidate("onnxsim", 3, compared(1, 1.005, 1.01, 1.015)))["converted graph"] == "kept"
 
 

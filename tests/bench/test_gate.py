@@ -53,7 +53,7 @@ SERIES = {
 
 
 def simulate(series: Floats, slowdown: float, rng: np.random.Generator) -> str:
-    """Deal the blocks to two models as a run does, A slower by a factor, and judge at each look."""
+    """Give the blocks to two models as a run does, A slower by a factor, and decide at each look."""
     blocks = series.reshape(-1, 4)
     mirrored = rng.integers(2, size=(len(blocks), 1)).astype(bool)
     dealt = np.where(mirrored, blocks[:, [1, 2, 0, 3]], blocks[:, [0, 3, 1, 2]]) * [slowdown, slowdown, 1, 1]

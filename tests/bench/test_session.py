@@ -1,4 +1,4 @@
-"""What a cell asks of its session, on the CPU."""
+"""A cell's session on the CPU."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def test_interval_covers_by_the_exact_binomial_and_is_no_wider_than_needed(n, q,
 
 @pytest.mark.parametrize(("q", "needed"), [(0.5, 11), (0.9, 64), (0.99, 662), (0.999, 6636)])
 def test_samples_needed(q, needed):
-    # 64 and 662 are what MLPerf's loadgen asks of single-stream (p90) and multi-stream (p99)
+    # 64 and 662 are what MLPerf's loadgen requires of single-stream (p90) and multi-stream (p99)
     assert samples_needed(q, 0.99) == needed
     assert interval_ranks(needed, q, 0.99) is not None
     assert q**needed + needed * (1 - q) * q ** (needed - 1) <= 0.01
@@ -50,7 +50,7 @@ def test_a_reported_percentile_has_an_interval(q, confidence):
 
 @pytest.mark.parametrize(("q", "n"), [(0.5, 8), (0.5, 1000), (0.9, 51), (0.9, 300), (0.99, 528), (0.99, 2000)])
 def test_interval_covers_the_true_percentile_in_simulation(q, n):
-    """Latencies with a heavy tail: 99 % of the intervals hold the true percentile, whatever the distribution."""
+    """Latencies with a heavy tail: 99 % of the intervals contain the true percentile, whatever the distribution."""
     trials = 4000
     rng = np.random.default_rng(n)
     samples = np.sort(rng.pareto(1.1, size=(trials, n)), axis=1)

@@ -1,4 +1,4 @@
-"""XGBoost, LightGBM and CatBoost, alone, from files and in pipelines, held against the libraries themselves."""
+"""XGBoost, LightGBM and CatBoost, alone, from files and in pipelines, compared with the libraries themselves."""
 
 from __future__ import annotations
 

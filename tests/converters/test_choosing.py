@@ -1,4 +1,4 @@
-"""The way of converting is chosen by measuring, and the choice is said."""
+"""The way of converting is chosen by measuring, and the choice is reported."""
 
 from __future__ import annotations
 

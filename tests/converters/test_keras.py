@@ -144,7 +144,7 @@ def test_steps_of_any_number_are_each_computed(keras, shape, make):
 
 
 def test_keras_still_counts_rows_for_steps(keras):
-    """When this fails, Keras has mended TimeDistributed, and our way of tracing it can go."""
+    """When this fails, Keras has fixed TimeDistributed, and our way of tracing it can go."""
     model = build(keras, keras.layers.TimeDistributed(keras.layers.Dense(3)), (None, 4)).model
     tf = import_tensorflow()
     graph = tf.function(model, input_signature=[tf.TensorSpec([None, None, 4])])

@@ -70,8 +70,8 @@ for rows, length in ((1, 1), (3, 7), (5, 2), (2, 20)):
     x = np.random.default_rng(length).normal(size=(rows, length, 6)).astype(np.float32)
     x[0, length // 2 :] = 0  # masked
     x[-1, 0] = 0
-    for want, got in zip(model(x, training=False), session.run(None, {"x": x}), strict=True):
-        np.testing.assert_allclose(got, want.detach().numpy(), rtol=1e-4, atol=1e-5)
+    for correct, got in zip(model(x, training=False), session.run(None, {"x": x}), strict=True):
+        np.testing.assert_allclose(got, correct.detach().numpy(), rtol=1e-4, atol=1e-5)
 operators = [node.op_type for node in __import__("onnx").load("m.onnx").graph.node]
 assert operators.count("LSTM") == 2 and operators.count("GRU") == 1 and operators.count("Scan") >= 5, operators
 assert keras.config.is_traceback_filtering_enabled()

@@ -1,4 +1,4 @@
-"""scikit-learn models through skl2onnx and our own converters, held against the estimators by ONNX Runtime."""
+"""scikit-learn models through skl2onnx and our own converters, compared with the estimators by ONNX Runtime."""
 
 from __future__ import annotations
 

@@ -201,7 +201,7 @@ def test_nothing_global_is_left_behind(tf):
 def test_neither_tensorflow_nor_tf2onnx_chatters(tmp_path):
     [path] = reference.save(tmp_path)
     # A process of its own: what native code logs is settled when TensorFlow is first imported, and the machine
-    # that runs the tests may have asked for more of it.
+    # that runs the tests may have allocated more of it.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TF_")}
     command = [sys.executable, "-m", "onnxtool", "convert", str(path), "-o", str(tmp_path / "model.onnx")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)

@@ -501,7 +501,7 @@ def test_torchscript_that_the_exporter_refuses(tmp_path: Path) -> None:
     assert str(caught.value).count("\n") == 1
 
 
-# -- Nothing beside the result ------------------------------------------------------------------------------
+# -- No side effects ----------------------------------------------------------------------------------------
 
 
 def test_it_is_silent_and_leaves_no_files(

@@ -38,7 +38,7 @@ def test_every_layer_has_a_case_or_a_reason() -> None:
 
 @pytest.mark.parametrize(
     ("backend", "page", "share"),
-    [("tensorflow", "keras", 0.9), ("torch", "keras-torch", 0.8)],  # text and hashing want TensorFlow
+    [("tensorflow", "keras", 0.9), ("torch", "keras-torch", 0.8)],  # text and hashing need TensorFlow
 )
 def test_the_record_holds_every_layer_and_the_page_is_made_of_it(backend: str, page: str, share: float) -> None:
     versions = keras_table.versions(backend)

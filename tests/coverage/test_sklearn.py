@@ -64,7 +64,7 @@ def test_an_estimator_agrees_on_rows_that_it_has_not_seen(name: str, kind: str) 
     ],
 )
 def test_what_ours_replaces_still_fails_upstream(name: str, kind: str) -> None:
-    """When this fails, skl2onnx has mended its converter, and ours can go."""
+    """When this fails, skl2onnx has fixed its converter, and ours can go."""
     assert coverage.examine(f"{name}/{kind}")["upstream"] != "agrees"
 
 

@@ -111,7 +111,7 @@ WITHOUT_ARGUMENTS = {
 
 
 def expected(found: Admitted, opcode: str) -> bool:
-    """What the levels promise, said a second time."""
+    """The promises of the levels, written a second time."""
     compiled = found.full_name.rpartition(".")[0] in admission.COMPUTING_MODULES
     if opcode == "kept":
         return True

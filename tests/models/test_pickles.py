@@ -46,7 +46,7 @@ ROWS = np.random.default_rng(0).random((60, 6))
 
 
 def fit(estimator: Any) -> Any:
-    """Fit any estimator of scikit-learn on rows of the kind that its tags ask for."""
+    """Fit any estimator of scikit-learn on rows of the kind that its tags require."""
     tags = get_tags(estimator)
     rows: Any = ROWS
     target: Any = (ROWS[:, 0] > 0.5).astype(int)

@@ -1,4 +1,4 @@
-"""Opening PyTorch models: files told by content, callables, signatures, predictions; nothing foreign runs."""
+"""Opening PyTorch models: files recognised by content, callables, signatures, predictions; nothing foreign runs."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 import onnxtool
 
 TRAINED = 1400
-"""Rows to learn from; the rest is to judge by."""
+"""Rows to learn from; the rest is to evaluate on."""
 
 SHAPES = {"cnn": (1, 8, 8), "transformer": (8, 8), "keras": (64,), "sklearn": (64,)}
 
@@ -26,7 +26,7 @@ def digits():
 
 @pytest.fixture(scope="session")
 def networks(digits):
-    """Source models by kind, trained when they are asked for first."""
+    """Source models by kind, trained when they are first used."""
     makers = {"cnn": _cnn, "transformer": _transformer, "keras": _keras, "sklearn": _sklearn}
     made = {}
 
@@ -41,7 +41,7 @@ def networks(digits):
 
 @pytest.fixture(scope="session")
 def converted(networks, digits, tmp_path_factory):
-    """Paths of ONNX models by kind, and rows to judge by, as their inputs have them."""
+    """Paths of ONNX models by kind, and rows to evaluate on, as their inputs have them."""
     folder = tmp_path_factory.mktemp("converted")
 
     def convert(kind):
@@ -128,7 +128,7 @@ def _sklearn(rows, labels):
 
 @pytest.fixture
 def graph(tmp_path):
-    """Writes a model of one input and one output, float32 [batch, 4] unless told otherwise."""
+    """Writes a model of one input and one output, float32 [batch, 4] by default."""
 
     def write(nodes, shape=("batch", 4), result=None, opset=20, **constants):
         model = helper.make_model(

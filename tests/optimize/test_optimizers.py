@@ -95,7 +95,7 @@ def test_an_optimiser_that_changes_an_answer_is_refused(graph, tmp_path):
 
 
 def test_without_the_row_that_shows_it_is_not_found(graph, tmp_path):
-    """Candidates are held against the source on the rows that are given, no others."""
+    """Candidates are compared with the source on the rows that are given, no others."""
     nodes = [helper.make_node("Mul", ["x", "up"], ["big"]), helper.make_node("Mul", ["big", "down"], ["y"])]
     source = graph(nodes, up=np.float32(1e30), down=np.float32(1e-30))
     report = onnxtool.convert(str(source), tmp_path / "f.onnx", data=np.ones((9, 4), np.float32), optimize="basic")

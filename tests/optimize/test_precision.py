@@ -25,7 +25,7 @@ from onnxtool.reports.render import render
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch, request):
-    """The latency is told, not judged: it is measured in the tests of whole networks alone."""
+    """The latency is reported, and is no gate: it is measured in the tests of whole networks alone."""
     monkeypatch.setattr(optimizing, "BUDGET_S", 0.05)
     monkeypatch.setattr(optimizing, "BATCHES", (1,))
     if request.node.originalname != "test_networks_are_made_less_precise":

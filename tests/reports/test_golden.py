@@ -6,7 +6,7 @@ After a change on purpose, write the renderings anew and look at the difference 
 
 The saved reports are never written anew: they stand for the reports that users have kept. A new schema version
 gets a file of its own. `report-1.0-search.json` has what `report-1.0.json` lacks: a search, an explanation, a
-lint, and a model in less precision.
+lint, and a model in lower precision.
 """
 
 import json

@@ -320,7 +320,7 @@ def _printed(report: Report, width: int, **options: object) -> str:
 
 @pytest.mark.parametrize("empty", [False, True])
 def test_junit_validates_against_its_schema(sample: Report, empty: bool):
-    """Ours, which is narrower than Ant's and Jenkins': by hand, it and our output were held against both."""
+    """Ours, which is narrower than Ant's and Jenkins': it and our output were compared with both by hand."""
     if empty:
         sample.subjects = []
     xmlschema.XMLSchema(str(SCHEMA)).validate(io.StringIO(render(sample, "junit")))

@@ -21,7 +21,7 @@ X = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32)
 
 @pytest.fixture
 def tracking(tmp_path, monkeypatch):
-    """MLflow on a folder, for which newer versions want to be asked twice."""
+    """MLflow on a folder, which newer versions allow only with a variable set."""
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"file://{tmp_path}/runs")
     import mlflow as library

@@ -32,11 +32,11 @@ def raw_socket_call():
         raise OSError(ctypes.get_errno(), "socket")
 
 def in_a_thread():
-    said = []
-    thread = threading.Thread(target=lambda: said.append(tried(lambda: Path(secret).read_text())))
+    results = []
+    thread = threading.Thread(target=lambda: results.append(tried(lambda: Path(secret).read_text())))
     thread.start()
     thread.join()
-    return said[0]
+    return results[0]
 
 def in_a_fork():
     read_end, write_end = os.pipe()

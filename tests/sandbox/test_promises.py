@@ -1,4 +1,4 @@
-"""What is promised is held or said, before the file is opened: on this kernel, and as on one that holds less."""
+"""Each promise is kept or reported, before the file is opened: on this kernel, and as on one that keeps less."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def marking(tmp_path_factory):
-    """A trusted source that leaves a mark beside itself, if it can, when it is opened."""
+    """A trusted source that leaves a mark in its folder, if it can, when it is opened."""
     folder = tmp_path_factory.mktemp("marking")
 
     class Own:

@@ -1,4 +1,4 @@
-"""Run a command as on a kernel that lacks Landlock, and seccomp too if asked: their system calls answer ENOSYS.
+"""Run a command as on a kernel that lacks Landlock, and seccomp too on request: their system calls answer ENOSYS.
 
 Usage: python without.py landlock|both COMMAND...
 """

@@ -1,4 +1,4 @@
-"""The hunt finds what a sample misses, and nothing where there is nothing."""
+"""The search finds what a sample misses, and nothing where there is nothing."""
 
 import subprocess
 import sys
@@ -99,7 +99,7 @@ def wide(tmp_path):
 
 
 def test_climbing_finds_what_sampling_does_not(wide):
-    """As many rows drawn from the same range do not come near what the hunt climbs to."""
+    """As many rows drawn from the same range do not come near what the search reaches."""
     result = search(wide, {"x": WIDE}, budget="30000", seed=1)
     assert not found(result, "ordinary rows").mismatches
     low, high = WIDE.min(axis=0), WIDE.max(axis=0)
@@ -259,7 +259,7 @@ def test_worst_rows_of_text_and_numbers_are_replayed(tmp_path):
     assert onnxtool.convert(model, tmp_path / "m.onnx", data=frame)
     command = [sys.executable, "-m", "onnxtool", "verify", "m.onnx", "other.joblib"]
     finished = subprocess.run(
-        [*command, "--adversarial", "--budget", "200", "--save-worst", "worst.npz", "--json", "hunt.json"],
+        [*command, "--adversarial", "--budget", "200", "--save-worst", "worst.npz", "--json", "search.json"],
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert finished.returncode == 1, finished.stderr

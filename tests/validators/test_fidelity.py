@@ -1,4 +1,4 @@
-"""What a model in less precision loses."""
+"""The loss of a model in lower precision."""
 
 import hypothesis.extra.numpy as hnp
 import hypothesis.strategies as st

@@ -1,4 +1,4 @@
-"""A verdict rests on the rows that were asked for."""
+"""A verdict rests on the rows that were given."""
 
 import numpy as np
 import onnx

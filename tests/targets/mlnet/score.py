@@ -11,7 +11,7 @@ A job is
     columns: name to {dtype, values}. `values` has an entry a row: a number or a text makes a scalar column, a list
         (nested or flat) a vector column, of variable size where the rows differ in length. Arrays may be given;
     shapes: ML.NET's shape dictionary, name to list (optional);
-    outputs: names of the output columns to ask for (optional; all otherwise);
+    outputs: names of the output columns to read (optional; all otherwise);
     zip: true to save the fitted pipeline as ML.NET's zip, load it again and score with that (optional).
 
 A result is
@@ -152,7 +152,7 @@ def read(view: Any, column: Any) -> dict[str, Any]:
         if method.Name == "GetColumn" and method.GetParameters()[1].ParameterType.Name == "Column"
     )  # fmt: skip
     rows = method.MakeGenericMethod(column.Type.RawType).Invoke(None, Array[Object]([view, column]))
-    # A row is copied before the next is asked for: ML.NET hands out one buffer again and again.
+    # A row is copied before the next is read: ML.NET hands out one buffer again and again.
     return {"type": column.Type.ToString(), "values": [plain(row) for row in rows], "slots": slots(column)}
 
 

@@ -1,7 +1,7 @@
 """Bundles, compiled and run: the generated program scores the golden rows in the real ML.NET.
 
 Debian's `mcs` compiles them (apt-get install mono-mcs; `make test` does so where it may), .NET Core 3.1 of the
-fixture `mlnet_folder` runs them. The three .cs files beside this stand in for what these are too old for.
+fixture `mlnet_folder` runs them. The three .cs files in this folder stand in for what these are too old for.
 """
 
 import hashlib
@@ -41,7 +41,7 @@ MCS += ["-nowarn:1701,1702"]
 
 @pytest.fixture(scope="session")
 def compiled(mlnet_folder, tmp_path_factory):
-    """Compile C# files, warnings as errors, beside ML.NET; return a function that runs the program."""
+    """Compile C# files, warnings as errors, with ML.NET; return a function that runs the program."""
     assert shutil.which("mcs"), "These tests compile C#: apt-get install mono-mcs, or the mono of your system."
     runtime = next((mlnet_folder / "dotnet/shared/Microsoft.NETCore.App").iterdir())
     references = [
@@ -324,7 +324,7 @@ def test_a_provider_is_requested_by_name(check, customers):
 
 @pytest.mark.parametrize("provider", ["CUDA", "Tensorrt"])
 def test_settings_reach_onnx_runtime_and_nothing_falls_back_to_the_processor(check, copy, provider):
-    """This ONNX Runtime has neither provider, and says so when it is asked for one."""
+    """This ONNX Runtime has neither provider, and says so when one is requested."""
     manifest = json.loads((copy / "manifest.json").read_text())
     measurement = manifest["report"]["models"][0]["measurements"][0]
     settings = {"gpu_device_id": 0} if provider == "CUDA" else {"create_session_options": True}

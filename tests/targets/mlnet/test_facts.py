@@ -34,7 +34,7 @@ JOBS: dict[str, tuple[list[Any], dict[str, Any]]] = {
     "unknown, of any size": (["N", "K"], {"columns": floats([[1.0, 2.0], [3.0]])}),
     "another shape by dictionary": (["N", 3], {"columns": floats(FLOATS), "shapes": {"x": [1, 4]}}),
     "another rank by dictionary": (["N", 3], {"columns": floats(FLOATS), "shapes": {"x": [3]}}),
-    "one output asked for": (["N", 3], {"columns": floats(FLOATS), "outputs": ["y"]}),
+    "one output requested": (["N", 3], {"columns": floats(FLOATS), "outputs": ["y"]}),
     "saved and loaded": (["N", 3], {"columns": floats(FLOATS), "zip": True}),
 }
 
@@ -58,7 +58,7 @@ def answers(mlnet, tmp_path_factory) -> dict[str, dict[str, Any]]:
         ("a row each", "Vector<Single, 1, 3>"),
         ("image", "Vector<Single, 1, 3, 1, 1>"),
         ("unknown, with a shape dictionary", "Vector<Single, 1, 3>"),
-        ("one output asked for", "Vector<Single, 1, 3>"),
+        ("one output requested", "Vector<Single, 1, 3>"),
         ("saved and loaded", "Vector<Single, 1, 3>"),
         ("scalar column", "Vector<Single, 1, 1>"),
         ("vector column of 1", "Vector<Single, 1, 1>"),
@@ -78,7 +78,7 @@ def test_outputs_are_vectors_of_the_declared_shape_a_row_each(answers, name, kin
         ("double for float", "fit", "expected Single, got Vector<Double, 3>"),
         ("integers for float", "fit", "expected Single, got Vector<Int64, 3>"),
         ("column too short", "fit", "Input 'x' has shape 1,4, but input data is of length 3"),
-        # Fitting asks for a multiple only (OnnxTransform.cs), and reading a row for the very length.
+        # Fitting requires a multiple only (OnnxTransform.cs), and reading a row the exact length.
         ("column twice as long", "score", "Length of memory (6) must match product of dimensions (3)"),
         ("unknown, of any size", "fit", "Variable length input columns not supported"),  # as from 2.0 on they are
         ("another shape by dictionary", "load", "is not compatible with the shape -1,3"),

@@ -1,4 +1,4 @@
-"""Every rule of the linter, broken by a model, with the real ML.NET's answer beside it."""
+"""Every rule of the linter, broken by a model, with the real ML.NET's answer."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ class Case:
         columns: The columns that fit it.
         native: The native library.
         options: More of the job: `zip`, `shapes`.
-        external: Whether its weights lie in a file beside it.
+        external: Whether its weights are in an external file.
         repaired_columns: The columns that fit the repaired model, where others than before do.
         stays: Whether it cannot be repaired, though others that break the rule can.
         runs: Whether ONNX Runtime's Python can run it: it has no bfloat16.
