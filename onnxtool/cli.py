@@ -129,11 +129,11 @@ _loading = _options(
     click.option("--no-sandbox", is_flag=True, help="As --sandbox=off."),
     click.option(
         "--sandbox-memory", metavar="SIZE", callback=lambda context, parameter, value: value and parse_size(value),
-        help="What that process may allocate, as in 8GiB. [default: half of the memory, at least 8GiB]",
+        help="Memory that the process may allocate, as in 8GiB. [default: half of the memory, at least 8GiB]",
     ),
     click.option(
         "--sandbox-timeout", type=float, default=600.0, show_default=True, metavar="SECONDS",
-        help="What it may take to open the file, to convert it, or to run one batch of rows.",
+        help="Time limit of opening the file, of converting it, and of running one batch of rows.",
     ),
     click.option(
         "--sandbox-files", type=int, default=256, show_default=True, metavar="N",
@@ -284,7 +284,7 @@ _results = _options(
 @_loading
 @_rows
 @click.option("--opset", type=int, help="Operator set version. [default: the framework's]")
-@click.option("--target", default="ort", show_default=True, help="What the model is for: its rules are kept.")
+@click.option("--target", default="ort", show_default=True, help="Deployment target; the model keeps its rules.")
 @click.option(
     "--optimize", type=click.Choice(["none", "basic", "full"]), default="none", show_default=True,
     help="Keep the best graph of onnxsim, onnxslim and ONNX Runtime that agrees and is no slower. full: of those "
@@ -292,14 +292,14 @@ _results = _options(
 )  # fmt: skip
 @click.option(
     "--precision", type=click.Choice(["fp16", "int8"]),
-    help="Compute in less, int8 calibrated on --data; nodes that hurt too much stay in float32.",
+    help="Lower the precision; int8 is calibrated on --data. Nodes whose error is too large stay in float32.",
 )  # fmt: skip
 @click.option(
     "--labels", metavar="COLUMN|FILE", help="True label of each row: --precision is then accepted by quality."
 )
 @click.option(
     "--max-loss", metavar="PERCENT", callback=lambda context, parameter, value: value and _share("--max-loss", value),
-    help="What --precision may cost of a score, in labels that flip, or in error. [default: 1%, 1%, 5%]",
+    help="Largest loss by --precision: of a score, in labels that flip, or in error. [default: 1%, 1%, 5%]",
 )  # fmt: skip
 @click.option("--no-verify", is_flag=True, help="Do not compare the result with the source.")
 @_expected
@@ -307,7 +307,7 @@ _results = _options(
 @_tolerances
 @_results
 def convert(json_path: str | None, html_path: Path | None, no_verify: bool, **arguments: Any) -> int:
-    """Convert SOURCE to ONNX, and prove that it says the same.
+    """Convert SOURCE to ONNX, and prove that both give the same results.
 
     SOURCE is a scikit-learn, XGBoost, LightGBM or CatBoost file, a PyTorch .pt2 file or package.module:callable, a
     Keras .keras or .h5 file, a TensorFlow SavedModel folder or .tflite file, or an ONNX file to be optimised. It is
@@ -343,7 +343,7 @@ def convert(json_path: str | None, html_path: Path | None, no_verify: bool, **ar
 @click.option("--adversarial", is_flag=True, help="Search for rows on which the models diverge.")
 @click.option(
     "--budget", default="20s", show_default=True, metavar="SECONDS|ROWS",
-    help="With --adversarial: what the search may take, as in 30s or 20000.",
+    help="With --adversarial: budget of the search, as in 30s or 20000.",
 )  # fmt: skip
 @click.option(
     "--save-worst", type=click.Path(path_type=Path), metavar="FILE.npz",
@@ -456,7 +456,7 @@ _SECONDS = click.FloatRange(0, min_open=True)
     },
 )
 @_section(
-    "How they are run",
+    "Running the cells",
     duration={
         "type": _SECONDS,
         "default": 2.0,
@@ -467,7 +467,7 @@ _SECONDS = click.FloatRange(0, min_open=True)
         "type": click.Choice(["single-stream", "multi-stream", "server", "offline"]),
         "default": "single-stream",
         "show_default": True,
-        "help": "How queries come, after MLPerf's loadgen.",
+        "help": "Arrival of queries, after MLPerf's loadgen.",
     },
     rate={"type": _SECONDS, "metavar": "QPS", "help": "Queries a second that arrive in the server scenario."},
     source={"help": "Source model whose own latency is measured too."},
@@ -521,7 +521,7 @@ _SECONDS = click.FloatRange(0, min_open=True)
         "type": click.Choice(["fail", "pass"]),
         "default": "fail",
         "show_default": True,
-        "help": "What a gate does that the data do not decide within --budget.",
+        "help": "Result of a gate that the data do not decide within --budget.",
     },
     strict={"is_flag": True, "help": "Fail when a provider is not usable."},
 )
@@ -535,7 +535,7 @@ _SECONDS = click.FloatRange(0, min_open=True)
     },
     ray_address={
         "metavar": "ADDRESS",
-        "help": "Of the cluster, as HOST:6379. [default: what RAY_ADDRESS names or runs here]",
+        "help": "Address of the cluster, as HOST:6379. [default: what RAY_ADDRESS names or runs here]",
     },
 )
 @_section(
@@ -598,7 +598,7 @@ def bench(
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder to write.")
 @click.option(
     "--target", "--format", "target", default="mlnet", show_default=True,
-    help="What the bundle is for; --format is an older name.",
+    help="Deployment target; --format is an older name.",
 )  # fmt: skip
 @click.option(
     "--provider", "providers", multiple=True, default=("cpu",), metavar="NAME,NAME",
@@ -628,7 +628,7 @@ def bundle(
 ) -> int:
     """Write a folder that a target's software can use: the ONNX MODEL, its proof, and code; for mlnet, C#.
 
-    MODEL must say what SOURCE says and keep the target's rules: convert it with the same --target. A bundle that is
+    MODEL must agree with SOURCE and keep the target's rules: convert it with the same --target. A bundle that is
     there already is replaced.
     """
     with deferred_interrupts():
@@ -648,7 +648,7 @@ def bundle(
 
 @cli.command(cls=_Targeted)
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("--target", default="mlnet", show_default=True, help="What the model is for.")
+@click.option("--target", default="mlnet", show_default=True, help="Deployment target.")
 @click.option(
     "--fix", is_flag=True,
     help="Repair what can be repaired; write the model only where it still says the same as before.",
