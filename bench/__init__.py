@@ -1,6 +1,6 @@
 """Measuring: the plan of cells, the isolated worker that measures one, and the statistics.
 
-`onnxtool.bench` is this package and, called, the verb: `onnxtool.bench("model.onnx")`. The import system binds a
+`onnxtool.bench` is this package and, called, the function `onnxtool.bench("model.onnx")`. The import system binds a
 package's name in its parent, so the function of that name would vanish as soon as anything in here is imported.
 """
 

@@ -1,4 +1,4 @@
-"""How queries come, after MLPerf's loadgen (Reddi and others, "MLPerf Inference Benchmark", ISCA 2020, section V).
+"""Arrival of queries, after MLPerf's loadgen (Reddi and others, "MLPerf Inference Benchmark", ISCA 2020, section V).
 
 single-stream: each caller sends its next query when the last one is answered.
 multi-stream: all callers send a query at the same time; together they are one, which ends with the slowest.

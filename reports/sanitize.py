@@ -1,6 +1,6 @@
 """Text out of model files, made safe to show.
 
-Names and metadata are a stranger's: they may hold terminal sequences, marks that turn text around, and
+Names and metadata are untrusted: they may have terminal sequences, marks that turn text around, and
 characters that no XML or UTF-8 file can hold. Escaping for HTML, XML, Markdown or spreadsheets comes on top,
 in each renderer.
 """

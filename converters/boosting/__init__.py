@@ -234,7 +234,7 @@ def _split_by_class(scope: Any, container: Any, already: int) -> None:
 
 
 def _compare_doubles(node: onnx.NodeProto, thresholds: Sequence[float]) -> None:
-    """Let trees, whose thresholds are places in a list, compare double rows with the doubles that stand there."""
+    """Make trees compare double rows with double thresholds: theirs are places in a list of doubles."""
     attributes = {attribute.name: attribute for attribute in node.attribute}
     modes = attributes["nodes_modes"].strings
     for name in ("nodes_values", "class_weights", "target_weights", "base_values"):

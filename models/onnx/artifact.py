@@ -261,7 +261,7 @@ def _tensor(spec: TensorSpec) -> Tensor:
 def _names(text: str | None) -> tuple[str, ...]:
     try:
         names = json.loads(text or "[]")
-    except ValueError:  # a stranger's
+    except ValueError:  # written by another program
         return ()
     return tuple(map(str, names)) if isinstance(names, list) else ()
 

@@ -1,4 +1,4 @@
-"""Which axis of each input counts rows, and cutting tensors along it."""
+"""Find the axis of each input that counts rows, and cut tensors along it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from onnxtool.models.signature import BATCH, Tensors, TensorSpec
 
 @dataclass(frozen=True, slots=True)
 class Batching:
-    """How rows lie in the tensors of a model's inputs.
+    """The axes of rows in the tensors of a model's inputs.
 
     Attributes:
         axes: Input to the axis along which its rows lie. An input that is not here goes whole into every batch.

@@ -1,4 +1,4 @@
-"""Zip archives from strangers."""
+"""Untrusted zip archives."""
 
 from __future__ import annotations
 

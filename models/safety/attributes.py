@@ -1,4 +1,4 @@
-"""Which attributes a file may give to an object of a known class: its own data, and nothing that the class says."""
+"""The attributes that a file may set on an object of a known class: data, and none of the class's own names."""
 
 from __future__ import annotations
 

@@ -178,7 +178,7 @@ class Token:
 # The pure Python machine, as joblib uses it: it lets single operations be replaced, and two runs of it
 # cannot read the same bytes in two ways.
 class Reader(pickle._Unpickler):
-    """What both runs share: joblib's arrays, dtypes that are what they say, and operations that no model needs."""
+    """The base of both runs: joblib's arrays, checked dtypes, and refused operations that no model needs."""
 
     dispatch: ClassVar[Dispatch] = dict(pickle._Unpickler.dispatch)
     stack: list[Any]

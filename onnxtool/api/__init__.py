@@ -1,4 +1,4 @@
-"""The verbs of the command line as functions, a module each."""
+"""The commands as Python functions, one module for each."""
 
 from onnxtool.api.arguments import LoadArguments, PathLike, Progress
 from onnxtool.api.benching import bench

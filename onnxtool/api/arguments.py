@@ -55,7 +55,7 @@ def silent(stage: str, done: int, total: int) -> None:
 
 
 def load_options(raw: Tensors, load: LoadArguments, provider: str = "cpu") -> LoadOptions:
-    """Options for `open_source` from a verb's arguments and its rows."""
+    """Options for `open_source` from a public function's arguments and its rows."""
     weights = load.get("weights")
     sandbox = load.get("sandbox", Limits())
     if isinstance(sandbox, str) and sandbox != "require":

@@ -362,7 +362,7 @@ def _network() -> Subject:
 
 
 def _hostile() -> Subject:
-    """Names out of a stranger's file."""
+    """Names from an untrusted file."""
     script, image, formula, at, cdata, template, controls, unicode, minus, entity = HOSTILE
     return Subject(
         name=script,

@@ -1,4 +1,4 @@
-"""What every renderer owes to names and metadata out of a stranger's file, and to readers."""
+"""Every renderer escapes names and metadata from untrusted files, and stays readable."""
 
 import csv
 import io

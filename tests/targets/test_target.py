@@ -1,4 +1,4 @@
-"""The registry of deployment targets, and what of them the command line and the verbs see."""
+"""The registry of deployment targets, and their use by the command line and the public functions."""
 
 import sys
 

@@ -355,7 +355,7 @@ class _Instrumented:
         return lambda _: unit * (-np.log(_wide(value) + tiny) / 2 + 1 + terms**0.5 / 3) * _wide(value)
 
     def _of_layer(self, node: onnx.NodeProto, clean: str, unit: float) -> Deviation:
-        """What is left of x less its mean is off by a rounding of x, and the variance by one of the mean square."""
+        """The rounding of layer norms: x less its mean by a rounding of x, the variance by one of the mean square."""
         rows = _wide(self._known[node.input[0]])
         axes = tuple(range(attribute(node, "axis", -1) % rows.ndim, rows.ndim))
         scale, value = _wide(self._known[node.input[1]]), self._known[clean]

@@ -1,4 +1,4 @@
-"""Writing C#: names, literals and comments out of a stranger's text."""
+"""Writing C#: names, literals and comments from untrusted text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names and text out of a stranger's model as C#. `test_bundle.py` has a compiler look at them."""
+"""Names and text from an untrusted model as C#. `test_bundle.py` has a compiler look at them."""
 
 import re
 import unicodedata
