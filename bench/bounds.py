@@ -4,7 +4,7 @@ A percentile need not be known for that. If p99 is within a bound, the queries a
 two of two runs above it have a probability of 1e-4 then, and decide. The test is exact for independent queries,
 whatever the distribution of the latencies (the sign test of a quantile: Conover, "Practical Nonparametric
 Statistics", 3rd edition 1999, section 3.2), and stronger than an interval of a lower percentile. Where the
-percentile's interval exists (see `statistics.interval_ranks`), both say the same.
+percentile's interval exists (see `statistics.interval_ranks`), the two are equivalent.
 """
 
 from __future__ import annotations

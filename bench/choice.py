@@ -10,7 +10,7 @@ from onnxtool.reports.model import Candidate, Comparison
 
 
 def choose(plain: Candidate, others: Sequence[Candidate]) -> list[Candidate]:
-    """Keep one, and say of each why.
+    """Keep one, and give the reason for each.
 
     A candidate that is slower than the plain graph at any batch, or not shown not to be, is refused. Of the rest and
     the plain graph the fastest is looked for, by the geometric mean of the ratios over the batches (the mean of

@@ -50,7 +50,7 @@ class Decision:
         ratio: Ratio of the latencies, A's over B's.
         low: Lower end of its interval; None where the quads are too few for one.
         high: Upper end.
-        outcome: What the interval says of the smallest effect.
+        outcome: The outcome for the smallest effect, by the interval.
         needed: How many times as many quads would decide, were the ratio to stay what it is; None where it is
             decided, or `FURTHEST` times as many would not.
     """

@@ -37,7 +37,7 @@ def open_session(model: str, plan: CellPlan, entries: Mapping[str, str] | None =
 
 
 def session_options(plan: CellPlan, entries: Mapping[str, str] | None = None) -> Any:
-    """`onnxruntime.SessionOptions`: besides what the plan says, ONNX Runtime's defaults."""
+    """`onnxruntime.SessionOptions` of the plan; all others are ONNX Runtime's defaults."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

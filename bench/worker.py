@@ -51,7 +51,7 @@ def main() -> None:
 def measure(task: Task) -> tuple[Cell, NDArray[np.int64]]:
     """Measure one cell.
 
-    Besides what the plan says and the placement record, the session has ONNX Runtime's defaults. Python's garbage
+    Except for the plan's options and the placement record, the session has ONNX Runtime's defaults. Python's garbage
     collector is off while runs are timed. Loading a source model includes importing its framework.
 
     Returns:

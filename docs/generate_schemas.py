@@ -44,7 +44,7 @@ class _Generator(GenerateJsonSchema):
         return {"anyOf": [super().float_schema(schema), {"enum": ["NaN", "Infinity", "-Infinity"]}]}
 
     def field_title_should_be_set(self, schema: CoreSchema) -> bool:
-        """A title made from the field's name says nothing new."""
+        """No title: it would repeat the field's name."""
         return False
 
 

@@ -1,4 +1,4 @@
-"""onnxtool: convert trained models to ONNX, prove that they still say the same, and measure them.
+"""onnxtool: convert trained models to ONNX, prove that they give the same results, and measure them.
 
     import onnxtool
 

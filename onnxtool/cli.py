@@ -88,7 +88,7 @@ def _complain(message: str) -> None:
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="onnxtool")
 def cli() -> None:
-    """Convert trained models to ONNX, prove that they still say the same, and measure them.
+    """Convert trained models to ONNX, prove that they give the same results, and measure them.
 
     Exit status: 0 passed, 1 a gate failed, 2 bad usage or bad input.
     """
@@ -651,7 +651,7 @@ def bundle(
 @click.option("--target", default="mlnet", show_default=True, help="Deployment target.")
 @click.option(
     "--fix", is_flag=True,
-    help="Repair what can be repaired; write the model only where it still says the same as before.",
+    help="Repair what can be repaired; write the model only where it gives the same results as before.",
 )  # fmt: skip
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path),

@@ -27,7 +27,7 @@ class OnnxParity(Protocol):
     """The type of the fixture `onnx_parity`."""
 
     def __call__(self, model: PathLike, source: Any, **arguments: Any) -> Report:
-        """Fail the test, with the report, when an ONNX model does not say what its source says.
+        """Fail the test, with the report, when an ONNX model does not agree with its source.
 
         Args:
             model: The ONNX file.

@@ -17,7 +17,7 @@ TRAINING, HELD_OUT = 180, 120
 
 
 class NoRowsError(Exception):
-    """The estimator says nothing of new rows of a table."""
+    """The estimator has no prediction for new rows of a table."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from onnxtool.models.onnx.artifact import first_line
 from onnxtool.models.rows.data import Data
 
 Outcome: TypeAlias = Literal["agrees", "drifts", "refused", "fails", "no rows"]
-"""`refused` gives a reason and `fails` none; `no rows`, of what says nothing of new rows, is not counted."""
+"""`refused` gives a reason and `fails` none; `no rows` (no predictions for new rows) is not counted."""
 
 Result: TypeAlias = dict[str, str]
 """`outcome` and `reason`."""
@@ -206,7 +206,7 @@ def imported(name: str, install: str) -> Any:
 
 
 def versions_line(versions: Mapping[str, str]) -> str:
-    """What a page says of the versions that its results were found with."""
+    """The line of a page on the versions that its results were found with."""
     return f"Versions: {', '.join(f'{name} {version}' for name, version in versions.items())}."
 
 

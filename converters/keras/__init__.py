@@ -77,7 +77,7 @@ def _time_as_rows() -> Iterator[None]:
     """Trace a TimeDistributed whose time is dynamic with its steps as rows of one batch.
 
     Keras 3.15 maps over as many steps as there are rows there (it reads the size before it swaps the two axes), and
-    tf2onnx says the same. Each step's rows are computed alone, so one large batch of them is right.
+    tf2onnx gives the same. Each step's rows are computed alone, so one large batch of them is right.
     """
     keras = import_keras()
     kind, ops = keras.layers.TimeDistributed, keras.ops

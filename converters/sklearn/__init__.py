@@ -176,7 +176,7 @@ def _type(spec: TensorSpec) -> Any:
 
 
 def _options(model: Any) -> tuple[dict[int, dict[str, Any]], list[str]]:
-    """Options an estimator by its id, and what to say of them in the report."""
+    """Options of each estimator by its id, and the notes on them for the report."""
     final = _final(model)
     options: dict[int, dict[str, Any]] = {id(final): {"zipmap": False}} if "zipmap" in _allowed(final) else {}
     choices = []

@@ -1,4 +1,4 @@
-"""Baselines that say the same of every row, which skl2onnx 1.20 does not have."""
+"""Baselines with the same prediction for every row, which skl2onnx 1.20 does not have."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def register() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """A fitted tree and what its leaves say.
+    """A fitted tree and the values of its leaves.
 
     Attributes:
         nodes: scikit-learn's `tree_`.

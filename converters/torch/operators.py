@@ -1,6 +1,6 @@
 """Operators of PyTorch that its exporter has no ONNX for, or only for some sizes.
 
-Each function is named as the operator, takes its arguments in their order, and says the same by ONNX's operators.
+Each function is named as the operator, takes its arguments in their order, and computes the same by ONNX's operators.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ def searchsorted(  # noqa: PLR0917 - ordered as PyTorch's operator
         values: [..., count].
         out_int32: Whether the result is int32, and not int64.
         right: Whether equals count.
-        side: "right" says the same.
+        side: "right" means the same.
         sorter: Places that sort the sequence.
     """
     op = onnx_ops()

@@ -258,7 +258,7 @@ def _given_inputs(model: Any, options: LoadOptions) -> tuple[TensorSpec, ...]:
         return options.inputs
     if not options.data:
         raise UsageError(
-            f"The {type(model).__name__} does not say what its inputs are. "
+            f"The {type(model).__name__} does not define its inputs. "
             "Pass --input NAME:DTYPE[batch,DIMS] or --data, or build it from keras.Input."
         )
     floatx = import_keras().config.floatx()

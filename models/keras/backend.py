@@ -17,7 +17,7 @@ from onnxtool.models.torch import to_array
 def backend() -> str:
     """The backend that Keras runs on, or will: `tensorflow` or `torch`.
 
-    Where Keras is not imported yet, it is what KERAS_BACKEND says, else TensorFlow where that is installed.
+    Where Keras is not imported yet, it is the value of KERAS_BACKEND, else TensorFlow where that is installed.
 
     Raises:
         UsageError: it is another one.

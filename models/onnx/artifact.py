@@ -194,7 +194,7 @@ def fits_inline(proto: onnx.ModelProto) -> bool:
     """Whether a model fits one protobuf message. The weights of a larger model must be in files next to it."""
     try:
         return proto.ByteSize() < INLINE_LIMIT
-    except EncodeError:  # what protobuf says to the question, above its limit
+    except EncodeError:  # raised by protobuf above its limit
         return False
 
 

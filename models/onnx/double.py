@@ -1,4 +1,4 @@
-"""An ONNX graph in double precision: what it says but for rounding."""
+"""An ONNX graph in double precision: its outputs without rounding to float32."""
 
 from __future__ import annotations
 

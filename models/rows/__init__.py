@@ -1,1 +1,1 @@
-"""Rows of data: read from files, streamed, made up from what a model says of its inputs."""
+"""Rows of data: read from files, streamed, generated from what a model knows of its inputs."""

@@ -1,6 +1,6 @@
 """The format in which arrays are sent between processes: a line of JSON, then each array in NumPy's own format.
 
-No pickle: what a worker says is data, never code.
+No pickle: a worker's answer is data, never code.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The values that an input takes, so that made-up rows exercise a model instead of its error paths.
 
-A model trained on prices around 30,000 says the same class for every draw from N(0, 1); a token id beyond
+A model trained on prices around 30,000 predicts the same class for every draw from N(0, 1); a token id beyond
 the vocabulary is no input at all. What a fitted model knows of its inputs is kept here, an input each.
 """
 

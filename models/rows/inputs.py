@@ -19,7 +19,7 @@ _IMAGE_SIDE = 32
 _SEQUENCE = 12
 _IMAGE_RANK = 4
 
-# Nodes that hand values on unchanged, so that what reads their output says something about the input.
+# Nodes that hand values on unchanged, so that the readers of their output show something about the input.
 _TRANSPARENT = {"Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten"}
 # Operators that split text into words before the node that knows the vocabulary.
 _TOKENIZERS = {"StringNormalizer", "Tokenizer", "StringSplit"}

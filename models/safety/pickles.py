@@ -505,7 +505,7 @@ def _damage(path: Path) -> Iterator[None]:
     except OnnxtoolError:
         raise
     except MemoryError as error:
-        if confine.confined:  # whoever set the limit knows what to say
+        if confine.confined:  # the process that set the limit reports it
             raise
         raise SourceError(f"{path} needs more memory than there is.") from error
     except Exception as error:  # a hostile stack machine can make any of its operations fail in any way

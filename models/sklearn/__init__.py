@@ -206,7 +206,7 @@ def _first(model: Any) -> Any:
 
 
 def _dtype_in_data(data: Tensors, name: str) -> str:
-    """The dtype for a column of which the model says nothing: text and truth values as in the data."""
+    """The dtype of a column that the model does not know: text and booleans as in the data."""
     found = dtype_name(data[name]) if name in data else "float32"
     return found if found in ("string", "bool") else "float32"
 

@@ -91,7 +91,7 @@ class Column:
 
 
 def columns_of(model: Any, count: int) -> tuple[Column, ...]:
-    """Gather what every fitted step says of the raw columns.
+    """Collect what every fitted step knows of the raw columns.
 
     Args:
         model: A fitted estimator.

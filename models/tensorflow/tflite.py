@@ -156,7 +156,7 @@ def _try_out(content: bytes, path: Path) -> None:
         raise SourceError(f"{path} is damaged: it crashes TensorFlow Lite. Export the model again.")
     if tried.returncode:
         stderr_lines = tried.stderr.decode(errors="replace").strip().splitlines()
-        why = stderr_lines[-1].partition(": ")[2] if stderr_lines else "it says nothing"
+        why = stderr_lines[-1].partition(": ")[2] if stderr_lines else "without a message"
         raise SourceError(f"{path} cannot be run by TensorFlow Lite: {why}")
 
 

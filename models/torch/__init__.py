@@ -129,7 +129,7 @@ class TorchSource(SourceModel):
         try:
             with quiet():
                 twin.module = copy.deepcopy(self.module).double()
-        except (RuntimeError, TypeError, ValueError):  # what a module says that cannot be copied or cast
+        except (RuntimeError, TypeError, ValueError):  # raised by a module that cannot be copied or cast
             return None
         with self.kept(), evaluating(twin.module), torch.no_grad():
             args, kwargs = twin.arguments(twin.tensors({name: array.copy() for name, array in tensors.items()}))

@@ -68,7 +68,7 @@ def _given_inputs(
             return _example_inputs(example, [p.name for p in named], f"{type(module).__name__}.{attribute}")
     suggestion = " ".join(f"--input {name}:float32[{BATCH},...]" for name in required or ["x"])
     raise UsageError(
-        f"{type(module).__name__} does not say what it takes. Say it, dtypes and sizes adapted: {suggestion}"
+        f"{type(module).__name__} does not define its inputs. Give them, with dtypes and sizes adapted: {suggestion}"
     )
 
 
@@ -167,7 +167,7 @@ def _data_inputs(module: Any, names: list[str], required: list[str], data: Tenso
 def _data_spec(module: Any, name: str, array: NDArray[Any]) -> TensorSpec:
     dtype = dtype_name(array)
     if array.dtype.kind == "f":
-        # Data is float64 by habit; what the weights are says what the model takes.
+        # Data is often float64 by default; the dtype of the weights is what the model takes.
         floats = (weight.dtype for weight in module.parameters() if weight.is_floating_point())
         dtype = str(next(floats, dtype)).removeprefix("torch.")
     return TensorSpec(name, dtype, (BATCH, *array.shape[1:]))

@@ -52,7 +52,7 @@ class Measures:
 
 
 Attempt: TypeAlias = tuple[onnx.ModelProto, Parity, Candidate]
-"""A graph, how it agrees with the source, and what the report says of it."""
+"""A graph, its agreement with the source, and its record in the report."""
 
 
 def optimize_model(

@@ -51,7 +51,7 @@ class Manifest(Record):
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """A model that passed every gate, and what a bundle says of it.
+    """A model that passed every gate, with its results for the bundle.
 
     Attributes:
         model: The ONNX model, in its file.

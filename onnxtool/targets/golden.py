@@ -26,7 +26,7 @@ _ELEMENTS = 2**17
 
 
 class GoldenRow(Record):
-    """A row and what the source model says of it."""
+    """A row and the source model's outputs for it."""
 
     inputs: dict[str, Value] = Field(description="Tensor name to value.")
     outputs: dict[str, list[Item]] = Field(description="Tensor name to elements: outputs are always vectors.")

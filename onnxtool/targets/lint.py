@@ -84,7 +84,7 @@ class RuleSet(Generic[Limits]):
         return done
 
     def require(self, model: onnx.ModelProto, target: str) -> list[str]:
-        """Refuse a model that breaks a rule of level `error`; return what other rules say, a sentence each.
+        """Refuse a model that breaks a rule of level `error`; return the findings of other rules, one sentence each.
 
         Raises:
             ConversionError: such a rule is broken.

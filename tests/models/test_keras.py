@@ -258,7 +258,7 @@ def test_a_sequential_built_by_a_call_takes_any_number_of_rows(keras):
 
 def test_a_model_without_inputs_takes_them_from_the_user_or_from_data(keras):
     model = keras.Sequential([keras.layers.Dense(3)])
-    with pytest.raises(UsageError, match=r"Sequential does not say what its inputs are\. Pass --input"):
+    with pytest.raises(UsageError, match=r"Sequential does not define its inputs\. Pass --input"):
         wrap(model)
     source = wrap(model, inputs=(TensorSpec.parse("row:float32[batch,4]"),))
     assert source.outputs == ("output",)

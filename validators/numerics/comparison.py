@@ -316,7 +316,7 @@ def _columns(array: NDArray[Any]) -> tuple[int, ...]:
 
 
 def _relative_floor(allowed: Tolerance) -> float:
-    """Below this the absolute tolerance decides, and a relative difference says nothing."""
+    """Below this the absolute tolerance decides, and a relative difference means nothing."""
     return allowed.atol / allowed.rtol if allowed.rtol > 0 else allowed.atol
 
 

@@ -137,7 +137,7 @@ def rounding_noise(
     clean: dict[str, NDArray[np.float64]] = {}
     worst: dict[str, NDArray[np.float64]] = {}
     means: dict[str, list[float]] = {}
-    broken: set[str] = set()  # noise that made a number NaN says nothing of rounding
+    broken: set[str] = set()  # noise that made a number NaN does not measure rounding
     for draw in range(draws):
         found = evaluate(session, feeds | noisy.noise(deviations, np.random.default_rng(draw)))
         for name in outputs:

@@ -84,7 +84,7 @@ class Tolerances:
         """
         rtol, atol = limit(self.rtol, name), limit(self.atol, name)
         default = self.derived.get(name)
-        # The graph's noise says nothing of a source that is less precise than the graph.
+        # The graph's noise does not apply to a source that is less precise than the graph.
         if default is None or coarser(source_dtype, onnx_dtype) != onnx_dtype:
             found = tolerance(source_dtype, onnx_dtype, rtol, atol)
             return (

@@ -74,7 +74,7 @@ class Answers:
             None,
         )
         if self._label in self._answers or not (self._ranked and self._classes):
-            self._label = None  # it is in the file, or nothing in the file says what it was
+            self._label = None  # it is in the file, or cannot be derived from the file
         self._own = {
             name: OutputComparison(name, source.roles.get(name, "values"), tolerances) for name in self._answers
         }
