@@ -62,7 +62,7 @@ class ConvertOptions:
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """An ONNX model, and what was chosen on the way.
+    """An ONNX model, and the options that were chosen.
 
     Attributes:
         model: Inputs and outputs have the source's names; `finish` adds metadata and dimension names.

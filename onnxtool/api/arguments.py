@@ -20,18 +20,18 @@ from onnxtool.validators.parity.pairs import Rows
 PathLike: TypeAlias = str | os.PathLike[str]
 
 Progress: TypeAlias = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is (0 where that is not known)."""
+"""Called with the stage, the work done in it, and its total work (0 where that is not known)."""
 
 
 class LoadArguments(TypedDict, total=False):
     """Options of opening the source model, the same for every public function.
 
     Attributes:
-        inputs: `NAME:DTYPE[DIMS]`, one an input, for models that carry no signature.
+        inputs: `NAME:DTYPE[DIMS]`, one for each input, for models that carry no signature.
         trust: Full names, `package.Class`, that a pickle may use besides those known to be safe.
         weights: Weights (safetensors, or a state dict) for a module built by a callable.
         signature: Name of a SavedModel's signature.
-        sandbox: What the process of a source file may use: `onnxtool.Limits()` by default. `"require"` refuses the
+        sandbox: Limits of the process of a source file: `onnxtool.Limits()` by default. `"require"` refuses the
             file where the system cannot keep every promise of the sandbox; None opens it in this process. A live
             object and a `package.module:callable` are your own code and run in this process.
     """
@@ -51,7 +51,7 @@ def split_arguments(arguments: Mapping[str, Any]) -> tuple[LoadArguments, dict[s
 
 
 def silent(stage: str, done: int, total: int) -> None:
-    """Progress that nobody watches."""
+    """A progress callback that does nothing."""
 
 
 def load_options(raw: Tensors, load: LoadArguments, provider: str = "cpu") -> LoadOptions:
@@ -59,7 +59,7 @@ def load_options(raw: Tensors, load: LoadArguments, provider: str = "cpu") -> Lo
     weights = load.get("weights")
     sandbox = load.get("sandbox", Limits())
     if isinstance(sandbox, str) and sandbox != "require":
-        raise UsageError(f"sandbox={sandbox!r} is none: give onnxtool.Limits(), 'require' or None.")
+        raise UsageError(f"sandbox={sandbox!r} is not valid: give onnxtool.Limits(), 'require' or None.")
     return LoadOptions(
         trust=tuple(load.get("trust", ())),
         inputs=tuple(TensorSpec.parse(spec) if isinstance(spec, str) else spec for spec in load.get("inputs", ())),

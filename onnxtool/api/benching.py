@@ -84,7 +84,7 @@ def bench(
         batches: Batch sizes.
         threads: Threads within an operator; None leaves it to ONNX Runtime.
         concurrency: Numbers of threads that call one session at the same time.
-        scenario: How queries come, after MLPerf's loadgen: `single-stream`, `multi-stream`, `server`, `offline`.
+        scenario: Arrival of queries, after MLPerf's loadgen: `single-stream`, `multi-stream`, `server`, `offline`.
         rate: Queries a second that arrive in the server scenario.
         latency_bound: Seconds within which p99 must be; or percentiles, as 0.5 and 0.99, each with its bound.
         io_binding: Whether inputs and outputs stay on the device.
@@ -100,12 +100,12 @@ def bench(
         budget: Longest time in seconds of sampling to decide a comparison with `against`, or the bounds of a cell.
         undecided: Whether a gate that the data do not decide within the budget fails the run.
         strict: Whether a provider that is not usable fails the run.
-        resume: The saved JSON report of a sweep that was interrupted: what it measured is not measured again.
+        resume: The saved JSON report of a sweep that was interrupted: its measurements are not repeated.
         executor: Where cells are measured: one after the other here, or on all machines of a Ray cluster.
         ray_address: Address of the cluster; by default the one that runs on this machine, or this machine alone.
         seed: Seed of made-up rows, of arrivals, and of the order of the runs with `against`.
         on_progress: See `Progress`.
-        on_report: Called after each cell with the report of what there is, which fails as unfinished.
+        on_report: Called after each cell with the report so far, which fails as unfinished.
         load: See `LoadArguments`.
 
     Returns:

@@ -59,7 +59,7 @@ def bundle(
     on_progress: Progress | None = None,
     **more: Any,
 ) -> Report:
-    """Write a folder with which a target's software can use a model: verified, linted, measured.
+    """Write a folder for a target's software: the model, verified, linted and measured, and code to use it.
 
     Args:
         model: The ONNX file, made with the same `target`.

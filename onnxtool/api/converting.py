@@ -80,9 +80,9 @@ def convert(
         target: Name of the deployment target, whose rules are kept.
         optimize: `none`; `basic` tries what onnxsim, onnxslim and ONNX Runtime make of the graph; `full` tries ONNX
             Runtime's extended optimisations too, whose operators only ONNX Runtime has. Each is compared with the
-            source and timed; what differs, or is slower, is not taken.
-        precision: `fp16` or `int8`, the latter calibrated on the data; None keeps the source's. Nodes that hurt most
-            stay in float32, as few as let the model pass.
+            source and timed; a graph that differs or is slower is refused.
+        precision: `fp16` or `int8`, the latter calibrated on the data; None keeps the source's. Nodes with the
+            largest error stay in float32, as few as possible.
         labels: A column of the data, or a file, with the true label of each row. A lower precision must
             then keep the quality.
         max_loss: Largest loss by the precision, as a share: of a score or, without labels, of labels that flip; or as

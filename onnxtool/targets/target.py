@@ -37,7 +37,7 @@ Command: TypeAlias = Literal["convert", "lint", "bundle"]
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """An option of a target's own, on the command line and of the Python function of the same name.
+    """An option of a target, on the command line and of the Python function of the same name.
 
     Attributes:
         name: As Python spells it: `mlnet_version` is `--mlnet-version` on the command line.
@@ -57,7 +57,7 @@ class Option:
 
     @property
     def flag(self) -> str:
-        """As on the command line."""
+        """The option's name on the command line."""
         return f"--{self.name.replace('_', '-')}"
 
 
@@ -65,7 +65,7 @@ class Target:
     """A deployment target. Subclass it and register the class.
 
     An instance is the target with the user's options: `__init__` takes those of `options` by name, each with a
-    default, and raises UsageError for what they cannot be. `rules` alone gives `lint`, `lint --fix` and `convert
+    default, and raises UsageError for invalid values. `rules` alone gives `lint`, `lint --fix` and `convert
     --target`; `bundle` gives `bundle --target`.
 
     Attributes:
@@ -85,10 +85,10 @@ class Target:
     max_opset: int | None = None
 
     def check(self, command: Command) -> None:
-        """Refuse, before any work, options with which a command cannot be done.
+        """Check, before any work, that a command can run with the options.
 
         Raises:
-            UsageError: these are such.
+            UsageError: it cannot.
         """
 
     def rules(self, folder: Path) -> RuleSet[Any] | None:
@@ -118,7 +118,7 @@ class Target:
     def refusal(self, model: onnx.ModelProto, before: onnx.ModelProto) -> str | None:
         """The reason why a model that an optimiser, or a lower precision, made of `before` is refused, if it is.
 
-        None where it would.
+        None where it is accepted.
         """
         rules = self.rules(Path())
         if rules is None:
