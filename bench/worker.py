@@ -32,6 +32,7 @@ from onnxtool.models.onnx.providers import UnavailableError
 from onnxtool.models.signature import Tensors
 from onnxtool.reports.model import Cell
 from onnxtool.sandbox import confine
+from onnxtool.sandbox.limits import Limits
 
 GRACE_S = 5
 
@@ -80,6 +81,8 @@ def _measure(task: Task, cell: Cell) -> NDArray[np.int64]:
     """Fill in the cell, and return the latency of each query."""
     plan = task.plan
     if isinstance(task.model, str):
+        if plan.provider == providers.CPU:  # others map memory that is not theirs to hold
+            confine.limit(Limits())
         require("onnxruntime", "cpu")  # imported here, so that the import does not count as loading
         plan, cell.build_s = with_engine(task.model, plan, task.inputs)
     memory.reset_peak()

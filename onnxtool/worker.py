@@ -19,6 +19,7 @@ from onnxtool.converters.framework import ConvertOptions, frameworks
 from onnxtool.converters.graph.finish import write
 from onnxtool.errors import OnnxtoolError
 from onnxtool.janitor import die_with
+from onnxtool.models.rows.channel import read_message, write_message
 from onnxtool.models.signature import Tensors
 from onnxtool.models.source import SourceModel
 from onnxtool.opening import open_source
@@ -30,8 +31,6 @@ from onnxtool.opening.messages import (
     Request,
     group_of,
     joined,
-    read_message,
-    write_message,
 )
 from onnxtool.sandbox import confine
 from onnxtool.validators.parity.agreement import agreement

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -11,11 +12,12 @@ from functools import cached_property
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-import numpy as np
 import onnx
 from google.protobuf.message import DecodeError, EncodeError
 
 from onnxtool.errors import ModelError, StrayWeightsError, require
+from onnxtool.models.onnx.isolated import is_isolated, open_isolated
+from onnxtool.models.safety.onnx_file import fault_of, locations_of, tensors_of
 from onnxtool.models.signature import BATCH, Dim, Tensors, TensorSpec
 from onnxtool.models.source import sha256
 from onnxtool.reports.model import ModelSummary, Tensor
@@ -60,6 +62,8 @@ class OnnxModel:
             raise ModelError(f"{path} is no ONNX model, or is cut short: it has no graph with outputs.")
         if any(isinstance(text, bytes) for text in _texts(proto)):  # what protobuf makes of what is no UTF-8
             raise ModelError(f"{path} is damaged: a name in it is no text.")
+        if fault := fault_of(proto):
+            raise ModelError(f"{path} {fault}.")
         model = cls(path, proto)
         if strays := [name for name in model.locations if not model._lies_inside(name)]:
             raise StrayWeightsError(
@@ -76,7 +80,14 @@ class OnnxModel:
         """
         try:
             return onnx.load(self.path)
-        except (onnx.checker.ValidationError, OSError, ValueError) as error:
+        except (
+            onnx.checker.ValidationError,
+            OSError,
+            ValueError,
+            OverflowError,
+            MemoryError,
+            RuntimeError,
+        ) as error:
             raise ModelError(f"The weights of {self.path} cannot be read: {first_line(error)}") from error
 
     @cached_property
@@ -96,7 +107,12 @@ class OnnxModel:
     def locations(self) -> list[str]:
         """Names of the files of external data, relative to its folder."""
         return sorted(
-            {name for tensor in all_tensors(self.proto.graph) if (name := _location(tensor)) is not None}
+            {
+                name
+                for tensor in tensors_of(self.proto)
+                if tensor.data_location == onnx.TensorProto.EXTERNAL
+                for name in locations_of(tensor)
+            }
         )
 
     @cached_property
@@ -134,7 +150,11 @@ class OnnxModel:
         options = runtime.SessionOptions()
         options.log_severity_level = 3
         try:
+            if is_isolated() and tuple(providers) == ("CPUExecutionProvider",):
+                return open_isolated(self.path, files=self.files, severity=3)
             return runtime.InferenceSession(str(self.path), options, providers=list(providers))
+        except ModelError as error:
+            raise ModelError(f"{self.path}: {error}") from error
         except Exception as error:  # ONNX Runtime's exceptions have no common base
             why = f"ONNX Runtime refuses {self.path}: {first_line(error)}"
             if "NOT_IMPLEMENTED" in why and _in_bfloat16(self.proto.graph):
@@ -153,6 +173,8 @@ class OnnxModel:
         names = [spec.name for spec in self.outputs]
         try:
             values = session.run(names, tensors)
+        except ModelError as error:
+            raise ModelError(f"{self.path}: {error}") from error
         except Exception as error:
             raise ModelError(f"ONNX Runtime fails to run {self.path}: {first_line(error)}") from error
         return dict(zip(names, values, strict=True))
@@ -170,7 +192,7 @@ class OnnxModel:
             inputs=[_tensor(spec) for spec in self.inputs],
             outputs=[_tensor(spec) for spec in self.outputs],
             operators=dict(Counter(_operator(node) for node in all_nodes(graph)).most_common()),
-            parameters=sum(int(np.prod(tensor.dims, dtype=np.int64)) for tensor in graph.initializer),
+            parameters=sum(math.prod(tensor.dims) for tensor in graph.initializer),
             metadata=self.metadata,
         )
 
@@ -242,12 +264,6 @@ def first_line(error: BaseException) -> str:
 
 
 _DTYPES = {number: name for name, number in onnx.TensorProto.DataType.items()}
-
-
-def _location(tensor: onnx.TensorProto) -> str | None:
-    if tensor.data_location != onnx.TensorProto.EXTERNAL:
-        return None
-    return next((entry.value for entry in tensor.external_data if entry.key == "location"), None)
 
 
 def _operator(node: onnx.NodeProto) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,6 +10,8 @@ from onnx import helper, numpy_helper
 
 from onnxtool.errors import ModelError
 from onnxtool.models.onnx.evaluate import evaluate, exposing, intermediate, open_session
+from onnxtool.models.onnx.isolated import is_isolated, reference_isolated
+from onnxtool.models.onnx.runtime_worker import reference
 from onnxtool.models.signature import Tensors
 
 _NARROW = {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16}
@@ -36,20 +37,16 @@ def evaluate_in_double(proto: onnx.ModelProto, feeds: Tensors) -> Tensors:
     Returns:
         Nothing where neither can run it.
     """
-    from onnx.reference import ReferenceEvaluator
-
     wide = {name: array.astype(np.float64) if _narrow(array) else array for name, array in feeds.items()}
     double = in_double(proto)
     try:
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")  # of the reference's own code
-            found = ReferenceEvaluator(double).run(None, wide, intermediate=True)
+        run = reference_isolated if is_isolated() else reference
+        return run(double.SerializeToString(), wide)
     except Exception:  # the reference raises whatever NumPy does
         try:
             return evaluate(open_session(exposing(double, intermediate(double.graph)), optimized=False), wide)
         except ModelError:
             return {}
-    return {name: value for name, value in dict(found).items() if isinstance(value, np.ndarray)}
 
 
 def _narrow(array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> bool:

@@ -11,6 +11,7 @@ from onnx import inliner
 
 from onnxtool.errors import ModelError, require
 from onnxtool.models.onnx.artifact import INLINE_LIMIT, OnnxModel, first_line, fits_inline
+from onnxtool.models.onnx.isolated import is_isolated, open_isolated
 from onnxtool.models.signature import Tensors
 
 
@@ -51,7 +52,11 @@ def open_session(proto: onnx.ModelProto, *, optimized: bool = True) -> Any:
     if not optimized:
         options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
+        if is_isolated():
+            return open_isolated(proto.SerializeToString(), optimized=optimized, severity=4)
         return runtime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except ModelError:
+        raise
     except Exception as error:  # ONNX Runtime's exceptions have no common base
         raise ModelError(f"ONNX Runtime refuses a copy of the model: {first_line(error)}") from error
 
@@ -65,6 +70,8 @@ def evaluate(session: Any, feeds: Tensors) -> Tensors:
     names = [output.name for output in session.get_outputs()]
     try:
         values = session.run(names, feeds)
+    except ModelError:
+        raise
     except Exception as error:
         raise ModelError(f"ONNX Runtime fails to run a copy of the model: {first_line(error)}") from error
     return {name: value for name, value in zip(names, values, strict=True) if isinstance(value, np.ndarray)}

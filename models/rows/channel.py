@@ -5,7 +5,9 @@ No pickle: a worker's answer is data, never code.
 
 from __future__ import annotations
 
+import io
 import json
+import struct
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -16,6 +18,7 @@ from pydantic import TypeAdapter
 from onnxtool.models.signature import Tensors, dtype_name, numpy_dtype
 
 _HEADER = TypeAdapter(tuple[Any, list[tuple[str, str, list[int]]]])
+_LENGTH = struct.Struct(">Q")
 _TEXTS = TypeAdapter(list[str | float | None])
 """A missing text is None or NaN."""
 
@@ -48,6 +51,38 @@ def receive(file: BinaryIO) -> tuple[Any, Tensors]:
         return content, {name: _array(file, dtype, shape) for name, dtype, shape in arrays}
     except (ArithmeticError, LookupError, MemoryError, RecursionError, SyntaxError, TypeError) as error:
         raise ValueError(f"no array: {error}") from error
+
+
+def write_message(file: BinaryIO, content: object, tensors: Tensors) -> None:
+    """Write one message to a pipe."""
+    message = io.BytesIO()
+    send(message, content, tensors)
+    file.write(_LENGTH.pack(message.tell()))
+    file.write(message.getbuffer())
+    file.flush()
+
+
+def read_message(file: BinaryIO, most: int) -> tuple[Any, Tensors]:
+    """Read one message from a pipe.
+
+    Args:
+        file: The pipe.
+        most: Bytes that it may have.
+
+    Raises:
+        EOFError: the other side has closed it.
+        ValueError: it is no message, or too long.
+    """
+    head = file.read(_LENGTH.size)
+    if len(head) < _LENGTH.size:
+        raise EOFError
+    (length,) = _LENGTH.unpack(head)
+    if length > most:
+        raise ValueError("too long")
+    content = file.read(length)
+    if len(content) < length:
+        raise EOFError
+    return receive(io.BytesIO(content))
 
 
 def _array(file: BinaryIO, dtype: str, shape: list[int]) -> NDArray[Any]:

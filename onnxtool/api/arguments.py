@@ -5,17 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypedDict, cast
+from typing import Any, Literal, ParamSpec, TypeAlias, TypedDict, cast
 
 from onnxtool.errors import UsageError
 from onnxtool.models.onnx.artifact import OnnxModel
+from onnxtool.models.onnx.isolated import isolated
 from onnxtool.models.rows.data import fit_data
 from onnxtool.models.signature import Tensors, TensorSpec
 from onnxtool.models.source import LoadOptions, SourceModel
 from onnxtool.opening import open_source
+from onnxtool.reports.model import Report
 from onnxtool.sandbox.limits import Limits
 from onnxtool.validators.parity.pairs import Rows
+
+P = ParamSpec("P")
 
 PathLike: TypeAlias = str | os.PathLike[str]
 
@@ -54,12 +59,34 @@ def silent(stage: str, done: int, total: int) -> None:
     """A progress callback that does nothing."""
 
 
+def isolating(verb: Callable[P, Report]) -> Callable[P, Report]:
+    """Have a verb run ONNX models on the CPU in a process of its own, with the limits of its argument `sandbox`.
+
+    What it converts of a live object, or of a `package.module:callable`, is its own model.
+    """
+
+    @wraps(verb)
+    def run(*args: P.args, **kwargs: P.kwargs) -> Report:
+        source = kwargs.get("source", args[0] if args else None)
+        own = verb.__name__ == "convert" and not (isinstance(source, str | os.PathLike) and Path(source).exists())
+        limits = _limits(cast(Any, kwargs.get("sandbox", Limits())))
+        with isolated(None if own else limits):
+            return verb(*args, **kwargs)
+
+    return run
+
+
+def _limits(sandbox: Limits | str | None) -> Limits | None:
+    if isinstance(sandbox, str):
+        if sandbox != "require":
+            raise UsageError(f"sandbox={sandbox!r} is not valid: give onnxtool.Limits(), 'require' or None.")
+        return Limits(require=True)
+    return sandbox
+
+
 def load_options(raw: Tensors, load: LoadArguments, provider: str = "cpu") -> LoadOptions:
     """Options for `open_source` from a public function's arguments and its rows."""
     weights = load.get("weights")
-    sandbox = load.get("sandbox", Limits())
-    if isinstance(sandbox, str) and sandbox != "require":
-        raise UsageError(f"sandbox={sandbox!r} is not valid: give onnxtool.Limits(), 'require' or None.")
     return LoadOptions(
         trust=tuple(load.get("trust", ())),
         inputs=tuple(TensorSpec.parse(spec) if isinstance(spec, str) else spec for spec in load.get("inputs", ())),
@@ -67,7 +94,7 @@ def load_options(raw: Tensors, load: LoadArguments, provider: str = "cpu") -> Lo
         signature=load.get("signature"),
         data=raw,
         provider=provider,
-        limits=Limits(require=True) if sandbox == "require" else sandbox,
+        limits=_limits(load.get("sandbox", Limits())),
     )
 
 

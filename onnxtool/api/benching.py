@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, Unpack
 
-from onnxtool.api.arguments import LoadArguments, PathLike, Progress, load_options, silent
+from onnxtool.api.arguments import LoadArguments, PathLike, Progress, isolating, load_options, silent
 from onnxtool.api.records import report_of, source_summary
 from onnxtool.bench.against import run_against
 from onnxtool.bench.baseline import compare_with_baseline
@@ -46,6 +46,7 @@ from onnxtool.reports.model import (
 from onnxtool.validators.parity.pairs import Rows
 
 
+@isolating
 def bench(
     models: PathLike | Sequence[PathLike],
     *,

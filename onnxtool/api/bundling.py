@@ -12,6 +12,7 @@ from onnxtool.api.arguments import (
     PathLike,
     Progress,
     fit_rows,
+    isolating,
     load_options,
     open_counterpart,
     silent,
@@ -39,6 +40,7 @@ from onnxtool.validators.parity.feeds import match_inputs
 from onnxtool.validators.parity.pairs import check_parity, made_up_rows
 
 
+@isolating
 def bundle(
     model: PathLike,
     source: Any,

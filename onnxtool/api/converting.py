@@ -11,7 +11,7 @@ from typing import Any
 
 import onnx
 
-from onnxtool.api.arguments import PathLike, Progress, fit_rows, load_options, silent, split_arguments
+from onnxtool.api.arguments import PathLike, Progress, fit_rows, isolating, load_options, silent, split_arguments
 from onnxtool.api.lowering import Precision
 from onnxtool.api.proving import ProofOptions, Proven, prove
 from onnxtool.api.records import report_of, source_summary
@@ -49,6 +49,7 @@ from onnxtool.validators.parity.pairs import Rows, made_up_rows
 _EXAMPLE_ROWS = 2
 
 
+@isolating
 def convert(
     source: Any,
     output: PathLike | None = None,

@@ -8,7 +8,7 @@ from typing import Any
 
 import onnx
 
-from onnxtool.api.arguments import PathLike
+from onnxtool.api.arguments import PathLike, isolating
 from onnxtool.api.records import report_of
 from onnxtool.converters.graph.finish import write
 from onnxtool.errors import UsageError
@@ -27,6 +27,7 @@ from onnxtool.targets.target import Target, choose
 from onnxtool.validators.parity.pairs import check_parity, made_up_rows
 
 
+@isolating
 def lint(
     model: PathLike,
     *,

@@ -9,7 +9,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
-from onnxtool.api.arguments import LoadArguments, PathLike, Progress, load_options, open_counterpart, silent
+from onnxtool.api.arguments import (
+    LoadArguments,
+    PathLike,
+    Progress,
+    isolating,
+    load_options,
+    open_counterpart,
+    silent,
+)
 from onnxtool.api.records import report_of, source_summary
 from onnxtool.errors import UsageError
 from onnxtool.files import check_writable
@@ -36,6 +44,7 @@ from onnxtool.validators.parity.pairs import Block, Pair, Rows, check_parity, ma
 from onnxtool.validators.parity.search import DEFAULT_BUDGET, search
 
 
+@isolating
 def verify(
     model: PathLike,
     source: Any,

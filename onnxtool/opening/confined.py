@@ -23,6 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from onnxtool.errors import SourceError
 from onnxtool.models.onnx.artifact import OnnxModel
+from onnxtool.models.rows.channel import read_message, write_message
 from onnxtool.models.rows.domain import Domain
 from onnxtool.models.signature import Tensors
 from onnxtool.models.source import LoadOptions, SourceModel, Step, files_of
@@ -35,8 +36,6 @@ from onnxtool.opening.messages import (
     error_class,
     group_of,
     joined,
-    read_message,
-    write_message,
 )
 from onnxtool.process import last_line, signal_name
 from onnxtool.reports import units

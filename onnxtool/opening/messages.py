@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import io
-import struct
 from collections.abc import Mapping
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, TypeAdapter
 
 from onnxtool import errors
-from onnxtool.models.rows.channel import receive, send
 from onnxtool.models.rows.domain import Domain
 from onnxtool.models.signature import Role, Tensors, TensorSpec
 from onnxtool.models.source import LoadOptions
@@ -25,8 +22,6 @@ OPTIONS = TypeAdapter(LoadOptions)
 
 CONVERTED = "model.onnx"
 """Name of the file, in the process's folder, to which it converts."""
-
-_LENGTH = struct.Struct(">Q")
 
 
 class Description(BaseModel):
@@ -86,38 +81,6 @@ class PlainDomain(BaseModel):
             missing=self.missing,
             columns=tuple(column.domain() for column in self.columns),
         )
-
-
-def write_message(file: BinaryIO, content: object, tensors: Tensors) -> None:
-    """Write one message to a pipe."""
-    message = io.BytesIO()
-    send(message, content, tensors)
-    file.write(_LENGTH.pack(message.tell()))
-    file.write(message.getbuffer())
-    file.flush()
-
-
-def read_message(file: BinaryIO, most: int) -> tuple[Any, Tensors]:
-    """Read one message from a pipe.
-
-    Args:
-        file: The pipe.
-        most: Bytes that it may have.
-
-    Raises:
-        EOFError: the other side has closed it.
-        ValueError: it is no message, or too long.
-    """
-    head = file.read(_LENGTH.size)
-    if len(head) < _LENGTH.size:
-        raise EOFError
-    (length,) = _LENGTH.unpack(head)
-    if length > most:
-        raise ValueError("too long")
-    content = file.read(length)
-    if len(content) < length:
-        raise EOFError
-    return receive(io.BytesIO(content))
 
 
 def error_class(name: str) -> type[errors.OnnxtoolError] | None:

@@ -52,7 +52,7 @@ def confine(limits: Limits, writable: Iterable[Path], readable: Iterable[Path]) 
     """
     global confined  # noqa: PLW0603 - of the process, as what it gives up is
     confined = True
-    missing[:] = [] if _limit(limits) else [MEMORY]
+    missing[:] = [] if limit(limits) else [MEMORY]
     if sys.platform != "linux":
         missing.extend((NETWORK, FILES))
         return
@@ -75,19 +75,23 @@ def confine(limits: Limits, writable: Iterable[Path], readable: Iterable[Path]) 
         missing.append(NETWORK)
 
 
-def _limit(limits: Limits) -> bool:
-    """Whether the system limits memory: macOS takes the number and does nothing, Windows has none."""
+def limit(limits: Limits) -> bool:
+    """Limit memory and files of this process, for good.
+
+    Returns:
+        Whether the system limits memory: macOS takes the number and does nothing, Windows has none.
+    """
     try:
         import resource
     except ImportError:
         return False
-    for kind, limit in (
+    for kind, most in (
         (resource.RLIMIT_DATA, limits.memory),
         (resource.RLIMIT_NOFILE, limits.files),
         (resource.RLIMIT_CORE, 0),  # a dump would contain the model
     ):
         hard = resource.getrlimit(kind)[1]
-        allowed = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        allowed = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(kind, (allowed, allowed))
     return sys.platform == "linux"
 

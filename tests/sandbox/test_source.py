@@ -24,12 +24,12 @@ import onnxtool
 from onnxtool import Limits
 from onnxtool.bench.runner import SourceTask, run_bench
 from onnxtool.errors import SourceError, UntrustedError
-from onnxtool.models.rows.channel import send
+from onnxtool.models.rows.channel import read_message, send
 from onnxtool.models.rows.domain import Domain
 from onnxtool.models.source import LoadOptions
 from onnxtool.opening import open_source
 from onnxtool.opening.confined import SandboxedSource
-from onnxtool.opening.messages import PlainDomain, read_message
+from onnxtool.opening.messages import PlainDomain
 
 LIMITS = Limits(memory=4 << 30)
 

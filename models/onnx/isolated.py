@@ -1,0 +1,289 @@
+"""ONNX Runtime in a process of its own, for models that somebody else made.
+
+A model may divide by what ends a process, loop without end or ask for all of the memory. Within `isolated`, sessions
+on the CPU are made and run in a confined process with limits; what comes back are arrays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import weakref
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+
+from onnxtool.errors import ModelError
+from onnxtool.models.rows.channel import read_message, write_message
+from onnxtool.models.signature import Tensors
+from onnxtool.process import signal_name
+from onnxtool.reports import units
+from onnxtool.sandbox.launch import confinement, environment
+from onnxtool.sandbox.limits import Limits
+
+WORKER = "onnxtool.models.onnx.runtime_worker"
+
+_runtimes: ContextVar[_Runtimes | None] = ContextVar("runtimes", default=None)
+
+
+@contextlib.contextmanager
+def isolated(limits: Limits | None) -> Iterator[None]:
+    """Have sessions on the CPU in processes of their own, which end with the block.
+
+    Args:
+        limits: What each of them may use; None runs models in this process.
+    """
+    if limits is None or _runtimes.get() is not None:
+        yield
+        return
+    runtimes = _Runtimes(limits)
+    token = _runtimes.set(runtimes)
+    try:
+        yield
+    finally:
+        _runtimes.reset(token)
+        runtimes.end()
+
+
+def is_isolated() -> bool:
+    """Whether sessions are made in processes of their own here."""
+    return _runtimes.get() is not None
+
+
+def open_isolated(
+    model: Path | bytes, *, files: Sequence[Path] = (), optimized: bool = True, severity: int
+) -> Session:
+    """A session in a process of its own.
+
+    Args:
+        model: The file, or its content.
+        files: The file and those of its external data.
+        optimized: Whether ONNX Runtime changes the graph.
+        severity: The least of its messages that is kept.
+
+    Raises:
+        ModelError: the model ends the process, or takes more than its limits.
+        RuntimeError: ONNX Runtime refuses it; the message is the runtime's.
+    """
+    runtimes = _runtimes.get()
+    assert runtimes is not None  # noqa: S101 - the caller has asked `is_isolated`
+    return runtimes.open(model, files, optimized=optimized, severity=severity)
+
+
+def reference_isolated(model: bytes, feeds: Tensors) -> Tensors:
+    """Every tensor of a model by ONNX's reference implementation, which runs in a process of its own.
+
+    Raises:
+        ModelError: the model ends the process, or takes more than its limits.
+        RuntimeError: the reference cannot run it.
+    """
+    runtimes = _runtimes.get()
+    assert runtimes is not None  # noqa: S101 - as above
+    names, arrays = runtimes.shared().ask(
+        {"ask": "reference"}, {**_as_tensor(model), **_numbered(feeds)}, list(feeds)
+    )
+    return {name: arrays[str(place)] for place, name in enumerate(names)}
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """An input or output of a session, as ONNX Runtime describes it."""
+
+    name: str
+    shape: list[int | str | None]
+
+
+class Session:
+    """What is used of `onnxruntime.InferenceSession`, in another process."""
+
+    def __init__(self, process: RuntimeProcess, described: Any) -> None:
+        self._process = process
+        self._number = int(described["session"])
+        self._inputs, self._outputs = (
+            [Value(str(name), list(shape)) for name, shape in described[kind]] for kind in ("inputs", "outputs")
+        )
+        weakref.finalize(self, process.close, self._number)
+
+    def get_inputs(self) -> list[Value]:
+        """Its inputs."""
+        return self._inputs
+
+    def get_outputs(self) -> list[Value]:
+        """Its outputs."""
+        return self._outputs
+
+    def run(self, names: Sequence[str] | None, feeds: Tensors) -> list[Any]:
+        """Run one batch; a map of classes is a dictionary a row, and what has no array is None.
+
+        Raises:
+            ModelError: the run ends the process, or takes more than its limits.
+            RuntimeError: ONNX Runtime fails; the message is the runtime's.
+        """
+        asked = {"ask": "run", "session": self._number, "outputs": list(names) if names is not None else None}
+        found, arrays = self._process.ask(asked, _numbered(feeds), list(feeds))
+        return [_value(place, entry, arrays) for place, entry in enumerate(found)]
+
+
+def _value(place: int, entry: Any, arrays: Tensors) -> Any:
+    if entry == "array":
+        return arrays[str(place)]
+    if isinstance(entry, dict) and "rows" in entry:
+        return [dict(row) for row in entry["rows"]]
+    if isinstance(entry, dict):
+        return [arrays[f"{place}.{item}"] for item in range(int(entry["items"]))]
+    return None
+
+
+def _numbered(feeds: Tensors) -> Tensors:
+    """Arrays by number: a name may be anything."""
+    return {str(place): array for place, array in enumerate(feeds.values())}
+
+
+def _as_tensor(content: bytes) -> Tensors:
+    return {"model": np.frombuffer(content, dtype=np.uint8)}
+
+
+class _Runtimes:
+    """The processes of a block: one for models in memory, and one for each file that has external data."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self._shared: RuntimeProcess | None = None
+        self._others: list[RuntimeProcess] = []
+
+    def shared(self) -> RuntimeProcess:
+        if self._shared is None or self._shared.ended:
+            self._shared = RuntimeProcess(self.limits, [])
+        return self._shared
+
+    def open(self, model: Path | bytes, files: Sequence[Path], *, optimized: bool, severity: int) -> Session:
+        asked: dict[str, Any] = {"ask": "open", "optimized": optimized, "severity": severity}
+        tensors: Tensors = {}
+        if isinstance(model, bytes) or len(files) <= 1:
+            process = self.shared()
+            tensors = _as_tensor(model if isinstance(model, bytes) else model.read_bytes())
+        else:
+            process = RuntimeProcess(self.limits, [path.resolve() for path in files])
+            self._others.append(process)
+            asked["path"] = str(model.resolve())
+        return Session(process, process.ask(asked, tensors, [])[0])
+
+    def end(self) -> None:
+        for process in (self._shared, *self._others):
+            if process is not None:
+                process.end()
+
+
+class RuntimeProcess:
+    """A confined process in which ONNX Runtime runs.
+
+    Args:
+        limits: What it may use.
+        readable: The files that it may read.
+    """
+
+    def __init__(self, limits: Limits, readable: Sequence[Path]) -> None:
+        self.limits = limits
+        self._lock = threading.RLock()
+        folder = Path(tempfile.mkdtemp(prefix="onnxtool-runtime-"))
+        # The kernel ends a process with the thread that started it, and another thread may end before we do.
+        parent = os.getpid() if threading.current_thread() is threading.main_thread() else 0
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", *confinement(limits, [folder], readable), WORKER, str(parent)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**environment(folder), "ORT_DISABLE_TELEMETRY": "1"},
+            process_group=0 if os.name == "posix" else None,
+        )
+        self._requests, self._answers = (
+            cast(BinaryIO, pipe) for pipe in (self._process.stdin, self._process.stdout)
+        )
+        self.end = weakref.finalize(self, _end, self._process, folder)
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended."""
+        return self._process.poll() is not None
+
+    def close(self, session: int) -> None:
+        """Forget a session."""
+        with contextlib.suppress(ModelError, RuntimeError, OSError, ValueError):
+            if not self.ended:
+                self.ask({"ask": "close", "session": session}, {}, [])
+
+    def ask(self, content: dict[str, Any], tensors: Tensors, names: Sequence[str]) -> tuple[Any, Tensors]:
+        """Ask, and wait for the answer.
+
+        Raises:
+            ModelError: there is none, or it makes no sense.
+            RuntimeError: what was asked failed.
+        """
+        late = threading.Event()
+        with self._lock:
+            timer = threading.Timer(self.limits.timeout, _stop, (self._process, late))
+            timer.daemon = True
+            timer.start()
+            try:
+                write_message(self._requests, {**content, "names": list(names)}, tensors)
+                answer, arrays = read_message(self._answers, self.limits.memory)
+            except (EOFError, BrokenPipeError):
+                raise ModelError(self._end_of(late.is_set())) from None
+            except ValueError as error:
+                _kill(self._process)  # half of a message may be left
+                raise ModelError(
+                    f"The model gives more than {units.size(self.limits.memory)}, or what is no array."
+                ) from error
+            finally:
+                timer.cancel()
+        if not isinstance(answer, dict):
+            raise ModelError("The process that ran the model gave an answer that makes no sense.")
+        if "error" in answer:
+            raise RuntimeError(str(answer["error"]))
+        return answer.get("value"), arrays
+
+    def _end_of(self, late: bool) -> str:
+        code = self._process.wait()
+        if late:
+            return (
+                f"The model ran longer than {self.limits.timeout:g} s. If it may take longer, say so with "
+                "--sandbox-timeout."
+            )
+        how = f"by {signal_name(-code)}" if code < 0 else f"with exit code {code}"
+        return (
+            f"The model ended the process that ran it, {how}. It is damaged, or needs more than "
+            f"{units.size(self.limits.memory)} of memory (--sandbox-memory)."
+        )
+
+
+def _stop(process: subprocess.Popen[bytes], late: threading.Event) -> None:
+    late.set()
+    _kill(process)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    if os.name != "posix":
+        process.kill()
+        return
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _end(process: subprocess.Popen[bytes], folder: Path) -> None:
+    _kill(process)
+    process.wait()
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            with contextlib.suppress(OSError):  # a broken pipe, with half a request in the buffer
+                stream.close()
+    shutil.rmtree(folder, ignore_errors=True)
