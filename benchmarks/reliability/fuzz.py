@@ -24,6 +24,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from benchmarks.reliability import grammar
 from benchmarks.reliability.record import keep
 from onnxtool.errors import OnnxtoolError
 
@@ -208,6 +209,7 @@ def _open(path: Path) -> None:
 
 
 Use: TypeAlias = Callable[[Path], None]
+Change: TypeAlias = Callable[[bytes, bytes, np.random.Generator], bytes]
 
 TARGETS: dict[str, tuple[Use, Use, float]] = {
     "pickles": (_pickles, _read_pickle, 0.3),
@@ -220,8 +222,18 @@ TARGETS: dict[str, tuple[Use, Use, float]] = {
     "keras": (_keras, _open, 0.025),
     "torch": (_torch, _open, 0.025),
     "tflite": (_tflite, _read_tflite, 0.05),
+    "pickles of admitted names": (grammar.any_file, grammar.read_pickle, 0.3),
+    "structured onnx": (grammar.models, grammar.inspected, 0.3),
+    "structured onnx, verified": (grammar.models, grammar.verified, 0.01),
+    "structured onnx, measured": (grammar.models, grammar.measured, 0.005),
 }
 """Name to what writes real files, what reads one, and its share of the inputs."""
+
+CHANGES: dict[str, Change] = {
+    "pickles of admitted names": grammar.pickled,
+    **dict.fromkeys((name for name in TARGETS if name.startswith("structured")), grammar.structured),
+}
+"""Readers whose inputs are not damaged files but well-formed ones that mean harm."""
 
 CONTAINED = ("tflite",)
 """Readers that onnxtool runs in a separate process in any case: there, a crash is an error of ours."""
@@ -274,8 +286,9 @@ class _TooLongError(BaseException):
     """Not an Exception: readers that turn those into their own would hide it."""
 
 
-def _serve(read: Use, seed: int, span: tuple[int, int], corpus: Path, pipe: Any) -> None:
+def _serve(use: tuple[Use, Change], seed: int, span: tuple[int, int], corpus: Path, pipe: Any) -> None:
     """Try inputs; report the start of each, and how it ended."""
+    read, change = use
 
     def late(*_: object) -> None:
         raise _TooLongError
@@ -297,7 +310,7 @@ def _serve(read: Use, seed: int, span: tuple[int, int], corpus: Path, pipe: Any)
             rng = np.random.default_rng([seed, number])
             place, other = (int(rng.integers(0, len(files))) for _ in range(2))
             path = Path(folder) / files[place].name
-            path.write_bytes(mutated(contents[place], contents[other], rng))
+            path.write_bytes(change(contents[place], contents[other], rng))
             pipe.send((number, None))
             signal.setitimer(signal.ITIMER_REAL, LIMIT_S)
             try:
@@ -317,7 +330,9 @@ def _serve(read: Use, seed: int, span: tuple[int, int], corpus: Path, pipe: Any)
             pipe.send((number, outcome))
 
 
-def fuzz(write: Use, read: Use, inputs: int, seed: int = 0, contained: bool = False) -> dict[str, Any]:
+def fuzz(
+    write: Use, read: Use, inputs: int, seed: int = 0, *, contained: bool = False, change: Change = mutated
+) -> dict[str, Any]:
     """Try mutated files on one reader.
 
     Args:
@@ -326,6 +341,7 @@ def fuzz(write: Use, read: Use, inputs: int, seed: int = 0, contained: bool = Fa
         inputs: How many.
         seed: Of the mutations.
         contained: Whether a crash counts as refused.
+        change: Makes an input of two files.
 
     Returns:
         How many were `read` and `refused`, and `findings`: the number of each input that ended otherwise, with how.
@@ -340,7 +356,7 @@ def fuzz(write: Use, read: Use, inputs: int, seed: int = 0, contained: bool = Fa
         while done < inputs:
             ours, theirs = context.Pipe(duplex=False)
             process = context.Process(
-                target=_serve, args=(read, seed, (done, inputs), corpus, theirs), daemon=True
+                target=_serve, args=((read, change), seed, (done, inputs), corpus, theirs), daemon=True
             )
             process.start()
             theirs.close()

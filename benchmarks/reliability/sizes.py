@@ -112,7 +112,7 @@ def measure(line: str, folder: Path) -> dict[str, Any]:
             time.sleep(0.02)
         stderr_file.seek(0)
         words = stderr_file.read().decode(errors="replace").strip()
-        size = printed.progress() if printed.seek(0, os.SEEK_END) else 0
+        size = printed.tell() if printed.seek(0, os.SEEK_END) else 0
     found = {
         "command": line,
         "exit": process.returncode,

@@ -206,7 +206,7 @@ def test_an_answer_longer_than_its_memory_is_not_read():
     message = io.BytesIO()
     send(message, None, {"x": np.zeros(1000)})
     with pytest.raises(ValueError, match="too long"):
-        read_message(io.BytesIO(struct.pack(">Q", message.progress()) + message.getvalue()), 1000)
+        read_message(io.BytesIO(struct.pack(">Q", message.tell()) + message.getvalue()), 1000)
 
 
 @pytest.mark.parametrize(
