@@ -18,7 +18,7 @@ from typing import TypeAlias, TypeGuard
 
 import onnx
 
-from onnxtool.models.signature import Tensors
+from onnxtool.models.signature import Tensors, TensorSpec
 from onnxtool.models.source import LoadOptions, SourceModel
 from onnxtool.plugins import registered
 from onnxtool.reports.model import SavedBy
@@ -52,12 +52,16 @@ class ConvertOptions:
         target: Name of the deployment target.
         rows: The user's own rows, for converters that try several ways; none where there are none.
         compare: How they find out which way agrees; None takes the first.
+        inputs: What the model is to take, where that is not what the source says: the same inputs with other dtypes.
+        inexact_rows: Whether rows have numbers that float32 cannot hold, so that a float32 input rounds them.
     """
 
     opset: int | None = None
     target: str = "ort"
     rows: Tensors = field(default_factory=dict)
     compare: Compare | None = None
+    inputs: tuple[TensorSpec, ...] = ()
+    inexact_rows: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from onnxtool.errors import SourceError, UsageError, require
 from onnxtool.models.onnx.artifact import first_line
 from onnxtool.models.rows.domain import Domain
-from onnxtool.models.signature import BATCH, Role, Tensors, TensorSpec
+from onnxtool.models.signature import BATCH, Role, Tensors, TensorSpec, in_double
 from onnxtool.models.sklearn.fitted import Column
 from onnxtool.models.source import LoadOptions, SourceModel
 
@@ -27,6 +27,8 @@ Library: TypeAlias = Literal["xgboost", "lightgbm", "catboost"]
 
 EXTRA = "boosting"
 NO_BORDER = 1e30
+NUMBERS = ("float32", "float64", "int64")
+"""Dtypes of the matrix that an ensemble takes in ONNX."""
 
 
 class BoostingModel(SourceModel):
@@ -39,6 +41,7 @@ class BoostingModel(SourceModel):
     """
 
     selects_columns = False
+    any_number = True
 
     def __init__(self, model: Any, options: LoadOptions) -> None:
         self.library = library_of(model)
@@ -48,6 +51,7 @@ class BoostingModel(SourceModel):
         self._given = f"{type(model).__module__}.{type(model).__qualname__}"
         names = feature_names(self.model)
         self.inputs = (_signature(options, names),)
+        self._declared = bool(options.inputs)
         self.classifies = hasattr(self.model, "predict_proba")
         self.outputs = ("label", "probabilities") if self.classifies else ("prediction",)
         self.roles: Mapping[str, Role] = (
@@ -68,6 +72,16 @@ class BoostingModel(SourceModel):
             if not self.classifies:
                 return {"prediction": answer.reshape(len(rows), -1)}
             return {"label": _labels(answer), "probabilities": np.asarray(self.model.predict_proba(rows))}
+
+    @property
+    def numbers(self) -> frozenset[str]:
+        """Names of the inputs that hold numbers: the matrix."""
+        return frozenset({self.inputs[0].name})
+
+    @property
+    def rows_as(self) -> tuple[TensorSpec, ...]:
+        """float64, as data frames and files hold numbers, unless the user declared the input."""
+        return self.inputs if self._declared else in_double(self.inputs)
 
     def domains(self) -> Mapping[str, Domain]:
         """The thresholds of every feature, or its category codes; a share of the values is missing."""
@@ -211,10 +225,10 @@ def _signature(options: LoadOptions, names: tuple[str, ...]) -> TensorSpec:
     if not options.inputs:
         return TensorSpec("X", "float32", (BATCH, len(names)), columns=names)
     given = options.inputs[0]
-    if len(options.inputs) > 1 or given.dtype != "float32" or given.shape[1:] != (len(names),):
+    if len(options.inputs) > 1 or given.dtype not in NUMBERS or given.shape[1:] != (len(names),):
         raise UsageError(
             f"The inputs {', '.join(map(str, options.inputs))} do not fit the model. "
-            f"It takes one matrix, X:float32[{BATCH},{len(names)}]."
+            f"It takes one matrix, X:float32[{BATCH},{len(names)}], or of {' or '.join(NUMBERS[1:])}."
         )
     return TensorSpec(given.name, given.dtype, given.shape, columns=names)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
@@ -82,6 +83,11 @@ class TensorSpec:
     def renamed(self, name: str) -> TensorSpec:
         """The same tensor under another name."""
         return replace(self, name=name)
+
+
+def in_double(specs: Iterable[TensorSpec]) -> tuple[TensorSpec, ...]:
+    """The same tensors, those of float32 in float64."""
+    return tuple(replace(spec, dtype="float64") if spec.dtype == "float32" else spec for spec in specs)
 
 
 def numpy_dtype(name: str) -> np.dtype[Any]:

@@ -73,6 +73,9 @@ class SourceModel(ABC):
         framework_version: Its version.
         model: The live object: an estimator, a module, a Keras model, ...
         inputs: The inputs of `predict`. Shapes have `batch` for the rows where the model allows any number.
+        any_number: Whether `predict` takes numbers of any dtype, as libraries of tables do. It then gets the rows
+            as they came, and the dtypes of `inputs` are those that the ONNX model is to take. Other sources get rows
+            cast to the dtypes that they declare, as whoever runs them must do.
         roles: The roles of outputs that are labels or probabilities; all others are `values`.
         path: The file that it came from, or None for a live object.
         notes: Notes for the report on how it runs.
@@ -84,6 +87,7 @@ class SourceModel(ABC):
     framework_version: str
     model: Any
     inputs: tuple[TensorSpec, ...]
+    any_number: bool = False
     roles: Mapping[str, Role] = {}
     path: Path | None = None
     notes: Sequence[str] = ()
@@ -110,7 +114,7 @@ class SourceModel(ABC):
         """Run the source model.
 
         Args:
-            tensors: One array an input, of the dtype and shape that `inputs` says.
+            tensors: One array an input, of the shape that `inputs` says, and of its dtype unless `any_number`.
 
         Returns:
             One array an output, in the model's order, under the names the ONNX model gives them.
@@ -156,6 +160,11 @@ class SourceModel(ABC):
     def remark(self, subject: str, effect: str) -> None:
         """Put a sentence into `effects`, in place of an earlier one about the same."""
         self.effects = {**self.effects, subject: effect}
+
+    @property
+    def rows_as(self) -> tuple[TensorSpec, ...]:
+        """The inputs in the dtypes in which rows come in production: what rows are made up in."""
+        return self.inputs
 
     def domains(self) -> Mapping[str, Domain]:
         """The values that each input takes, as far as the fitted model shows; see `models.rows.domain`."""

@@ -203,6 +203,12 @@ _tolerances = _options(
     )
 )  # fmt: skip
 
+_accept_rounding = click.option(
+    "--accept-input-rounding", is_flag=True,
+    help="Take what it costs to cast rows to the ONNX model's inputs for no drift. The report and, of convert, the "
+    "model's metadata say so.",
+)  # fmt: skip
+
 
 class _Targeted(click.Command):
     """A command that takes a deployment target.
@@ -304,6 +310,12 @@ _results = _options(
 @click.option("--no-verify", is_flag=True, help="Do not compare the result with the source.")
 @_expected
 @_accept_version
+@click.option(
+    "--input-dtype", type=click.Choice(["auto", "float32", "float64"]), default="auto", show_default=True,
+    help="What numbers go in as. auto: float32 where that moves no row out of tolerance, else float64, or int64 for "
+    "whole numbers; column by column. For scikit-learn and boosting.",
+)  # fmt: skip
+@_accept_rounding
 @_tolerances
 @_results
 def convert(json_path: str | None, html_path: Path | None, no_verify: bool, **arguments: Any) -> int:
@@ -339,6 +351,7 @@ def convert(json_path: str | None, html_path: Path | None, no_verify: bool, **ar
     "--against-provider", default="cpu", show_default=True, metavar="NAME",
     help="Execution provider that runs SOURCE, if that is an ONNX model.",
 )  # fmt: skip
+@_accept_rounding
 @click.option("--explain", is_flag=True, help="Find the first layer, node or step where the models diverge.")
 @click.option("--adversarial", is_flag=True, help="Search for rows on which the models diverge.")
 @click.option(
@@ -614,6 +627,7 @@ def bench(
     "--accept", is_flag=True,
     help="Let the target's own software, which must be installed (for mlnet, dotnet), run the bundle first.",
 )  # fmt: skip
+@_accept_rounding
 @_loading
 @_rows
 @_accept_version

@@ -26,6 +26,7 @@ from onnxtool.opening import open_source
 from onnxtool.opening.messages import (
     CONVERTED,
     OPTIONS,
+    SPECS,
     Description,
     PlainDomain,
     Request,
@@ -106,6 +107,8 @@ def describe(source: SourceModel) -> Description:
         framework_version=source.framework_version,
         kind=source.kind,
         inputs=source.inputs,
+        rows_as=source.rows_as,
+        any_number=source.any_number,
         roles=dict(source.roles),
         classes=source.classes,
         path=str(source.path) if source.path else None,
@@ -135,7 +138,12 @@ def _answer(
             return {name: PlainDomain.of(domain).model_dump() for name, domain in source.domains().items()}, {}
         case "convert":
             convert_options = ConvertOptions(
-                content["opset"], content["target"], group_of(tensors, "rows"), agreement
+                content["opset"],
+                content["target"],
+                group_of(tensors, "rows"),
+                agreement,
+                SPECS.validate_python(content["inputs"]),
+                content["inexact_rows"],
             )
             conversion = frameworks()[source.framework].convert(
                 source, group_of(tensors, "example"), convert_options

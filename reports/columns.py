@@ -110,6 +110,7 @@ STAGES: Sequence[Column[Stage]] = (
 ERROR_COMPONENTS: Sequence[Column[ErrorComponents]] = (
     Column("Error of", lambda components: units.name(components.output), numeric=False),
     Column("Total", lambda components: units.number(components.total, 2)),
+    Column("Input's rounding", lambda components: units.number(components.input, 2)),
     Column("Source's rounding", lambda components: units.number(components.source, 2)),
     Column("Conversion", lambda components: units.number(components.conversion, 2)),
     Column("Provider's rounding", lambda components: units.number(components.provider, 2)),

@@ -19,6 +19,7 @@ from onnxtool.reports.model import (
     Explanation,
     Finding,
     GroupQuality,
+    InputRounding,
     LabelDrift,
     LatencyBound,
     Lint,
@@ -214,7 +215,25 @@ def parity_notes(parity: Parity) -> list[str]:
         notes.append(
             f"Relative differences leave out {units.plural(left_out, 'element')} nearer to zero than {limit}."
         )
+    if parity.input_rounding is not None:
+        notes.append(input_rounding(parity.input_rounding))
     return [*notes, *parity.notes]
+
+
+def input_rounding(found: InputRounding) -> str:
+    """What the cast of the rows to the ONNX model's inputs costs, beside what the conversion does."""
+    inputs = [f"{name} ({how})" for name, how in found.inputs.items()]
+    casts = ", ".join(inputs[:6]) + (f" and {len(inputs) - 6} more" if len(inputs) > 6 else "")
+    if not found.rows and not found.conversion_rows:
+        return f"The ONNX model's inputs round the rows: {casts}. That moves no row out of tolerance."
+    flips = f" and flips {units.plural(found.label_flips, 'label')}" if found.label_flips else ""
+    largest = f" by up to {units.number(found.largest)}" if found.largest else ""
+    accepted = " That is accepted, and no drift." if found.accepted else ""
+    moved = units.plural(found.conversion_rows, "row")
+    return (
+        f"Rounding of the input, {casts}, alone moves {units.plural(found.rows, 'row')} out of tolerance{largest}"
+        f"{flips}; the conversion moves {moved}.{accepted}"
+    )
 
 
 def drift_notes(drift: LabelDrift) -> list[str]:

@@ -39,6 +39,14 @@ def parity_gate(parity: Parity) -> Check:
             + (f", {output.label_flips} labels flip." if output.label_flips else ".")
             for output in off
         )
+    rounding = parity.input_rounding
+    if rounding is not None and rounding.rows and (off or rounding.accepted):
+        message += f" {findings.input_rounding(rounding)}"
+        if not rounding.accepted:
+            message += (
+                " Convert with --input-dtype auto, give rows in the dtype of the model's inputs, or take the loss: "
+                "--accept-input-rounding."
+            )
     return Check(id="parity", passed=parity.passed, message=message)
 
 

@@ -115,6 +115,18 @@ class SourceSummary(Record):
     )
 
 
+class InputDtype(Record):
+    """The dtype of an input, and why it has it."""
+
+    name: str
+    dtype: str
+    rows: str = Field(description="Dtype in which the rows came.")
+    asked: Literal["auto", "float32", "float64", "given"] = Field(
+        description="What the user asked for; given where --input or the model says the dtype."
+    )
+    why: str
+
+
 class ConversionRecord(Record):
     """The conversion: its options and its result."""
 
@@ -124,6 +136,7 @@ class ConversionRecord(Record):
     convert_s: float = Field(description="Time in the framework's converter.")
     finish_s: float = Field(description="Time in onnxtool's own passes, checks and writing.")
     choices: list[str] = Field(default=[], description="Which options were taken and why.")
+    input_dtypes: list[InputDtype] = Field(default=[], description="How the dtypes of number inputs were chosen.")
     candidates: list[Candidate] = Field(
         default=[], description="Graphs that were tried, the converted one first; exactly one is kept."
     )
@@ -242,6 +255,9 @@ class ErrorComponents(Record):
     output: str
     total: float = Field(description="ONNX against the source.")
     source: float | None = Field(description="The source against itself in float64: its own rounding.")
+    input: float | None = Field(
+        default=None, description="The source on the rows against itself on the rows as they are cast for ONNX."
+    )
     conversion: float | None = Field(description="The source in float64 against the graph in float64.")
     provider: float | None = Field(description="ONNX as it ran against the graph in float64.")
 
@@ -265,6 +281,24 @@ class Explanation(Record):
     error_components: list[ErrorComponents] = []
 
 
+class InputRounding(Record):
+    """What it costs that the ONNX model's signature makes a caller cast the rows.
+
+    The source answers the rows as they came and, where answers differ, the rows after the cast too: what is between
+    these two answers is rounding of the input, and what is between the second and ONNX is the conversion.
+    """
+
+    inputs: dict[str, str] = Field(description="Inputs of which the cast changes values: float64 to float32.")
+    rows: Count = Field(description="Rows whose answer the cast alone moves out of tolerance.")
+    label_flips: Count | None = Field(
+        default=None, description="Labels, or likeliest classes, that the cast flips."
+    )
+    largest: float | None = Field(default=None, description="Largest difference that the cast makes.")
+    conversion_rows: Count = Field(default=0, description="Rows that the conversion moves out of tolerance.")
+    largest_conversion: float | None = Field(default=None, description="Largest difference that it makes in them.")
+    accepted: bool = Field(default=False, description="Whether the user accepts it, so that it is no drift.")
+
+
 class Parity(Record):
     """The verdict of `verify`."""
 
@@ -281,6 +315,9 @@ class Parity(Record):
     source_s: float = Field(description="Time spent in the source model.")
     onnx_s: float = Field(description="Time spent in ONNX Runtime.")
     explanation: Explanation | None = None
+    input_rounding: InputRounding | None = Field(
+        default=None, description="Where the cast changes values; counted over the batches in which a row is off."
+    )
     passed: bool
 
 

@@ -11,7 +11,7 @@ import json
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,9 @@ from onnxtool.converters.boosting.by_class import LINKS, split_by_class, text_of
 from onnxtool.converters.boosting.oblivious import tables_of, write_sums
 from onnxtool.converters.framework import Conversion, ConvertOptions, Framework
 from onnxtool.converters.sklearn import BOOSTING, convert_registered
+from onnxtool.converters.sklearn.choosing import in_given_dtypes, with_inputs
 from onnxtool.converters.sklearn.graph import Graph, is_double
-from onnxtool.converters.sklearn.hist_gradient_boosting import float32_at_most
+from onnxtool.converters.sklearn.hist_gradient_boosting import float32_threshold, for_rows
 from onnxtool.errors import ConversionError, require
 from onnxtool.models import boosting
 from onnxtool.models.onnx.artifact import first_line
@@ -69,7 +70,9 @@ class BoostingFramework(Framework):
     def convert(self, source: SourceModel, example: Tensors, options: ConvertOptions) -> Conversion:
         """Convert through the converters that `register_steps` registers."""
         require("onnxmltools", self.extra)
-        return convert_registered(source, options.opset or self.default_opset)
+        opset = options.opset or self.default_opset
+        with for_rows(options.inexact_rows):
+            return in_given_dtypes(with_inputs(source, options.inputs), partial(convert_registered, opset=opset))
 
     def register_steps(self) -> None:
         """Make the libraries that are installed known to skl2onnx."""
@@ -267,8 +270,7 @@ def _prepared(model: Any, places: list[float] | None) -> Iterator[None]:
 def prepared_text(text: str, places: list[float] | None = None) -> str:
     """Rewrite a LightGBM model so that a literal reading of its trees agrees with LightGBM on float32 rows.
 
-    * LightGBM compares x <= t for a double t. Rounded to the nearest float32, t may rise to a value that a row
-      has; rounded down, it separates the same float32 values as before.
+    * LightGBM compares x <= t for a double t. Over a float32 input t is rounded as `float32_threshold` says.
     * A number next to zero counts as zero, so a threshold next to zero moves beyond all of them.
     * Trained without missing values, it takes NaN for 0; the default direction becomes that of 0.
     * A random forest averages: its leaves are divided by the number of trees.
@@ -316,7 +318,7 @@ ZERO = float(np.float32(1e-35))
 def _threshold(value: float, dtype: type[np.floating[Any]]) -> float:
     if abs(value) <= ZERO:
         return ZERO if value >= 0 else float(np.nextafter(dtype(-ZERO), dtype(-np.inf)))
-    return float32_at_most(value) if dtype is np.float32 else value
+    return float32_threshold(value) if dtype is np.float32 else value
 
 
 CATEGORICAL, DEFAULT_LEFT, ZERO_IS_MISSING = 1, 2, 4

@@ -75,10 +75,12 @@ class SklearnFramework(Framework):
     def convert(self, source: SourceModel, example: Tensors, options: ConvertOptions) -> Conversion:
         """Convert with skl2onnx: no ZipMap, outputs under the source's names."""
         require("skl2onnx", self.extra)
-        from onnxtool.converters.sklearn.choosing import choose
+        from onnxtool.converters.sklearn.choosing import choose, with_inputs
+        from onnxtool.converters.sklearn.hist_gradient_boosting import for_rows
 
         opset = options.opset or self.default_opset
-        return choose(source, options, partial(convert_registered, opset=opset))
+        with for_rows(options.inexact_rows):
+            return choose(with_inputs(source, options.inputs), options, partial(convert_registered, opset=opset))
 
 
 def convert_registered(source: Any, opset: int) -> Conversion:

@@ -1,12 +1,14 @@
 """Choosing how a model is converted: the fastest way that agrees with the source.
 
-The first way is arithmetic in the precision of the rows. Where that drifts, or ONNX Runtime or a converter refuses
-it, the graph computes in double precision between casts. What was chosen and why goes into the report.
+The first way is arithmetic in the precision of the inputs. Where that drifts, or ONNX Runtime or a converter refuses
+it, the graph computes in double precision between casts. What was chosen and why goes into the report. Inputs of
+float64, or numbers as int64, are there because float32 cannot hold the rows: then the graph computes in double.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +18,7 @@ from onnx import TensorProto, helper
 from onnxtool.converters.framework import Agreement, Conversion, ConvertOptions
 from onnxtool.converters.sklearn.trees import EXACT
 from onnxtool.errors import ConversionError
+from onnxtool.models.signature import TensorSpec, in_double
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,9 @@ def choose(source: Any, options: ConvertOptions, convert: Callable[[Any], Conver
     Raises:
         ConversionError: no way converts the model.
     """
-    wide = tuple(replace(spec, dtype="float64") if spec.dtype == "float32" else spec for spec in source.inputs)
+    if doubles(source):
+        return in_given_dtypes(source, convert)
+    wide = in_double(source.inputs)
     compare = options.compare
     if compare is None or wide == source.inputs or type(source.model).__name__ in EXACT:
         return convert(source)
@@ -80,29 +85,71 @@ def choose(source: Any, options: ConvertOptions, convert: Callable[[Any], Conver
     return Conversion(first.conversion.model, [kept, *first.conversion.choices])
 
 
-def _in_double(source: Any, wide: Any, convert: Callable[[Any], Conversion]) -> Conversion:
-    """The model converted for float64 inputs, with the source's own around it."""
-    from onnxtool.models.sklearn import SklearnModel
-    from onnxtool.models.source import LoadOptions
+def with_inputs(source: Any, inputs: Sequence[TensorSpec]) -> Any:
+    """The same source, of which another dtype is asked for some inputs."""
+    if not inputs:
+        return source
+    other = copy.copy(source)
+    other.inputs = tuple(inputs)
+    return other
 
-    conversion = convert(SklearnModel(source.model, LoadOptions(inputs=wide)))
-    _narrow(conversion.model, {spec.name for spec in source.inputs if spec.dtype == "float32"})
+
+def doubles(source: Any) -> bool:
+    """Whether an input that holds numbers is of a dtype that holds more than float32 does."""
+    return any(spec.dtype in ("float64", "int64") and spec.name in source.numbers for spec in source.inputs)
+
+
+def in_given_dtypes(source: Any, convert: Callable[[Any], Conversion]) -> Conversion:
+    """Convert in double precision where an input asks for it, each input in its own dtype; else as it is.
+
+    Args:
+        source: A `SklearnModel` or `BoostingModel`.
+        convert: Converts a source with the inputs that it has.
+
+    Raises:
+        ConversionError: the model has no conversion.
+    """
+    others = {
+        spec.name: _ELEMENTS[spec.dtype]
+        for spec in source.inputs
+        if spec.name in source.numbers and spec.dtype in _ELEMENTS
+    }
+    if not others or not doubles(source):
+        return convert(source)
+    wide = [replace(spec, dtype="float64") if spec.name in others else spec for spec in source.inputs]
+    conversion = convert(with_inputs(source, wide))
+    _cast(conversion.model, others, {})
     return conversion
 
 
-def _narrow(model: onnx.ModelProto, names: set[str]) -> None:
-    """Give a model of double precision, in place, inputs and outputs of single precision."""
+_ELEMENTS = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64}
+
+
+def _in_double(source: Any, wide: Any, convert: Callable[[Any], Conversion]) -> Conversion:
+    """The model converted for float64 inputs, with the source's own around it, and outputs of single precision."""
+    conversion = convert(with_inputs(source, wide))
+    outputs = [
+        value.name
+        for value in conversion.model.graph.output
+        if value.type.tensor_type.elem_type == TensorProto.DOUBLE
+    ]
+    inputs = [spec.name for spec in source.inputs if spec.dtype == "float32"]
+    _cast(conversion.model, dict.fromkeys(inputs, TensorProto.FLOAT), dict.fromkeys(outputs, TensorProto.FLOAT))
+    return conversion
+
+
+def _cast(model: onnx.ModelProto, inputs: Mapping[str, int], outputs: Mapping[str, int]) -> None:
+    """Give inputs and outputs of a model of double precision, in place, other element types."""
     graph = model.graph
-    outputs = {value.name for value in graph.output if value.type.tensor_type.elem_type == TensorProto.DOUBLE}
-    inner = {name: f"{name}_double" for name in names | outputs}
+    inner = {name: f"{name}_double" for name in (*inputs, *outputs)}
     for node in graph.node:
         node.input[:] = [inner.get(name, name) for name in node.input]
         node.output[:] = [inner.get(name, name) for name in node.output]
-    for name in sorted(names):
+    for name in sorted(inputs):
         graph.node.insert(0, helper.make_node("Cast", [name], [inner[name]], to=TensorProto.DOUBLE))
     for name in sorted(outputs):
-        graph.node.append(helper.make_node("Cast", [inner[name]], [name], to=TensorProto.FLOAT))
+        graph.node.append(helper.make_node("Cast", [inner[name]], [name], to=outputs[name]))
     for value in (*graph.input, *graph.output):
         if value.name in inner:
-            value.type.tensor_type.elem_type = TensorProto.FLOAT
+            value.type.tensor_type.elem_type = {**inputs, **outputs}[value.name]
     del graph.value_info[:]

@@ -2,8 +2,8 @@
 
 A row takes the same branch in ONNX as in scikit-learn, which compares in double precision:
 
-* x <= t for a double t: over float32 rows that is x <= the greatest float32 not above t, exactly; over float64
-  rows the threshold stays double.
+* x <= t for a double t: with a double input the threshold stays double. With a float32 input it is rounded as
+  `float32_threshold` says, which depends on the rows.
 * A missing value goes the way that the node says.
 * Membership in a set of categories becomes a chain of equalities that share their target. ONNX Runtime takes a
   node with several parents, and folds such chains into one test.
@@ -11,6 +11,9 @@ A row takes the same branch in ONNX as in scikit-learn, which compares in double
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,7 +77,7 @@ class Trees:
                 spare = self._chain(predictor, node, tree, place, spare)
             else:
                 threshold = float(node["num_threshold"])
-                value = threshold if self.double else float32_at_most(threshold)
+                value = threshold if self.double else float32_threshold(threshold)
                 self._node(tree, place, "BRANCH_LEQ", values=value, **_branch(node))
 
     def _chain(self, predictor: Any, node: Any, tree: int, place: int, spare: int) -> int:
@@ -136,6 +139,33 @@ def _branch(node: Any) -> dict[str, int]:
         "falsenodeids": int(node["right"]),
         "missing_value_tracks_true": int(node["missing_go_to_left"]),
     }
+
+
+_inexact_rows: ContextVar[bool] = ContextVar("inexact_rows", default=False)
+
+
+@contextlib.contextmanager
+def for_rows(inexact: bool) -> Iterator[None]:
+    """Round thresholds within the context for rows that float32 holds exactly, or for rows that it does not."""
+    before = _inexact_rows.set(inexact)
+    try:
+        yield
+    finally:
+        _inexact_rows.reset(before)
+
+
+def float32_threshold(value: float) -> float:
+    """The float32 that stands for a double threshold t in `x <= t`, where the model's input is float32.
+
+    * Rows that float32 holds exactly: the greatest float32 not above t. No such row takes another branch.
+    * Rows of float64, which a caller rounds to the nearest float32, r: r(t). Rounding is monotonic, so x <= t implies
+      r(x) <= r(t), and what is left are rows above t with r(x) = r(t). Rounded down, every row with x = t and
+      r(t) > t would take the other branch, and thresholds often are values of the data.
+    """
+    if not _inexact_rows.get():
+        return float32_at_most(value)
+    with np.errstate(over="ignore"):
+        return float(np.float32(value))
 
 
 def float32_at_most(value: float) -> float:

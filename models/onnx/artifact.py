@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PureWindowsPath
@@ -24,6 +24,9 @@ from onnxtool.reports.model import ModelSummary, Tensor
 
 COLUMNS = "onnxtool.columns."
 """With an input's name, the metadata that has the names of the matrix's columns, as a list in JSON."""
+
+ROWS = "onnxtool.rows"
+"""The metadata that has the dtypes of the rows on which the model was proved, by input, as JSON."""
 
 INLINE_LIMIT = 2**31 - 1
 """A protobuf message cannot be larger; larger weights are stored in files next to the model."""
@@ -280,6 +283,16 @@ def _names(text: str | None) -> tuple[str, ...]:
     except ValueError:  # written by another program
         return ()
     return tuple(map(str, names)) if isinstance(names, list) else ()
+
+
+def rows_proved_on(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Dtypes, by input, of the rows on which `convert` proved a model; empty where it says none."""
+    try:
+        said = json.loads(metadata.get(ROWS, "{}"))
+    except ValueError:  # a stranger's
+        return {}
+    pairs = said.items() if isinstance(said, dict) else ()
+    return {name: dtype for name, dtype in pairs if dtype in ("float32", "float64")}
 
 
 def _spec(value: onnx.ValueInfoProto) -> TensorSpec:

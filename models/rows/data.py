@@ -24,6 +24,7 @@ Data: TypeAlias = str | os.PathLike[str] | Mapping[str, Any] | NDArray[Any] | An
 UNNAMED = ""
 """Key of the one array of an `.npy` file, which has no name."""
 
+_SHORT = ("float32", "float16")
 _NO_TEXT = np.zeros(0, dtype=object)
 _FORMATS = "Known are .npz, .npy, .parquet, .json (records, or name to nested lists) and .csv with a header."
 
@@ -114,7 +115,9 @@ def text_columns(data: Tensors, specs: Sequence[TensorSpec]) -> list[str]:
     return [name for name in expected if dtype_name(data.get(name, _NO_TEXT)) != "string"]
 
 
-def fit_data(data: Tensors, specs: Sequence[TensorSpec], path: str) -> tuple[Tensors, list[str]]:
+def fit_data(
+    data: Tensors, specs: Sequence[TensorSpec], path: str, *, as_they_came: bool = False
+) -> tuple[Tensors, list[str]]:
     """Map arrays to a model's inputs.
 
     Names decide; a single unnamed array, or a table for a single matrix, needs no names. Numbers are
@@ -125,6 +128,8 @@ def fit_data(data: Tensors, specs: Sequence[TensorSpec], path: str) -> tuple[Ten
         specs: The model's inputs.
         path: Where the data came from, for messages. A csv file is read again where the model takes text in a
             column that looks like numbers.
+        as_they_came: Whether numbers keep their dtype, for a source that takes any; columns of one matrix get the
+            dtype that holds them all, as in a data frame's values.
 
     Returns:
         One array an input, and notes on columns that were ignored or rounded.
@@ -145,14 +150,16 @@ def fit_data(data: Tensors, specs: Sequence[TensorSpec], path: str) -> tuple[Ten
         notes.append(f"Ignored, since the model does not read them: {_listed(ignored)}.")
     tensors: Tensors = {}
     for spec in specs:
-        arrays = [_cast(array, spec, path) for array in by_name[spec.name]]
+        arrays = [_cast(array, spec, path, as_they_came) for array in by_name[spec.name]]
         tensor = arrays[0] if len(arrays) == 1 else np.stack(arrays, axis=1)
         if tensor.ndim == 1 and len(spec.shape) == 2:
             tensor = tensor[:, None]
         _check_shape(tensor, spec, path)
         tensors[spec.name] = tensor
-        if any(array.dtype == np.float64 for array in by_name[spec.name]) and spec.dtype != "float64":
-            notes.append(f"Input {spec.name!r} is {spec.dtype}: both models got the data's float64 rounded to it.")
+        if any(array.dtype == np.float64 for array in by_name[spec.name]) and tensor.dtype in _SHORT:
+            notes.append(
+                f"The model takes {spec.dtype} for {spec.name!r}, so it got the data's float64 cast to it."
+            )
     rows = Batching.of(specs).counts(tensors)
     if len(rows) > 1:
         raise DataError(f"{path}: inputs differ in their number of rows: {_shapes(tensors)}.")
@@ -190,7 +197,7 @@ def _match(data: Tensors, specs: Sequence[TensorSpec], path: str) -> dict[str, l
     )
 
 
-def _cast(array: NDArray[Any], spec: TensorSpec, path: str) -> NDArray[Any]:
+def _cast(array: NDArray[Any], spec: TensorSpec, path: str, as_they_came: bool) -> NDArray[Any]:
     have, expected_dtype = dtype_name(array), spec.dtype
     target = numpy_dtype(expected_dtype)
     if have == expected_dtype:
@@ -200,6 +207,8 @@ def _cast(array: NDArray[Any], spec: TensorSpec, path: str) -> NDArray[Any]:
             f"{path}: input {spec.name!r} is {expected_dtype} in the model and {have} in the data, "
             f"which cannot be converted without loss. Model: {spec}; data: {have}{list(array.shape)}."
         )
+    if as_they_came:
+        return array
     with np.errstate(over="ignore"):
         return array.astype(target)
 

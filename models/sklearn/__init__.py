@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnxtool.errors import SourceError, UsageError, require
 from onnxtool.models.onnx.artifact import first_line
 from onnxtool.models.rows.domain import Domain
-from onnxtool.models.signature import BATCH, Role, Tensors, TensorSpec, dtype_name
+from onnxtool.models.signature import BATCH, Role, Tensors, TensorSpec, dtype_name, in_double
 from onnxtool.models.sklearn.fitted import Column, columns_of, vocabulary
 from onnxtool.models.sklearn.lineage import VECTORIZERS, steps
 from onnxtool.models.source import LoadOptions, SourceModel, Step
@@ -25,13 +25,15 @@ TEXT = "text"
 
 
 class SklearnModel(SourceModel):
-    """A fitted estimator or pipeline.
+    """A fitted estimator or pipeline. It takes any numbers, and casts them itself where it has to.
 
     Attributes:
         columns: What the model knows of each raw column, in order; empty for a model of text.
         outputs: The outputs' names, in order.
         selects_columns: Whether a step picks columns by name.
     """
+
+    any_number = True
 
     def __init__(self, model: Any, options: LoadOptions) -> None:
         self.framework = "sklearn"
@@ -46,6 +48,7 @@ class SklearnModel(SourceModel):
         )
         self.selects_columns = _selects_by_name(model)
         self.inputs = self._signature(options)
+        self._declared = bool(options.inputs)
         self._answers = {_unambiguous(name, self.inputs): answer for name, answer in answers(model).items()}
         self.outputs = tuple(self._answers)
         self.roles: Mapping[str, Role] = {
@@ -121,6 +124,23 @@ class SklearnModel(SourceModel):
         if len(self.inputs) == 1:
             return {self.inputs[0].name: Domain(columns=tuple(found))}
         return {spec.name: domain for spec, domain in zip(self.inputs, found, strict=True)}
+
+    @property
+    def numbers(self) -> frozenset[str]:
+        """Names of the inputs that hold numbers, and no categories of which the model has a list."""
+        if self.reads_text:
+            return frozenset()
+        groups = [self.columns] if len(self.inputs) == 1 else [(column,) for column in self.columns]
+        return frozenset(
+            spec.name
+            for spec, columns in zip(self.inputs, groups, strict=True)
+            if spec.dtype not in ("string", "bool") and {column.dtype for column in columns} <= {"", "float32"}
+        )
+
+    @property
+    def rows_as(self) -> tuple[TensorSpec, ...]:
+        """float64 for numbers, as data frames and files hold them, unless the user declared the inputs."""
+        return self.inputs if self._declared else in_double(self.inputs)
 
     def _as_double(self, tensor: NDArray[Any]) -> NDArray[Any]:
         """KMeans does not take float32 rows when it was fitted on float64 ones; the values stay the same."""

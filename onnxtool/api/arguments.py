@@ -110,5 +110,5 @@ def open_counterpart(model: OnnxModel, source: Any, options: LoadOptions) -> Sou
 
 def fit_rows(raw: Tensors, model: SourceModel, origin: str) -> Rows:
     """Rows as the source takes them, from what the user gave."""
-    tensors, notes = fit_data(raw, model.inputs, origin)
+    tensors, notes = fit_data(raw, model.inputs, origin, as_they_came=model.any_number)
     return Rows(tensors, origin, notes=notes)

@@ -55,6 +55,7 @@ def bundle(
     force: bool = False,
     accept: bool = False,
     accept_version: Sequence[str] = (),
+    accept_input_rounding: bool = False,
     rtol: Limit = None,
     atol: Limit = None,
     seed: int = 0,
@@ -77,6 +78,7 @@ def bundle(
         force: Whether to replace a folder that is no bundle, with all that is in it.
         accept: Whether the target's own software, installed here, runs the bundle before it is written.
         accept_version: As for `convert`.
+        accept_input_rounding: As for `convert`.
         rtol: Relative tolerance, for all outputs or by name; None derives it from the model's own rounding.
         atol: Absolute tolerance, likewise.
         seed: Seed of made-up rows.
@@ -108,6 +110,7 @@ def bundle(
         rows,
         rtol=rtol,
         atol=atol,
+        accept_rounding=accept_input_rounding,
         on_progress=lambda done, total: progress("Comparing rows", done, total),
     )
     rules = deployed.rules(onnx_model.path.parent)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,19 +14,28 @@ from typing import Any
 import onnx
 
 from onnxtool.api.arguments import PathLike, Progress, fit_rows, isolating, load_options, silent, split_arguments
+from onnxtool.api.input_dtypes import (
+    Built,
+    Chosen,
+    InputDtype,
+    choose_inputs,
+    first_inputs,
+    inexact,
+    sentences,
+)
 from onnxtool.api.lowering import Precision
-from onnxtool.api.proving import ProofOptions, Proven, prove
+from onnxtool.api.proving import ProofOptions, Proven, parity_of, prove, remember
 from onnxtool.api.records import report_of, source_summary
 from onnxtool.converters.framework import ConvertOptions, Framework, frameworks
 from onnxtool.converters.graph.finish import default_opset, finish, write
 from onnxtool.converters.graph.optimizers import Optimize, foreign_operators
-from onnxtool.errors import UsageError
+from onnxtool.errors import OnnxtoolError, UsageError
 from onnxtool.files import check_writable, staged_path
-from onnxtool.models.onnx.artifact import OnnxModel
+from onnxtool.models.onnx.artifact import ROWS, OnnxModel
 from onnxtool.models.rows.batches import Batching
 from onnxtool.models.rows.data import Data, to_arrays
 from onnxtool.models.rows.inputs import make_inputs
-from onnxtool.models.signature import Tensors
+from onnxtool.models.signature import Tensors, TensorSpec
 from onnxtool.models.source import SourceModel
 from onnxtool.opening import convert_source, open_source
 from onnxtool.reports.gates import (
@@ -38,6 +49,7 @@ from onnxtool.reports.model import (
     Report,
     Subject,
 )
+from onnxtool.reports.model import InputDtype as InputDtypeRecord
 from onnxtool.targets.target import Target, choose
 from onnxtool.validators.drift.labels import LabelColumns
 from onnxtool.validators.numerics.tolerance import Limit
@@ -47,6 +59,7 @@ from onnxtool.validators.parity.pairs import Rows, made_up_rows
 
 # Two rows: an exporter that traces a single row takes the batch dimension for a constant 1.
 _EXAMPLE_ROWS = 2
+_CHOOSING_ROWS = 2048
 
 
 @isolating
@@ -64,6 +77,8 @@ def convert(
     verify: bool = True,
     expected: Data | None = None,
     accept_version: Sequence[str] = (),
+    input_dtype: InputDtype = "auto",
+    accept_input_rounding: bool = False,
     rtol: Limit = None,
     atol: Limit = None,
     seed: int = 0,
@@ -93,6 +108,10 @@ def convert(
             arrays by the output's name, as saved with the release that trained the model.
         accept_version: Releases that saved the source and whose files are taken to mean what the installed release
             reads, as `1.3.2`.
+        input_dtype: `auto` takes float32 for numbers where that moves no row out of tolerance and flips no label,
+            else float64, or int64 for whole numbers; a data frame's columns are decided one by one. `float32` and
+            `float64` take that for all. For scikit-learn and boosting; others declare what they take.
+        accept_input_rounding: Whether what float32 inputs cost is accepted: it is reported, and is no drift.
         rtol: Relative tolerance, for all outputs or by name; None derives it from the model's own rounding.
         atol: Absolute tolerance, likewise.
         seed: Seed of made-up rows.
@@ -121,58 +140,70 @@ def convert(
     if model.path is not None and path.exists() and path.samefile(model.path):
         raise UsageError(f"{path} is the source itself. Name another file with -o.")
     framework = frameworks()[model.framework]
-    if (optimize != "none" or precision) and not verify:
-        raise UsageError("--optimize and --precision compare with the source: leave out --no-verify.")
-    if precision and optimize == "full":
-        raise UsageError("--precision changes ONNX's own operators only: give --optimize basic with it.")
-    if not precision and (labels is not None or max_loss is not None):
-        raise UsageError(
-            "--labels and --max-loss go with --precision. To compare the quality, use onnxtool verify."
-        )
-    if expected is not None and not (raw and verify):
-        raise UsageError(
-            "--expected holds the answers to the rows of --data: give both, and leave out --no-verify."
-        )
-    _check_opset(opset, framework, deployed)
-    if opset is None and deployed.max_opset is not None and not framework.keeps_opset:
-        opset = min(framework.default_opset, deployed.max_opset)
+    proof = ProofOptions(optimize, precision, labels, max_loss, rtol, atol, seed, deployed, accept_input_rounding)
+    _check_proof(proof, verify, answers=expected is not None, rows=bool(raw))
+    opset = _opset(opset, framework, deployed)
     rows = (
         replace(fit_rows(raw, model, origin), auxiliary=auxiliary, expected=read_expected(expected))
         if raw
         else None
     )
 
-    progress(f"Converting from {framework.name}", 0, 0)
-    began = time.perf_counter()
+    rounded = inexact(model.inputs, rows.tensors if rows else make_inputs(model.rows_as, _EXAMPLE_ROWS, seed))
     conversion_options = ConvertOptions(
-        opset=opset, target=target, rows=rows.tensors if rows else {}, compare=agreement
+        opset=opset, target=target, rows=rows.tensors if rows else {}, compare=agreement, inexact_rows=rounded
     )
-    conversion = convert_source(model, _example(model, rows, seed), conversion_options)
-    converted = time.perf_counter()
-    proto = conversion.model
-    adapted = deployed.adapt(proto, model)
-    finish(proto, model.inputs, _provenance(model, proto, accept_version))
     with staged_path(path) as staged:
-        write(proto, staged)
-        finished = time.perf_counter()
-        proven = None
-        if verify:
-            written = OnnxModel(staged, proto)
-            rows = rows or made_up_rows(model.inputs, model, written, seed)
-            proof = ProofOptions(optimize, precision, labels, max_loss, rtol, atol, seed, deployed)
-            proven = prove(written, model, rows, proof, progress)
+
+        def build(specs: Sequence[TensorSpec]) -> Built:
+            progress(f"Converting from {framework.name}", 0, 0)
+            began = time.perf_counter()
+            options_now = replace(conversion_options, inputs=tuple(specs))
+            conversion = convert_source(model, _example(model, rows, seed), options_now)
+            converted = time.perf_counter()
+            proto = conversion.model
+            adapted = deployed.adapt(proto, model)
+            finish(proto, model.inputs, _provenance(model, proto, accept_version))
+            write(proto, staged)
+            times = converted - began, time.perf_counter() - converted
+            return Built(OnnxModel(staged, proto), [*conversion.choices, *adapted], times)
+
+        built = build(first_inputs(model, input_dtype))
+        proven: Proven | None = None
+        records: list[InputDtypeRecord] = []
+        if verify or model.any_number:
+            compared = rows or made_up_rows(model.inputs, model, built.model, seed)
+            sample = compared if verify else _first_rows(compared, model)
+            with suppress(*(() if verify else (OnnxtoolError,))):  # without a verdict, what cannot be run stays
+                chosen = choose_inputs(
+                    model,
+                    sample.tensors,
+                    input_dtype,
+                    first=built,
+                    build=build,
+                    compare=lambda tried: parity_of(tried.model, model, sample, proof, progress),
+                    limits=(rtol, atol),
+                )
+                built, records = chosen.built, chosen.records
+                if entries := _proved_on(chosen, compared):
+                    remember(built.model.proto, entries)
+                    write(built.model.proto, staged)
+                if verify:
+                    proven = prove(built.model, model, compared, proof, parity=chosen.parity, progress=progress)
+        proto = proven.proto if proven else built.model.proto
         summary = OnnxModel.read(staged).summary()  # before another run can put its own in this place
     subject = Subject(
         name=path.name,
         model=summary.model_copy(update={"path": str(path)}),
         source=source_summary(model),
         conversion=ConversionRecord(
-            opset=default_opset(proven.proto if proven else proto),
+            opset=default_opset(proto),
             target=target,
             optimize=optimize,
-            convert_s=converted - began,
-            finish_s=finished - converted,
-            choices=[*conversion.choices, *adapted, *_foreign(proven.proto if proven else proto)],
+            convert_s=built.seconds[0],
+            finish_s=built.seconds[1],
+            choices=[*sentences(records), *built.choices, *_foreign(proto)],
+            input_dtypes=records,
             candidates=proven.candidates if proven else [],
             lowering=proven.lowering if proven else None,
         ),
@@ -186,9 +217,51 @@ def convert(
     return report_of("convert", [subject])
 
 
+def _first_rows(rows: Rows, model: SourceModel) -> Rows:
+    """The first rows, where no verdict is asked for and they are for the choice of dtypes only."""
+    batching = Batching.of(model.inputs)
+    count = min(batching.count(rows.tensors), _CHOOSING_ROWS)
+    auxiliary = {name: column[:count] for name, column in rows.auxiliary.items()}
+    return replace(rows, tensors=batching.rows(rows.tensors, 0, count), auxiliary=auxiliary)
+
+
+def _proved_on(chosen: Chosen, rows: Rows) -> dict[str, str]:
+    """Metadata: the dtypes of the rows where they are not those of production, and whether rounding is accepted."""
+    narrow = {
+        record.name: record.rows
+        for record in chosen.records
+        if record.rows == "float32" and (rows.seed is None or record.asked == "given")
+    }
+    found = {ROWS: json.dumps(narrow)} if narrow else {}
+    rounding = chosen.parity.input_rounding
+    if rounding is not None and rounding.accepted:
+        found["onnxtool.input_rounding"] = f"accepted: it moves {rounding.rows} of {chosen.parity.rows} rows"
+    return found
+
+
 def _gates(proven: Proven) -> list[Check]:
     gates = [parity_gate(proven.parity)]
     return gates if proven.lowering is None else [*gates, precision_gate(proven.lowering)]
+
+
+def _check_proof(proof: ProofOptions, verify: bool, *, answers: bool, rows: bool) -> None:
+    """See that what is asked for goes together.
+
+    Raises:
+        UsageError: it does not.
+    """
+    if (proof.optimize != "none" or proof.precision) and not verify:
+        raise UsageError("--optimize and --precision compare with the source: leave out --no-verify.")
+    if proof.precision and proof.optimize == "full":
+        raise UsageError("--precision changes ONNX's own operators only: give --optimize basic with it.")
+    if not proof.precision and (proof.labels is not None or proof.max_loss is not None):
+        raise UsageError(
+            "--labels and --max-loss go with --precision. To compare the quality, use onnxtool verify."
+        )
+    if answers and not (rows and verify):
+        raise UsageError(
+            "--expected holds the answers to the rows of --data: give both, and leave out --no-verify."
+        )
 
 
 def _foreign(proto: onnx.ModelProto) -> list[str]:
@@ -197,9 +270,15 @@ def _foreign(proto: onnx.ModelProto) -> list[str]:
     return [f"Only ONNX Runtime runs it: it has {', '.join(foreign)}."] if foreign else []
 
 
-def _check_opset(opset: int | None, framework: Framework, target: Target) -> None:
+def _opset(opset: int | None, framework: Framework, target: Target) -> int | None:
+    """The opset to convert to: the one asked for, else what the target holds the framework's default to.
+
+    Raises:
+        UsageError: there is none such.
+    """
     if opset is None:
-        return
+        held = target.max_opset is not None and not framework.keeps_opset
+        return min(framework.default_opset, target.max_opset or framework.default_opset) if held else None
     if not 1 <= opset <= framework.max_opset:
         raise UsageError(
             f"--opset {opset} is out of range: {framework.name} models convert up to opset {framework.max_opset}."
@@ -208,6 +287,7 @@ def _check_opset(opset: int | None, framework: Framework, target: Target) -> Non
         raise UsageError(
             f"--opset {opset} is out of range: {target.runtime} takes up to opset {target.max_opset}."
         )
+    return opset
 
 
 def _split_labels(labels: str, raw: Tensors, origin: str) -> tuple[Tensors, Tensors]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -35,6 +36,7 @@ class ProofOptions:
         atol: Absolute tolerance.
         seed: Seed of the order in which graphs are timed.
         target: The deployment target.
+        accept_rounding: Whether the cost of casting the rows to the inputs is accepted.
     """
 
     optimize: Optimize
@@ -45,6 +47,7 @@ class ProofOptions:
     atol: Limit
     seed: int
     target: Target
+    accept_rounding: bool = False
 
 
 @dataclass(slots=True)
@@ -58,8 +61,29 @@ class Proven:
     drift: LabelDrift | None = None
 
 
+def parity_of(
+    model: OnnxModel, source: SourceModel, rows: Rows, options: ProofOptions, progress: Progress
+) -> Parity:
+    """Compare a model with its source on all rows."""
+    return check_parity(
+        source,
+        model,
+        rows,
+        rtol=options.rtol,
+        atol=options.atol,
+        accept_rounding=options.accept_rounding,
+        on_progress=partial(progress, "Comparing rows"),
+    )
+
+
 def prove(
-    written: OnnxModel, source: SourceModel, rows: Rows, options: ProofOptions, progress: Progress
+    written: OnnxModel,
+    source: SourceModel,
+    rows: Rows,
+    options: ProofOptions,
+    *,
+    parity: Parity,
+    progress: Progress,
 ) -> Proven:
     """Compare a converted model with its source; optimise it and lower its precision while it agrees.
 
@@ -68,23 +92,19 @@ def prove(
         source: The reference.
         rows: The rows that both are run on; labels are auxiliary columns.
         options: The options of the proof.
+        parity: The comparison of the model with its source.
         progress: See `Progress`.
 
     Raises:
         OnnxtoolError: the model cannot be run, or an option cannot be met.
     """
-
-    def parity_of(model: OnnxModel) -> Parity:
-        row_progress = partial(progress, "Comparing rows")
-        return check_parity(source, model, rows, rtol=options.rtol, atol=options.atol, on_progress=row_progress)
-
-    proven = Proven(written.proto, parity_of(written))
+    proven = Proven(written.proto, parity)
     if not (options.optimize != "none" or options.precision):
         return proven
     before = written.proto
     measures = Measures(
         refusal=partial(options.target.refusal, before=before),
-        parity=parity_of,
+        parity=partial(parity_of, source=source, rows=rows, options=options, progress=progress),
         rows=match_inputs(source.inputs, written.inputs, [])(rows.tensors),
         seed=options.seed,
     )
@@ -93,22 +113,24 @@ def prove(
             written, proven.parity, options.optimize, measures, progress
         )
         (kept,) = (candidate for candidate in proven.candidates if candidate.outcome == "kept")
-        _remember(proven.proto, "onnxtool.graph", kept.name)
+        remember(proven.proto, {"onnxtool.graph": kept.name})
         write(proven.proto, written.path)
     if options.precision and proven.parity.passed:
         full = OnnxModel(written.path, proven.proto)
-        trial = Trial(Pair(source, full), rows, options.labels, options.max_loss)
+        trial = Trial(
+            Pair(source, full, accept_rounding=options.accept_rounding), rows, options.labels, options.max_loss
+        )
         readapt = partial(options.target.readapt, before=before)
         proven.proto, proven.lowering, proven.drift = lower(
             full, options.precision, trial, measures, repair_rules=readapt, progress=progress
         )
-        _remember(proven.proto, "onnxtool.precision", options.precision)
+        remember(proven.proto, {"onnxtool.precision": options.precision})
         write(proven.proto, written.path)
         proven.parity.notes.append(f"That is the model before it was made {options.precision}.")
     return proven
 
 
-def _remember(model: onnx.ModelProto, key: str, value: str) -> None:
-    """Put an entry into the model's metadata, in place."""
+def remember(model: onnx.ModelProto, entries: Mapping[str, str]) -> None:
+    """Put entries into the model's metadata, in place."""
     known = {entry.key: entry.value for entry in model.metadata_props}
-    onnx.helper.set_model_props(model, known | {key: value})
+    onnx.helper.set_model_props(model, {**known, **entries})

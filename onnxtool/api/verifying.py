@@ -54,6 +54,7 @@ def verify(
     group: str | None = None,
     expected: Data | None = None,
     accept_version: Sequence[str] = (),
+    accept_input_rounding: bool = False,
     rtol: Limit = None,
     atol: Limit = None,
     provider: str = "cpu",
@@ -75,6 +76,7 @@ def verify(
         data: As for `convert`.
         labels: A column of the data, or a file, with the true label of each row: quality is compared too.
         group: A column of the data. Quality is compared in each of its groups too, since an average can hide a group.
+        accept_input_rounding: As for `convert`.
         expected: As for `convert`.
         accept_version: As for `convert`.
         rtol: Relative tolerance, for all outputs or by name; None derives it from the model's own rounding.
@@ -128,12 +130,14 @@ def verify(
     rows = replace(rows, expected=read_expected(expected))
     quality = Quality(label_columns.origin, opened.roles, group) if label_columns else None
     worst: dict[int, Tensors] | None = {} if explain else None
+    pair = partial(Pair, opened, onnx_model, provider, accept_rounding=accept_input_rounding)
     parity = check_parity(
         opened,
         onnx_model,
         rows,
         rtol=rtol,
         atol=atol,
+        accept_rounding=accept_input_rounding,
         provider=provider,
         on_progress=lambda done, total: progress("Comparing rows", done, total),
         worst=worst,
@@ -141,13 +145,13 @@ def verify(
     )
     if worst is not None:
         progress("Explaining the difference", 0, 0)
-        found = find_cause(Pair(opened, onnx_model, provider), worst, rows.tensors)
+        found = find_cause(pair(), worst, rows.tensors)
         parity = parity.model_copy(update={"explanation": found})
     checks = [parity_gate(parity), *version_gates(opened.saved_by, accept_version, parity)]
     searched = None
     if adversarial:
         searched = search(
-            Pair(opened, onnx_model, provider),
+            pair(),
             rows.tensors,
             rtol=rtol,
             atol=atol,
@@ -190,7 +194,7 @@ def _stream(
         rest, columns = (
             label_columns.take(block, max(map(len, block.values())), read) if label_columns else (block, {})
         )
-        tensors, messages = fit_data(rest, model.inputs, origin)
+        tensors, messages = fit_data(rest, model.inputs, origin, as_they_came=model.any_number)
         notes.extend(note for note in messages if note not in notes)
         return Block(tensors, columns)
 

@@ -25,11 +25,12 @@ from onnxtool.errors import SourceError
 from onnxtool.models.onnx.artifact import OnnxModel
 from onnxtool.models.rows.channel import read_message, write_message
 from onnxtool.models.rows.domain import Domain
-from onnxtool.models.signature import Tensors
+from onnxtool.models.signature import Tensors, TensorSpec
 from onnxtool.models.source import LoadOptions, SourceModel, Step, files_of
 from onnxtool.opening.messages import (
     CONVERTED,
     OPTIONS,
+    SPECS,
     Description,
     PlainDomain,
     Request,
@@ -102,7 +103,8 @@ class SandboxedSource(SourceModel):
         content, _ = self._request("open", {"source": source, "options": sent}, options.data)
         found = self._checked(Description.model_validate, content)
         self.framework, self.framework_version = found.framework, found.framework_version
-        self.inputs, self.roles = found.inputs, found.roles
+        self.inputs, self.roles, self.any_number = found.inputs, found.roles, found.any_number
+        self._rows_as = found.rows_as
         self.path = Path(found.path) if found.path else None
         self.saved_by = found.saved_by
         self.notes += [*found.notes, *(f"The source was not wholly confined: {lack}." for lack in lacking)]
@@ -112,6 +114,11 @@ class SandboxedSource(SourceModel):
     def kind(self) -> str:
         """The kind of model, for display."""
         return self._kind
+
+    @property
+    def rows_as(self) -> tuple[TensorSpec, ...]:
+        """The inputs in the dtypes in which rows come in production; see `SourceModel`."""
+        return self._rows_as
 
     @property
     def classes(self) -> tuple[tuple[str, ...], ...]:
@@ -155,7 +162,12 @@ class SandboxedSource(SourceModel):
         Returns:
             The model, and what was chosen on the way.
         """
-        convert_content = {"opset": options.opset, "target": options.target}
+        convert_content = {
+            "opset": options.opset,
+            "target": options.target,
+            "inputs": SPECS.dump_python(options.inputs, mode="json"),
+            "inexact_rows": options.inexact_rows,
+        }
         choices, _ = self._request("convert", convert_content, joined(example=example, rows=options.rows))
         written = OnnxModel.read(self._folder / CONVERTED)
         model = written.load()

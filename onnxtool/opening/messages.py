@@ -20,6 +20,9 @@ Request = Literal["confinement", "open", "predict", "answers", "in_double", "ste
 OPTIONS = TypeAdapter(LoadOptions)
 """`LoadOptions` as JSON; their arrays are sent separately."""
 
+SPECS = TypeAdapter(tuple[TensorSpec, ...])
+"""Inputs as JSON."""
+
 CONVERTED = "model.onnx"
 """Name of the file, in the process's folder, to which it converts."""
 
@@ -31,6 +34,8 @@ class Description(BaseModel):
     framework_version: str
     kind: str
     inputs: tuple[TensorSpec, ...]
+    rows_as: tuple[TensorSpec, ...]
+    any_number: bool
     roles: dict[str, Role]
     classes: tuple[tuple[str, ...], ...]
     path: str | None

@@ -94,7 +94,7 @@ class Trial:
         count = batching.count(tensors)
         for start in range(0, count, size):
             batch = batching.rows(tensors, start, min(start + size, count), batching.size)
-            yield self.pair.feeds(self.pair.feeds.rounded(batch))
+            yield self.pair.feeds(batch)
 
     def compare(self, model: onnx.ModelProto, recipe: str, kept: int, *, on_all: bool = False) -> Outcome:
         """Run a version and compare it with the source.
@@ -161,7 +161,6 @@ class Trial:
 
     def _run(self, tensors: Tensors, auxiliary: Tensors) -> Iterator[_Chunk]:
         for batch in self.pair.batches(tensors):
-            rounded = self.pair.feeds.rounded(batch.tensors)
-            truth = self.pair.cut(self.pair.run_source(rounded), batch)
+            truth = self.pair.cut(self.pair.run_source(batch.tensors), batch)
             columns = {name: column[batch.start : batch.stop] for name, column in auxiliary.items()}
-            yield _Chunk(self.pair.feeds(rounded), truth, columns, batch)
+            yield _Chunk(self.pair.feeds(batch.tensors), truth, columns, batch)

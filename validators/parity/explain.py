@@ -15,7 +15,9 @@ from onnxtool.models.onnx.evaluate import evaluate, exposing, intermediate, open
 from onnxtool.models.signature import Tensors, dtype_name
 from onnxtool.reports.model import ErrorComponents, Explanation, Stage
 from onnxtool.validators.numerics.rounding import UNIT_ROUNDOFF
-from onnxtool.validators.parity.pairs import Pair
+from onnxtool.validators.parity.input_rounding import row_differences
+from onnxtool.validators.parity.pairs import Pair, predict_source
+from onnxtool.validators.parity.rounding_causes import rounding_causes
 from onnxtool.validators.parity.thresholds import TREES, tree_splits
 
 MOST_ROWS = 8
@@ -62,6 +64,9 @@ def explain(pair: Pair, worst: Mapping[int, Tensors], context: Tensors) -> Expla
     first_difference = next((place for place, stage in enumerate(stages) if stage.difference), None)
     first_failure = _break(stages, scene.unit)
     cause, details = _story(scene, stages, against, first_difference, first_failure)
+    rounding = rounding_causes(pair, [worst[row] for row in rows])
+    if rounding:
+        cause, details = _story_of_rounding(scene, rounding, cause, details)
     shown = stages
     if len(stages) > _MOST_STAGES:  # around the first failure
         first = max(0, min((first_failure or 0) - _MOST_STAGES // 2, len(stages) - _MOST_STAGES))
@@ -92,6 +97,7 @@ class _Scene:
         opened: Every tensor of the ONNX model, without optimisations, by name.
         double: Every tensor of the graph in float64, for the rows to explain; empty where it cannot be run.
         truth: The source's outputs.
+        cast: The same for the rows as they are cast for ONNX.
         found: The ONNX model's, as it runs for real, under the source's names.
         values: Values of the source's steps by the ONNX tensor that holds the same.
     """
@@ -103,6 +109,7 @@ class _Scene:
     opened: Tensors
     double: Tensors
     truth: Tensors
+    cast: Tensors
     found: Tensors
     values: Tensors
 
@@ -115,7 +122,7 @@ class _Scene:
         tensors = batching.join([*worst, batching.rows(context, 0, context_rows)])
         fixed, total = batching.size, batching.count(tensors)
         size = fixed or total
-        tensors = pair.feeds.rounded(batching.rows(tensors, 0, min(size, total), size))
+        tensors = batching.rows(tensors, 0, min(size, total), size)
         count = min(len(worst), size)
         feeds = pair.feeds(tensors)
         truth, found = pair.run(tensors)
@@ -130,6 +137,9 @@ class _Scene:
             opened={**feeds, **{name: made[name] for name in names if name in made}},
             double=evaluate_in_double(proto, few),
             truth=truth,
+            cast=predict_source(pair.source, pair.feeds.as_cast(tensors))
+            if pair.feeds.changed(tensors)
+            else truth,
             found=found,
             values={},
         )
@@ -327,6 +337,19 @@ def _story(
     return f"{cause}.", details
 
 
+def _story_of_rounding(
+    scene: _Scene, rounding: Sequence[str], cause: str, details: Sequence[str]
+) -> tuple[str, list[str]]:
+    """The cause where the rounding of the input moves rows: the rest counts as far as it moves them too."""
+    first, *others = rounding
+    rows = len(next(iter(scene.tensors.values())))
+    tolerances = scene.pair.tolerances(scene.tensors, scene.truth, None, None)
+    left = row_differences(scene.cast, scene.found, scene.pair.source.roles, tolerances, rows).off[: scene.count]
+    if not left.any():
+        return first, [*others, "On the rows as they are cast for ONNX, the two models agree."]
+    return first, [*others, f"Beside that: {cause}", *details]
+
+
 def _about_optimisation(scene: _Scene) -> Iterator[str]:
     """Whether the difference is there without ONNX Runtime's optimisations too."""
     for name, partner in scene.pair.partners.items():
@@ -380,29 +403,35 @@ def _crossed(node: onnx.NodeProto, scene: _Scene) -> Iterator[str]:
 
 
 def _error_components(scene: _Scene) -> Iterator[ErrorComponents]:
-    """Split each floating output's error into the source's rounding, the conversion's and the provider's."""
-    wide = {n: t.astype(np.float64) if t.dtype.kind == "f" else t for n, t in scene.tensors.items()}
+    """Split each floating output's error: the rounding of the input, of the source, the conversion, the provider.
+
+    All but the first are on the rows as they are cast for ONNX.
+    """
+    rows = scene.pair.feeds.as_cast(scene.tensors)
+    wide = {n: t.astype(np.float64) if t.dtype.kind == "f" else t for n, t in rows.items()}
     exact_source = scene.pair.source.in_double(wide) or {}
     for name, partner in scene.pair.partners.items():
         truth, found = np.asarray(scene.truth[name]), np.asarray(scene.found[name])
         if truth.dtype.kind != "f" or not truth.ndim or truth.size != found.size:
             continue
         shape = (len(truth), -1)
-        rows = {
+        answers = {
             "truth": truth,
+            "cast": np.asarray(scene.cast[name]),
             "found": found,
             "source": exact_source.get(name),
             "graph": scene.double.get(partner),
         }
         flat = {
             key: np.asarray(array, dtype=np.float64).reshape(len(array), -1)[: scene.count]
-            for key, array in rows.items()
+            for key, array in answers.items()
             if array is not None and np.size(array) % (truth.size // shape[0]) == 0
         }
         yield ErrorComponents(
             output=name,
             total=_largest(flat, "found", "truth") or 0.0,
-            source=_largest(flat, "truth", "source"),
+            input=_largest(flat, "truth", "cast"),
+            source=_largest(flat, "cast", "source"),
             conversion=_largest(flat, "source", "graph"),
             provider=_largest(flat, "found", "graph"),
         )

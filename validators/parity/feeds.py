@@ -1,7 +1,8 @@
 """Feeding an ONNX model with its source's tensors, where the two do not take the same.
 
-A model made for ML.NET may take a column each where its source takes one matrix, or the other way round, and
-float32 where the source takes float64.
+A model made for ML.NET may take a column each where its source takes one matrix, or the other way round. And rows
+come in a dtype of their own, which the ONNX model's signature makes its caller cast: float64 to float32, mostly. The
+source is never given the cast rows in place of the rows, unless the user accepts what the cast costs.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxtool.errors import DataError
-from onnxtool.models.signature import Tensors, TensorSpec, numpy_dtype
+from onnxtool.models.signature import Tensors, TensorSpec, dtype_name, numpy_dtype
 from onnxtool.validators.numerics.tolerance import PRECISION
 
 _WHOLE = ("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64")
@@ -36,13 +37,13 @@ class Feed:
 
     def tensor(self, tensors: Tensors) -> NDArray[Any]:
         """The input, out of the source's tensors."""
-        arrays = [tensors[name] for name in self.columns]
+        arrays = [_cast(tensors[name], self.spec) for name in self.columns]
         array = arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=1)
         if self.column is not None:
             array = array[:, self.column : self.column + 1]
         if array.ndim < len(self.spec.shape):
             array = array.reshape(-1, 1)
-        return array.astype(numpy_dtype(self.spec.dtype), copy=False)
+        return array
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +56,24 @@ class Feeds:
         """The ONNX model's inputs."""
         return {feed.spec.name: feed.tensor(tensors) for feed in self.feeds}
 
-    def rounded(self, tensors: Tensors) -> Tensors:
-        """The source's inputs, as exact as the ONNX model gets them: what is compared is the conversion."""
-        dtypes = {name: numpy_dtype(feed.spec.dtype) for feed in self.feeds for name in feed.columns}
+    def as_cast(self, tensors: Tensors) -> Tensors:
+        """The source's inputs after the cast that the ONNX model's signature forces, in their own dtype again.
+
+        An array that the cast leaves as it is comes back as the same object.
+        """
+        specs = {name: feed.spec for feed in self.feeds for name in feed.columns}
         return {
-            name: tensor.astype(dtypes[name]).astype(tensor.dtype)
-            if name in dtypes and tensor.dtype.kind == "f" and tensor.dtype != dtypes[name]
-            else tensor
+            name: _there_and_back(tensor, specs[name]) if name in specs else tensor
             for name, tensor in tensors.items()
+        }
+
+    def changed(self, tensors: Tensors) -> dict[str, str]:
+        """The inputs of which that cast changes a value, and how: `float64 to float32`."""
+        specs = {name: feed.spec for feed in self.feeds for name in feed.columns}
+        return {
+            name: f"{dtype_name(tensors[name])} to {specs[name].dtype}"
+            for name, tensor in self.as_cast(tensors).items()
+            if tensor is not tensors[name]
         }
 
 
@@ -99,12 +110,6 @@ def match_inputs(source: Sequence[TensorSpec], onnx: Sequence[TensorSpec], notes
             f"The two models take different inputs. Source: {_listed(source)}; ONNX: {_listed(onnx)}. "
             "Give the source's inputs with --input, or convert it again."
         )
-    notes += [
-        f"Input {feed.spec.name!r} is {feed.spec.dtype} in ONNX: both models got {dtype} rounded to it."
-        for feed in feeds
-        for dtype in {by_name[name].dtype for name in feed.columns}
-        if dtype in PRECISION and dtype != feed.spec.dtype
-    ]
     return Feeds(tuple(feeds))
 
 
@@ -117,7 +122,9 @@ def _columns_of_matrix(source: Sequence[TensorSpec], onnx: Sequence[TensorSpec])
 def _matrices_of_columns(source: Sequence[TensorSpec], onnx: Sequence[TensorSpec]) -> list[Feed]:
     feeds = []
     for spec in onnx:
-        columns = tuple(column.name for column in source if _casts(column.dtype, spec.dtype))
+        known = {column.name for column in source}
+        columns = spec.columns if spec.columns and known.issuperset(spec.columns) else ()
+        columns = columns or tuple(column.name for column in source if _alike(column.dtype, spec.dtype))
         if spec.shape[1:] == (len(columns),):
             feeds.append(Feed(spec, columns))
     taken = [name for feed in feeds for name in feed.columns]
@@ -135,10 +142,32 @@ def _fits(source: dict[str, TensorSpec], feed: Feed) -> bool:
     return True
 
 
-def _casts(given: str, expected: str) -> bool:
-    """Whether a dtype becomes another without loss, but for the rounding of floats."""
+def _alike(given: str, expected: str) -> bool:
+    """Whether both hold floats, or whole numbers, or the same."""
     both_float = given in PRECISION and expected in PRECISION
     return given == expected or both_float or (given in _WHOLE and expected == "int64")
+
+
+def _casts(given: str, expected: str) -> bool:
+    """Whether rows of an input of a dtype can be passed as another: what rounding costs is measured, not refused.
+
+    Numbers that are whole go in as int64, also where the source takes any number.
+    """
+    return _alike(given, expected) or (given in PRECISION and expected == "int64")
+
+
+def _cast(array: NDArray[Any], spec: TensorSpec) -> NDArray[Any]:
+    # What float32 cannot hold is infinite there, as for a caller.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return array.astype(numpy_dtype(spec.dtype), copy=False)
+
+
+def _there_and_back(tensor: NDArray[Any], spec: TensorSpec) -> NDArray[Any]:
+    if dtype_name(tensor) == spec.dtype or spec.dtype == "string":
+        return tensor
+    with np.errstate(over="ignore", invalid="ignore"):
+        back = _cast(tensor, spec).astype(tensor.dtype)
+    return tensor if np.array_equal(back, tensor, equal_nan=tensor.dtype.kind in "fV") else back
 
 
 def _listed(specs: Sequence[TensorSpec]) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from onnxtool.errors import OnnxtoolError, SourceError
-from onnxtool.models.onnx.artifact import OnnxModel, first_line
+from onnxtool.models.onnx.artifact import OnnxModel, first_line, rows_proved_on
 from onnxtool.models.onnx.providers import (
     full_name,
     session_on,
@@ -23,6 +23,7 @@ from onnxtool.validators.numerics.comparison import OutputComparison
 from onnxtool.validators.numerics.tolerance import Limit, Tolerances, derive
 from onnxtool.validators.parity.expected import Answers, Expected
 from onnxtool.validators.parity.feeds import match_inputs
+from onnxtool.validators.parity.input_rounding import RoundingCount, RowDifferences, row_differences
 
 FIRST_BATCHES = (1, 3, 17)
 """Batch sizes run before the large chunks: a batch dimension frozen at export shows at once."""
@@ -93,8 +94,17 @@ class Rows:
 
 
 def made_up_rows(specs: Sequence[TensorSpec], source: SourceModel | None, model: OnnxModel, seed: int) -> Rows:
-    """Make rows up from what the graph and the fitted source know of their inputs."""
+    """Make rows up from what the graph and the fitted source know of their inputs.
+
+    Numbers are of the dtype in which rows come in production, or in which those came that the model was proved on.
+    """
     domains = {**graph_domains(model.proto), **(source.domains() if source else {})}
+    if source is not None:
+        proved = rows_proved_on(model.metadata)
+        specs = [
+            replace(spec, dtype=proved.get(spec.name, "float64")) if spec.dtype == "float64" else spec
+            for spec in source.rows_as
+        ]
     batching, rows = Batching.of(specs), sensible_rows(specs)
     origin = "{} rows made up from the model's signature"
     if batching.axes:
@@ -116,6 +126,8 @@ class Pair:
         source: The reference.
         model: The ONNX model.
         provider: Execution provider that runs it: `cpu`, `cuda` or a full name.
+        accept_rounding: Whether the source gets the rows as the ONNX model's signature forces them to be cast, so
+            that what the cast costs is no drift. Else it gets them as they came.
 
     Attributes:
         feeds: From the source's tensors to the ONNX model's.
@@ -130,8 +142,10 @@ class Pair:
         UsageError: the provider cannot be used here.
     """
 
-    def __init__(self, source: SourceModel, model: OnnxModel, provider: str = "cpu") -> None:
-        self.source, self.model = source, model
+    def __init__(
+        self, source: SourceModel, model: OnnxModel, provider: str = "cpu", *, accept_rounding: bool = False
+    ) -> None:
+        self.source, self.model, self.accept_rounding = source, model, accept_rounding
         self.notes: list[str] = []
         self.feeds = match_inputs(source.inputs, model.inputs, self.notes)
         self.batching = Batching.of(source.inputs).within(
@@ -150,30 +164,30 @@ class Pair:
         self.source_s = self.onnx_s = 0.0
 
     def run(self, tensors: Tensors) -> tuple[Tensors, Tensors]:
-        """Outputs of both for a batch; the ONNX model's under the source's names, as far as it has them.
+        """Outputs of both for rows as they came; the ONNX model's under the source's names, as far as it has them.
 
         Raises:
             ModelError: ONNX Runtime fails on the batch.
             SourceError: the source model does.
         """
-        batch = self.feeds.rounded(tensors)
-        truth = self.run_source(batch)
-        found = self.run_onnx(batch)
+        truth = self.run_source(tensors)
+        found = self.run_onnx(tensors)
         return truth, self.renamed(truth, found)
 
     def run_source(self, batch: Tensors) -> Tensors:
-        """The source's outputs for rounded tensors.
+        """The truth: the source's outputs for rows in the dtype in which they came.
 
         Raises:
             SourceError: it fails.
         """
+        rows = self.feeds.as_cast(batch) if self.accept_rounding else batch
         began = time.perf_counter()
-        truth = predict_source(self.source, batch)
+        truth = predict_source(self.source, rows)
         self.source_s += time.perf_counter() - began
         return truth
 
     def run_onnx(self, batch: Tensors) -> Tensors:
-        """The ONNX model's outputs for rounded tensors, under its own names.
+        """The ONNX model's outputs for rows that are cast as its signature says, under its own names.
 
         Raises:
             ModelError: ONNX Runtime fails.
@@ -221,7 +235,7 @@ class Pair:
         given.check(list(outputs))
         if given.complete(outputs):
             return given
-        feeds = self.feeds(self.feeds.rounded(rows))
+        feeds = self.feeds(rows)
         derived, reason = derive(self.model, feeds, tensor_cores=self.provider in _TENSOR_CORES)
         by_name = {name: derived[partner] for name, partner in self.partners.items() if partner in derived}
         return Tolerances(rtol, atol, by_name, reason)
@@ -235,6 +249,7 @@ def check_parity(
     rtol: Limit = None,
     atol: Limit = None,
     provider: str = "cpu",
+    accept_rounding: bool = False,
     on_progress: Progress | None = None,
     worst: dict[int, Tensors] | None = None,
     on_outputs: Callable[[Tensors, Tensors, Tensors], None] | None = None,
@@ -248,6 +263,8 @@ def check_parity(
         rtol: Relative tolerance, for all outputs or by name; None derives it, see `validators.tolerance`.
         atol: Absolute tolerance, likewise.
         provider: Execution provider that runs the ONNX model.
+        accept_rounding: Whether what the cast of the rows to the ONNX model's inputs costs is no drift; it is
+            counted all the same.
         on_progress: Called with the rows done and the rows in all, 0 where that is not known.
         worst: Filled with the inputs of the rows that differ the most, by their position, the worst first.
         on_outputs: Called with each chunk's outputs of the source and of the ONNX model, under the same names,
@@ -259,7 +276,8 @@ def check_parity(
         SourceError: the source model fails on a batch.
         UsageError: the provider cannot be used here, or a tolerance is for an output that there is not.
     """
-    pair = Pair(source, model, provider)
+    pair = Pair(source, model, provider, accept_rounding=accept_rounding)
+    rounding = RoundingCount(accept_rounding)
     total = pair.batching.count(rows.tensors) if rows.later is None else 0
     comparisons: dict[str, OutputComparison] = {}
     answers: Answers | None = None
@@ -276,6 +294,7 @@ def check_parity(
                     name: OutputComparison(name, source.roles.get(name, "values"), tolerances) for name in truth
                 }
             truth, found = pair.cut(truth, batch), pair.cut(found, batch)
+            _count_rounding(rounding, pair, batch, (truth, found), tolerances)
             if rows.expected:
                 answers = answers or Answers(rows.expected, source, truth, tolerances)
                 truth = answers.instead_of(truth, before + start)
@@ -310,10 +329,47 @@ def check_parity(
             *source.effects.values(),
             *(answers.notes if answers else []),
         ],
+        input_rounding=rounding.record(),
         source_s=pair.source_s,
         onnx_s=pair.onnx_s,
         passed=bool(results) and all(result.passed for result in results),
     )
+
+
+def _count_rounding(
+    rounding: RoundingCount, pair: Pair, batch: Batch, answers: tuple[Tensors, Tensors], tolerances: Tolerances
+) -> None:
+    """Split the difference between the two models into the rounding of the input and the conversion.
+
+    That takes another run of the source. It is done where a row is off, or where rounding is accepted and must be
+    shown.
+
+    Args:
+        rounding: The counts so far.
+        pair: The models.
+        batch: The rows.
+        answers: The outputs of the source and of the ONNX model, without padding.
+        tolerances: The tolerances of the outputs.
+    """
+    changed = pair.feeds.changed(batch.tensors)
+    if not changed:
+        return
+    rounding.inputs |= changed
+    truth, found = answers
+    rows, roles = batch.stop - batch.start, pair.source.roles
+    conversion = row_differences(truth, found, roles, tolerances, rows)
+    if not pair.accept_rounding and not conversion.off.any():
+        return
+    other_rows = batch.tensors if pair.accept_rounding else pair.feeds.as_cast(batch.tensors)
+    try:
+        other = pair.cut(predict_source(pair.source, other_rows), batch)
+    except SourceError:  # float32 may hold infinity where the rows hold a large number
+        rounding.update(RowDifferences(np.ones(rows, dtype=bool), None, 0.0), conversion)
+        return
+    moved = row_differences(truth, other, roles, tolerances, rows)
+    if not pair.accept_rounding:
+        conversion = row_differences(other, found, roles, tolerances, rows)
+    rounding.update(moved, conversion)
 
 
 def _keep_worst(

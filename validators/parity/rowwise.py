@@ -88,7 +88,7 @@ class RowComparer:
         while pending:
             first, last = pending.pop()
             tensors = batching.rows(batch.tensors, first, last, batching.size)
-            part = Batch(first, last, batching.size or last - first, self.pair.feeds.rounded(tensors))
+            part = Batch(first, last, batching.size or last - first, tensors)
             truth, source_error = _attempt(self.pair.run_source, part.tensors)
             found, onnx_error = _attempt(self.pair.run_onnx, part.tensors)
             if truth is not None and found is not None:

@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxtool.errors import ModelError, UsageError
+from onnxtool.errors import ModelError, SourceError, UsageError
 from onnxtool.files import staged_path, writing
 from onnxtool.models.onnx.evaluate import whole
 from onnxtool.models.rows.batches import row_dimension
 from onnxtool.models.rows.domain import Domain
 from onnxtool.models.rows.inputs import graph_domains, make_inputs
-from onnxtool.models.signature import Tensors, TensorSpec, numpy_dtype
+from onnxtool.models.signature import Tensors, TensorSpec
 from onnxtool.reports.model import Search, SearchCategory
 from onnxtool.validators.numerics.tolerance import Limit
+from onnxtool.validators.parity.input_rounding import row_differences
 from onnxtool.validators.parity.pairs import Pair
 from onnxtool.validators.parity.rowwise import RowComparer, Verdicts
 from onnxtool.validators.parity.thresholds import graph_thresholds
@@ -38,6 +39,7 @@ _PAIRS = 64  # of rows between which boundaries are sought
 _HALVINGS = 60
 _ODD = 7
 _LARGE = (1e3, 1e6, 1e12, 1e30)
+_ROUNDING = "moved by the rounding of the input alone, which a model made with --input-dtype float64 has not"
 _BUDGET = re.compile(r"(?P<number>\d+(\.\d+)?)(?P<unit>s?)")
 
 
@@ -236,20 +238,14 @@ class _Searcher:
         for name, domain in self.domains.items():
             for column, values in _landmarks(domain):
                 found.setdefault((name, column), []).append(values)
-        floats = {
-            spec.name: numpy_dtype(spec.dtype) for spec in self.specs if spec.dtype in ("float32", "float64")
-        }
+        dtypes = {name: self.base[name].dtype for name in self._numbers() if self.base[name].dtype != np.float16}
         marks = {}
         for (name, column), parts in found.items():
-            if name in floats and column < self.base[name][0].size:
-                middle = np.unique(np.concatenate(parts).astype(floats[name]))
-                middle = middle[np.isfinite(middle)]
-                around = [middle]
-                for direction in (-np.inf, np.inf):
-                    near = np.nextafter(middle, floats[name].type(direction))
-                    around += [near, np.nextafter(near, floats[name].type(direction))]
-                if len(middle):
-                    marks[name, column] = np.stack(around, axis=1).reshape(-1)
+            if name in dtypes and column < self.base[name][0].size:
+                middle = np.concatenate(parts)
+                around = _neighbours(middle[np.isfinite(middle)], dtypes[name])
+                if len(around):
+                    marks[name, column] = around
         return marks
 
     def _boundaries(self) -> None:
@@ -334,7 +330,8 @@ class _Searcher:
                 choices = known[np.isfinite(known)].astype(np.int64).tolist()
                 if not choices:
                     continue  # an index: one beyond its table is no input at all
-                values = [min(choices) - 1, max(choices) + 1, 0, -1, np.iinfo(spec.dtype).max]
+                largest = np.iinfo(spec.dtype).max if self.base[spec.name].dtype.kind in "iu" else 2**53
+                values = [min(choices) - 1, max(choices) + 1, 0, -1, largest]
             else:
                 continue
             rows = self._cycled(self.base, len(values))
@@ -411,7 +408,7 @@ class _Searcher:
         An evolution strategy, (1 + lambda) of each seed, with steps that grow on success and shrink on failure
         (Rechenberg's rule), within the range of the ordinary rows.
         """
-        names = self._floats()
+        names = self._numbers()
         log = self._log("hill climbing")
         if not names:
             self.logs.remove(log)
@@ -442,7 +439,7 @@ class _Searcher:
 
     def _seeds(self, turn: int) -> Tensors:
         """The worst rows so far that are like ordinary ones, and rows at random."""
-        ranges = {name: _range(self.base[name]) for name in self._floats()}
+        ranges = {name: _range(self.base[name]) for name in self._numbers()}
         known = [rows for _, rows in self.worst if all(_within(rows[n], *ranges[n]) for n in ranges)]
         count = _SEEDS // 2 if turn == 0 else 0
         picked = self.rng.integers(0, self.size, _SEEDS - min(count, len(known)))
@@ -452,7 +449,7 @@ class _Searcher:
 
     def _mutate(self, rows: Tensors, ranges: Mapping[str, tuple[Any, Any]], steps: NDArray[np.float64]) -> None:
         """Move one coordinate of most rows, and all of the rest, by a normal step within the range."""
-        names = self._floats()
+        names = self._numbers()
         count = len(steps)
         which = self.rng.integers(0, len(names), count)
         for place, name in enumerate(names):
@@ -493,6 +490,8 @@ class _Searcher:
         total = len(verdicts.excess)
         log.rows += total
         log.mismatches += int((verdicts.excess > 1).sum())
+        if moved := self._moved_by_rounding(rows, verdicts.excess > 1):
+            log.messages[_ROUNDING] = log.messages.get(_ROUNDING, 0) + moved
         log.ties += verdicts.ties
         log.both_refused += verdicts.both_refused
         for text, count in verdicts.refused.items():
@@ -508,6 +507,21 @@ class _Searcher:
         if self.on_progress:
             self.on_progress(min(100, int(100 * self.budget.spent(self.comparer.rows))), 100)
         return verdicts
+
+    def _moved_by_rounding(self, rows: Tensors, off: NDArray[np.bool_]) -> int:
+        """How many of the rows that are off the rounding of the input moves, whatever the conversion does."""
+        if self.pair.accept_rounding or not off.any() or not self.pair.feeds.changed(rows):
+            return 0
+        picked = {n: t[off] if t.ndim and len(t) == len(off) else t for n, t in rows.items()}
+        try:
+            truth, cast = (self.pair.run_source(tensors) for tensors in (picked, self.pair.feeds.as_cast(picked)))
+        except SourceError:
+            return 0
+        return int(
+            row_differences(
+                truth, cast, self.pair.source.roles, self.comparer.tolerances, int(off.sum())
+            ).off.sum()
+        )
 
     def _close(self, log: _Log) -> None:
         """Look again at the worst rows of a category, by the rounding of these very rows.
@@ -557,11 +571,19 @@ class _Searcher:
         return self.budget.spent(self.comparer.rows) >= share
 
     def _floats(self) -> list[str]:
-        return [
+        """Inputs whose rows are floats: they are searched in the dtype in which they came."""
+        return [spec.name for spec in self.specs if self.base[spec.name].dtype.kind == "f" and self._in_rows(spec)]
+
+    def _numbers(self) -> list[str]:
+        """These, and inputs of whole numbers that are no categories and no indices."""
+        whole = [
             spec.name
             for spec in self.specs
-            if spec.dtype in ("float16", "float32", "float64") and self._in_rows(spec)
+            if spec.dtype in ("float32", "float64")
+            and self.base[spec.name].dtype.kind in "iu"
+            and self._in_rows(spec)
         ]
+        return [*self._floats(), *whole]
 
     def _in_rows(self, spec: TensorSpec) -> bool:
         """Whether an input has a place along its first axis for each row, where numbers can be changed."""
@@ -571,6 +593,19 @@ class _Searcher:
         """So many rows, as copies, in random order."""
         picked = np.resize(self.rng.permutation(self.batching.count(tensors)), count)
         return {n: t.copy() for n, t in self.batching.take(tensors, picked).items()}
+
+
+def _neighbours(marks: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Each mark, and the two numbers of the dtype on either side."""
+    if dtype.kind in "iu":
+        held = marks[np.abs(marks) < np.iinfo(dtype).max / 2]
+        return np.unique(np.concatenate([np.floor(held) + step for step in (-1, 0, 1, 2)])).astype(dtype)
+    middle = np.unique(marks.astype(dtype))
+    around = [middle]
+    for direction in (-np.inf, np.inf):
+        near = np.nextafter(middle, dtype.type(direction))
+        around += [near, np.nextafter(near, dtype.type(direction))]
+    return np.stack(around, axis=1).reshape(-1)
 
 
 def _landmarks(domain: Domain) -> Iterator[tuple[int, NDArray[np.float64]]]:
