@@ -72,7 +72,18 @@ def test_a_matrix_takes_its_columns_by_name_in_its_own_order(tmp_path):
     np.testing.assert_array_equal(tensors["X"], [[1, 3], [2, 4]])
     assert tensors["X"].dtype == np.float32
     assert any("id" in note for note in notes)
-    assert any("rounded" in note for note in notes)
+    assert any("cast" in note for note in notes)
+
+
+def test_a_source_that_takes_any_number_gets_the_rows_as_they_came():
+    data = {"a": np.array([2**53 - 1, 2]), "b": np.array([0.1, 4.0])}
+    separate = [TensorSpec("a", "float32", ("batch", 1)), TensorSpec("b", "float32", ("batch", 1))]
+    tensors, notes = fit_data(data, separate, "rows.csv", as_they_came=True)
+    assert tensors["a"].dtype == np.int64
+    assert tensors["b"].dtype == np.float64
+    assert notes == []
+    matrix, _ = fit_data(data, MATRIX, "rows.csv", as_they_came=True)
+    assert matrix["X"].tolist() == [[2.0**53 - 1, 0.1], [2.0, 4.0]]
 
 
 def test_an_unnamed_array_fits_a_single_input_only():

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -37,13 +39,32 @@ def test_columns_go_into_a_matrix_each_dtype():
     assert fed["whole"].tolist() == [[3], [4]]
 
 
-def test_both_models_get_what_the_narrower_dtype_can_hold():
-    notes = []
-    feeds = match_inputs(specs("X:float64[batch,1]"), specs("X:float32[batch,1]"), notes)
-    exact = {"X": np.array([[0.1]])}
-    assert feeds(exact)["X"].dtype == np.float32
-    assert feeds.rounded(exact)["X"].item() == float(np.float32(0.1))
-    assert "rounded" in notes[0]
+def test_rows_are_cast_for_the_onnx_model_and_what_the_cast_changes_is_known():
+    feeds = match_inputs(
+        specs("X:float64[batch,1]", "n:float32[batch,1]"), specs("X:float32[batch,1]", "n:int64[batch,1]"), []
+    )
+    rows = {"X": np.array([[0.1]]), "n": np.array([[3.0]])}
+    assert feeds(rows)["X"].dtype == np.float32
+    assert feeds(rows)["n"].tolist() == [[3]]
+    assert feeds.as_cast(rows)["X"].item() == float(np.float32(0.1))
+    assert feeds.as_cast(rows)["n"] is rows["n"]
+    assert feeds.changed(rows) == {"X": "float64 to float32"}
+
+
+def test_a_matrix_takes_the_columns_that_its_metadata_names():
+    source = specs("a:float32[batch,1]", "b:float32[batch,1]", "c:float32[batch,1]")
+    onnx = [
+        replace(spec, columns=columns)
+        for spec, columns in zip(
+            specs("features:float32[batch,1]", "features_double:float64[batch,2]"),
+            [("b",), ("c", "a")],
+            strict=True,
+        )
+    ]
+    rows = {"a": np.array([[0.1]]), "b": np.array([[1.0]]), "c": np.array([[0.3]])}
+    fed = match_inputs(source, onnx, [])(rows)
+    assert fed["features"].tolist() == [[1.0]]
+    assert fed["features_double"].tolist() == [[0.3, 0.1]]
 
 
 def test_a_number_a_row_fits_a_column():
