@@ -129,7 +129,7 @@ def test_the_explanation_names_the_column_and_the_threshold(tmp_path: Any, cance
     before, after = (float(part) for part in found.cause.split(" is ")[1].split(" in ONNX")[0].split(", and "))
     assert before in rows[column].to_numpy()
     assert after == float(np.float32(before)) != before
-    (parts,) = found.parts
+    (parts,) = found.error_components
     assert parts.input == pytest.approx(parts.total, rel=1e-3)
 
 

@@ -126,7 +126,7 @@ def _landmarks(domains: Mapping[str, Domain], name: str, column: int) -> Iterato
 
 
 def _step(pair: Pair, row: Tensors, rounded: Tensors) -> str:
-    """The first step of the source after which the two rows are far apart."""
+    """The first step of the source after which the two rows differ much."""
     for exact, other in zip(pair.source.steps(row), pair.source.steps(rounded), strict=True):
         first, second = np.asarray(exact.value), np.asarray(other.value)
         if first.dtype.kind not in "iuf":
