@@ -221,7 +221,7 @@ def parity_notes(parity: Parity) -> list[str]:
 
 
 def input_rounding(found: InputRounding) -> str:
-    """What the cast of the rows to the ONNX model's inputs costs, beside what the conversion does."""
+    """What the cast of the rows to the ONNX model's inputs costs, and what the conversion does."""
     inputs = [f"{name} ({how})" for name, how in found.inputs.items()]
     casts = ", ".join(inputs[:6]) + (f" and {len(inputs) - 6} more" if len(inputs) > 6 else "")
     if not found.rows and not found.conversion_rows:

@@ -121,8 +121,8 @@ class InputDtype(Record):
     name: str
     dtype: str
     rows: str = Field(description="Dtype in which the rows came.")
-    asked: Literal["auto", "float32", "float64", "given"] = Field(
-        description="What the user asked for; given where --input or the model says the dtype."
+    requested: Literal["auto", "float32", "float64", "given"] = Field(
+        description="The user's request; given where --input or the model declares the dtype."
     )
     why: str
 

@@ -86,7 +86,7 @@ def choose(source: Any, options: ConvertOptions, convert: Callable[[Any], Conver
 
 
 def with_inputs(source: Any, inputs: Sequence[TensorSpec]) -> Any:
-    """The same source, of which another dtype is asked for some inputs."""
+    """The same source, of which some inputs have another dtype."""
     if not inputs:
         return source
     other = copy.copy(source)
@@ -100,7 +100,7 @@ def doubles(source: Any) -> bool:
 
 
 def in_given_dtypes(source: Any, convert: Callable[[Any], Conversion]) -> Conversion:
-    """Convert in double precision where an input asks for it, each input in its own dtype; else as it is.
+    """Convert in double precision where an input needs it, each input in its own dtype; else as it is.
 
     Args:
         source: A `SklearnModel` or `BoostingModel`.

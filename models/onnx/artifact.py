@@ -288,10 +288,10 @@ def _names(text: str | None) -> tuple[str, ...]:
 def rows_proved_on(metadata: Mapping[str, str]) -> dict[str, str]:
     """Dtypes, by input, of the rows on which `convert` proved a model; empty where it says none."""
     try:
-        said = json.loads(metadata.get(ROWS, "{}"))
+        found = json.loads(metadata.get(ROWS, "{}"))
     except ValueError:  # a stranger's
         return {}
-    pairs = said.items() if isinstance(said, dict) else ()
+    pairs = found.items() if isinstance(found, dict) else ()
     return {name: dtype for name, dtype in pairs if dtype in ("float32", "float64")}
 
 

@@ -218,7 +218,7 @@ def convert(
 
 
 def _first_rows(rows: Rows, model: SourceModel) -> Rows:
-    """The first rows, where no verdict is asked for and they are for the choice of dtypes only."""
+    """The first rows, where no verdict is given and they are for the choice of dtypes only."""
     batching = Batching.of(model.inputs)
     count = min(batching.count(rows.tensors), _CHOOSING_ROWS)
     auxiliary = {name: column[:count] for name, column in rows.auxiliary.items()}
@@ -230,7 +230,7 @@ def _proved_on(chosen: Chosen, rows: Rows) -> dict[str, str]:
     narrow = {
         record.name: record.rows
         for record in chosen.records
-        if record.rows == "float32" and (rows.seed is None or record.asked == "given")
+        if record.rows == "float32" and (rows.seed is None or record.requested == "given")
     }
     found = {ROWS: json.dumps(narrow)} if narrow else {}
     rounding = chosen.parity.input_rounding
@@ -245,7 +245,7 @@ def _gates(proven: Proven) -> list[Check]:
 
 
 def _check_proof(proof: ProofOptions, verify: bool, *, answers: bool, rows: bool) -> None:
-    """See that what is asked for goes together.
+    """Check that the options go together.
 
     Raises:
         UsageError: it does not.
@@ -271,7 +271,7 @@ def _foreign(proto: onnx.ModelProto) -> list[str]:
 
 
 def _opset(opset: int | None, framework: Framework, target: Target) -> int | None:
-    """The opset to convert to: the one asked for, else what the target holds the framework's default to.
+    """The opset to convert to: the one given, else what the target holds the framework's default to.
 
     Raises:
         UsageError: there is none such.

@@ -55,20 +55,20 @@ class Chosen:
     records: list[Record]
 
 
-def first_inputs(source: SourceModel, asked: InputDtype) -> tuple[TensorSpec, ...]:
+def first_inputs(source: SourceModel, requested: InputDtype) -> tuple[TensorSpec, ...]:
     """The inputs that a conversion starts with.
 
     Raises:
-        UsageError: another dtype is asked for than the one in which the source, or --input, declares its inputs.
+        UsageError: another dtype is requested than the one in which the source, or --input, declares its inputs.
     """
-    if asked == "auto":
+    if requested == "auto":
         return source.inputs
     if not source.any_number or source.rows_as == source.inputs:
         raise UsageError(
-            f"--input-dtype {asked}: the model takes {', '.join(map(str, source.inputs))}, as it declares or as "
+            f"--input-dtype {requested}: the model takes {', '.join(map(str, source.inputs))}, as it declares or as "
             "--input says. Leave --input-dtype out."
         )
-    return in_double(source.inputs) if asked == "float64" else source.inputs
+    return in_double(source.inputs) if requested == "float64" else source.inputs
 
 
 def inexact(specs: Iterable[TensorSpec], rows: Tensors) -> bool:
@@ -79,7 +79,7 @@ def inexact(specs: Iterable[TensorSpec], rows: Tensors) -> bool:
 def choose_inputs(
     source: SourceModel,
     rows: Tensors,
-    asked: InputDtype,
+    requested: InputDtype,
     *,
     first: Built,
     build: Callable[[Sequence[TensorSpec]], Built],
@@ -94,13 +94,13 @@ def choose_inputs(
     Args:
         source: The truth.
         rows: The rows as they came.
-        asked: What the user wants.
+        requested: The user's request.
         first: The conversion with the inputs that `first_inputs` says.
         build: Converts with other inputs, into the file of the one before.
         compare: Compares a conversion with the source on all rows.
         limits: Relative and absolute tolerance, if the user gave any.
     """
-    specs, built = first_inputs(source, asked), first
+    specs, built = first_inputs(source, requested), first
     parity = compare(built)
     singles = [spec.name for spec in specs if spec.dtype == "float32"]
     lossy = [name for name in singles if _inexact(rows[name])]
@@ -110,7 +110,13 @@ def choose_inputs(
     why |= dict.fromkeys(lossy, f"{total}, of which none is moved out of tolerance by float32.")
     if rounding is not None and rounding.rows:
         why |= dict.fromkeys(lossy, _evidence(rounding, total))
-    if asked == "auto" and source.any_number and source.rows_as != source.inputs and lossy and not parity.passed:
+    if (
+        requested == "auto"
+        and source.any_number
+        and source.rows_as != source.inputs
+        and lossy
+        and not parity.passed
+    ):
         moving = _moving(Pair(source, first.model), rows, lossy, limits)
         tries = [moving, lossy] if len(moving) < len(lossy) else [lossy]
         for names in tries:
@@ -136,14 +142,14 @@ def choose_inputs(
                 break
         else:
             built = build(specs)
-    said = source.any_number and source.rows_as != source.inputs
+    chosen_here = source.any_number and source.rows_as != source.inputs
     records = [
         Record(
             name=spec.name,
             dtype=spec.dtype,
             rows=dtype_name(rows[spec.name]),
-            asked=asked if said else "given",
-            why=why.get(spec.name, f"Asked for with --input-dtype {asked}."),
+            requested=requested if chosen_here else "given",
+            why=why.get(spec.name, f"Given with --input-dtype {requested}."),
         )
         for spec, first in zip(specs, source.inputs, strict=True)
         if first.dtype == "float32" and source.any_number

@@ -53,18 +53,18 @@ def fed(path: Any, rows: Any) -> dict[str, Any]:
 
 def rows_off(model: Any, rows: Any, path: Any) -> int:
     """Rows on which the ONNX model says something else than the estimator: another label, or another number."""
-    said = fed(path, rows)
+    outputs = fed(path, rows)
     off = np.zeros(len(rows), dtype=bool)
-    if "label" in said:
-        off |= said["label"].reshape(-1) != model.predict(rows)
+    if "label" in outputs:
+        off |= outputs["label"].reshape(-1) != model.predict(rows)
     for name, answer in (
         ("probabilities", "predict_proba"),
         ("scores", "decision_function"),
         ("prediction", "predict"),
     ):
-        if name in said:
+        if name in outputs:
             truth = np.asarray(getattr(model, answer)(rows)).reshape(len(rows), -1)
-            off |= (np.abs(said[name].reshape(len(rows), -1) - truth) > 1e-5 + 1e-4 * np.abs(truth)).any(axis=1)
+            off |= (np.abs(outputs[name].reshape(len(rows), -1) - truth) > 1e-5 + 1e-4 * np.abs(truth)).any(axis=1)
     return int(off.sum())
 
 
@@ -210,12 +210,12 @@ LAST = st.sampled_from(
     steps=st.tuples(BEFORE, LAST),
     decimals=st.integers(0, 4),
     size=st.sampled_from([1.0, 100.0, 1e9]),
-    asked=st.sampled_from(["auto", "float32"]),
+    requested=st.sampled_from(["auto", "float32"]),
     seed=st.integers(0, 2**16),
 )
 @settings(max_examples=8, deadline=None)
 def test_the_verdict_is_what_a_user_would_find(
-    steps: Any, decimals: int, size: float, asked: Any, seed: int
+    steps: Any, decimals: int, size: float, requested: Any, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
     rows = np.round(rng.normal(size, size / 3, (80, 3)), decimals)
@@ -223,7 +223,7 @@ def test_the_verdict_is_what_a_user_would_find(
     model = make_pipeline(*(step() for step in steps)).fit(rows, target)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "m.onnx"
-        report = onnxtool.convert(model, path, data=rows, input_dtype=asked, **LIMITS)
+        report = onnxtool.convert(model, path, data=rows, input_dtype=requested, **LIMITS)
         assert report.passed == (rows_off(model, rows, path) == 0)
-    if asked == "auto":
+    if requested == "auto":
         assert report.passed

@@ -347,7 +347,7 @@ def _story_of_rounding(
     left = row_differences(scene.cast, scene.found, scene.pair.source.roles, tolerances, rows).off[: scene.count]
     if not left.any():
         return first, [*others, "On the rows as they are cast for ONNX, the two models agree."]
-    return first, [*others, f"Beside that: {cause}", *details]
+    return first, [*others, f"There is also another difference: {cause}", *details]
 
 
 def _about_optimisation(scene: _Scene) -> Iterator[str]:
