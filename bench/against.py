@@ -9,13 +9,15 @@ from types import MappingProxyType
 import numpy as np
 
 from onnxtool.bench import gate, paired
+from onnxtool.bench.feeds import batches_of, stacked
 from onnxtool.bench.paired import PairAnswer, PairTask
 from onnxtool.bench.plan import CellPlan, check_duration, check_effect, plan_cells
-from onnxtool.bench.runner import batch_of, check_rows, end_of, fixed_batch, worker_environment
+from onnxtool.bench.runner import check_rows, end_of, fixed_batch, worker_environment
 from onnxtool.errors import ModelError
 from onnxtool.models.onnx.artifact import OnnxModel
 from onnxtool.models.onnx.providers import full_name
 from onnxtool.models.rows.channel import send
+from onnxtool.models.rows.inputs import Sizes, sizes_of
 from onnxtool.models.signature import Tensors
 from onnxtool.process import run_worker
 from onnxtool.reports.model import Comparison
@@ -37,6 +39,7 @@ def run_against(
     seed: int = 0,
     io_binding: bool = False,
     options: Mapping[str, str] = MappingProxyType({}),
+    shaped: Mapping[Sizes, Tensors] = MappingProxyType({}),
     on_progress: Callable[[int, int, str], None] | None = None,
 ) -> list[Comparison]:
     """Compare two models on every combination of provider, batch and threads.
@@ -53,6 +56,7 @@ def run_against(
         seed: Seed of the order of the blocks and of the bootstrap.
         io_binding: As for `run_bench`.
         options: As for `run_bench`.
+        shaped: As for `run_bench`.
         on_progress: As for `run_bench`.
 
     Raises:
@@ -63,14 +67,20 @@ def run_against(
     check_duration(budget_s)
     check_effect(effect)
     plans = plan_cells(
-        [full_name(name) for name in providers], batches, threads, io_binding=io_binding, options=options
+        [full_name(name) for name in providers],
+        batches,
+        threads,
+        io_binding=io_binding,
+        options=options,
+        dims=list(shaped := shaped or {sizes_of(model.inputs, inputs): inputs}),
     )
     if {spec.name: spec.dtype for spec in model.inputs} != {spec.name: spec.dtype for spec in other.inputs}:
         raise ModelError(
             f"{model.path.name} and {other.path.name} cannot be compared: their inputs differ "
             f"({', '.join(map(str, model.inputs))} and {', '.join(map(str, other.inputs))})."
         )
-    check_rows(model.inputs, inputs)
+    for rows in shaped.values():
+        check_rows(model.inputs, rows)
     fixed = {batch for opened in (model, other) if (batch := fixed_batch(opened.inputs)) is not None}
     comparisons: list[Comparison] = []
     for plan in plans:
@@ -81,7 +91,7 @@ def run_against(
             comparison = _comparison(plan, other, answer, effect)
         else:
             task = PairTask((str(model.path), str(other.path)), plan, effect, budget_s, seed)
-            answer, log_ratios = _run(task, batch_of(inputs, model.inputs, plan.batch))
+            answer, log_ratios = _run(task, stacked(batches_of(shaped[plan.dims], model.inputs, plan.batch, seed)))
             comparison = _comparison(plan, other, answer, effect)
             parts = np.array_split(log_ratios, min(SERIES_POINTS, len(log_ratios))) if len(log_ratios) else []
             comparison.series = [float(np.exp(np.median(part))) for part in parts]
@@ -114,6 +124,7 @@ def _comparison(plan: CellPlan, other: OnnxModel, answer: PairAnswer, effect: fl
         provider=plan.provider,
         batch=plan.batch,
         threads=plan.threads,
+        dims=dict(plan.dims),
         effect=effect,
         outcome="undecided" if answer.problem is None or answer.unavailable else "fail",
         reason=answer.problem,

@@ -48,6 +48,7 @@ def compare_with_baseline(
             provider=cell.provider,
             batch=cell.batch,
             threads=cell.threads,
+            dims=cell.dims,
             effect=effect,
             outcome="undecided",
         )

@@ -23,6 +23,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxtool.bench.feeds import turned
 from onnxtool.bench.plan import CellPlan
 from onnxtool.bench.timing import Run, time_runs
 from onnxtool.models.signature import Tensors
@@ -63,33 +64,33 @@ def joined(parts: Sequence[Served]) -> Served:
     )
 
 
-def serve(plan: CellPlan, runs: Sequence[Run], inputs: Tensors, duration_ns: int, seed: int) -> Served:
+def serve(plan: CellPlan, runs: Sequence[Run], batches: Sequence[Tensors], duration_ns: int, seed: int) -> Served:
     """Measure a cell.
 
     Args:
         plan: Its scenario, and its rate in the server scenario.
         runs: One for each caller.
-        inputs: One batch.
+        batches: What each caller runs in turn; callers begin at different ones.
         duration_ns: Queries begin, or arrive, for so long; at least one does.
         seed: Seed of the arrivals.
     """
     if plan.scenario == "multi-stream" and len(runs) > 1:
-        return multi_stream(runs, inputs, duration_ns)
+        return multi_stream(runs, batches, duration_ns)
     if plan.scenario == "server":
-        return server(runs, inputs, arrivals(plan.rate or 1.0, duration_ns, seed), duration_ns)
-    return closed_loop(runs, inputs, duration_ns)
+        return server(runs, batches, arrivals(plan.rate or 1.0, duration_ns, seed), duration_ns)
+    return closed_loop(runs, batches, duration_ns)
 
 
-def closed_loop(runs: Sequence[Run], inputs: Tensors, duration_ns: int) -> Served:
+def closed_loop(runs: Sequence[Run], batches: Sequence[Tensors], duration_ns: int) -> Served:
     """Each caller sends its next query when the last one is answered."""
     if len(runs) == 1:
-        samples = time_runs(runs[0], inputs, duration_ns)
+        samples = time_runs(runs[0], batches, duration_ns)
         return Served(samples, len(samples), int(samples.sum()))
     start = threading.Barrier(len(runs))
 
     def call(caller: int) -> NDArray[np.int64]:
         start.wait()
-        return time_runs(runs[caller], inputs, duration_ns)
+        return time_runs(runs[caller], _own(batches, caller, len(runs)), duration_ns)
 
     series = _together(call, len(runs))
     ends = [np.cumsum(samples) for samples in series]
@@ -98,7 +99,7 @@ def closed_loop(runs: Sequence[Run], inputs: Tensors, duration_ns: int) -> Serve
     return Served(samples, len(samples), max(int(end[-1]) for end in ends))
 
 
-def multi_stream(runs: Sequence[Run], inputs: Tensors, duration_ns: int) -> Served:
+def multi_stream(runs: Sequence[Run], batches: Sequence[Tensors], duration_ns: int) -> Served:
     """All callers send at the same time, and wait for each other."""
     starts: list[int] = []
     ends: list[list[int]] = [[] for _ in runs]
@@ -113,12 +114,13 @@ def multi_stream(runs: Sequence[Run], inputs: Tensors, duration_ns: int) -> Serv
     meeting = threading.Barrier(len(runs), action=mark)
 
     def call(caller: int) -> None:
+        own = _own(batches, caller, len(runs))
         try:
             while True:
                 meeting.wait()
                 if len(starts) == len(ends[caller]):
                     return
-                runs[caller](None, inputs)
+                runs[caller](None, own[len(ends[caller]) % len(own)])
                 ends[caller].append(perf_counter_ns())
         except BaseException:
             meeting.abort()  # or the others would wait for ever
@@ -138,7 +140,9 @@ def arrivals(rate: float, duration_ns: int, seed: int) -> NDArray[np.int64]:
     return times[: max(1, int(np.searchsorted(times, duration_ns)))]
 
 
-def server(runs: Sequence[Run], inputs: Tensors, times_ns: NDArray[np.int64], duration_ns: int) -> Served:
+def server(
+    runs: Sequence[Run], batches: Sequence[Tensors], times_ns: NDArray[np.int64], duration_ns: int
+) -> Served:
     """Callers take queries in the order of their arrival, as they get free."""
     schedule = times_ns.tolist()
     latencies = np.zeros(len(schedule), dtype=np.int64)
@@ -156,7 +160,7 @@ def server(runs: Sequence[Run], inputs: Tensors, times_ns: NDArray[np.int64], du
             _wait_until(arrival)
             if perf_counter_ns() > give_up:
                 return
-            run(None, inputs)
+            run(None, batches[index % len(batches)])
             latencies[index] = perf_counter_ns() - arrival
             answered[index] = True
 
@@ -170,6 +174,11 @@ def server(runs: Sequence[Run], inputs: Tensors, times_ns: NDArray[np.int64], du
     end = perf_counter_ns() - begin
     latencies[~answered] = end - times_ns[~answered]
     return Served(latencies, int(answered.sum()), end, int((~answered).sum()))
+
+
+def _own(batches: Sequence[Tensors], caller: int, callers: int) -> list[Tensors]:
+    """The batches from the one on at which a caller begins."""
+    return turned(batches, caller * len(batches) // callers)
 
 
 def _wait_until(moment: int) -> None:

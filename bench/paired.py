@@ -6,8 +6,9 @@ import faulthandler
 import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from time import perf_counter_ns
 from typing import Any, BinaryIO
 
@@ -16,10 +17,11 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from onnxtool.bench import gate, timing
+from onnxtool.bench.feeds import unstacked
 from onnxtool.bench.gate import Decision
 from onnxtool.bench.plan import CellPlan
-from onnxtool.bench.session import open_session, runs_of, with_engine
-from onnxtool.bench.worker import GRACE_S
+from onnxtool.bench.session import open_session, replays, runs_of, with_engine
+from onnxtool.bench.worker import BOUND_BATCHES, GRACE_S
 from onnxtool.errors import OnnxtoolError, require
 from onnxtool.janitor import die_with
 from onnxtool.models.onnx import providers
@@ -96,7 +98,7 @@ def main() -> None:
     task = TASK.validate_python(content)
     log_ratios = np.empty(0)
     try:
-        answer, log_ratios = measure(task, inputs)
+        answer, log_ratios = measure(task, unstacked(inputs))
     except UnavailableError as error:
         answer = PairAnswer(problem=str(error), unavailable=True)
     except OnnxtoolError as error:
@@ -123,19 +125,20 @@ def read_answer(file: BinaryIO) -> tuple[PairAnswer, NDArray[np.float64]]:
     return ANSWER.validate_python(content), tensors["log_ratios"]
 
 
-def measure(task: PairTask, inputs: Tensors) -> tuple[PairAnswer, NDArray[np.float64]]:
+def measure(task: PairTask, batches: Sequence[Tensors]) -> tuple[PairAnswer, NDArray[np.float64]]:
     """Make both sessions, warm them up, and sample until the ratio is decided or the budget ends."""
     require("onnxruntime", "cpu")
+    batches = batches[: 1 if replays(task.plan) else BOUND_BATCHES if task.plan.io_binding else None]
     rng = np.random.default_rng(task.seed)
     order = rng.permutation(2)  # the session that is made first has the better place in memory, or the worse
-    sessions = {index: _session(task.models[index], task, inputs) for index in order}
-    runs = [runs_of(sessions[index], task.models[index], task.plan, inputs)[0] for index in (0, 1)]
+    sessions = {index: _session(task.models[index], task, batches[0]) for index in order}
+    runs = [runs_of(sessions[index], task.models[index], task.plan, batches)[0] for index in (0, 1)]
     with timing.gc_disabled():
         for run in runs:
-            timing.warm_up(run, inputs, int(min(task.budget_s, WARMUP_S) * 1e9))
-        pilot = np.mean([np.median(timing.time_runs(run, inputs, BLOCK_NS)) for run in runs])
+            timing.warm_up(run, batches, int(min(task.budget_s, WARMUP_S) * 1e9))
+        pilot = np.mean([np.median(timing.time_runs(run, batches, BLOCK_NS)) for run in runs])
         count = max(1, math.ceil(BLOCK_NS / pilot))
-        quad = quads_of(runs[0], runs[1], inputs, count, refill=bool(pilot < LONG_NS))
+        quad = quads_of(runs[0], runs[1], batches, count, refill=bool(pilot < LONG_NS))
         start = perf_counter_ns()
         decision, blocks, looks = sample(quad, task.effect, int(task.budget_s * 1e9), rng)
         measured_s = (perf_counter_ns() - start) / 1e9
@@ -143,18 +146,20 @@ def measure(task: PairTask, inputs: Tensors) -> tuple[PairAnswer, NDArray[np.flo
     return PairAnswer(decision, medians, looks, count, measured_s), log_ratios_of(blocks)
 
 
-def quads_of(a: timing.Run, b: timing.Run, inputs: Tensors, count: int, *, refill: bool = True) -> Quad:
+def quads_of(a: timing.Run, b: timing.Run, batches: Sequence[Tensors], count: int, *, refill: bool = True) -> Quad:
     """The four blocks of two models.
 
     Args:
         a: A model.
         b: The other.
-        inputs: One batch.
+        batches: One for each quad, in turn.
         count: Runs of a block that are counted.
         refill: Whether a run comes before them that is not: it finds the other model in the caches.
     """
 
-    def block(run: timing.Run) -> float:
+    feeds = cycle(batches)
+
+    def block(run: timing.Run, inputs: Tensors) -> float:
         if refill:
             run(None, inputs)
         latencies = []
@@ -166,7 +171,8 @@ def quads_of(a: timing.Run, b: timing.Run, inputs: Tensors, count: int, *, refil
 
     def quad(mirrored: bool) -> NDArray[np.float64]:
         outer, inner = (b, a) if mirrored else (a, b)
-        first, second, third, fourth = block(outer), block(inner), block(inner), block(outer)
+        inputs = next(feeds)
+        first, second, third, fourth = (block(run, inputs) for run in (outer, inner, inner, outer))
         return np.array((second, third, first, fourth) if mirrored else (first, fourth, second, third))
 
     return quad

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Literal, get_args
 
 from onnxtool.errors import UsageError
+from onnxtool.models.rows.inputs import Sizes
 from onnxtool.reports.model import Cell, LatencyBound, Scenario
 
 SOURCE = "source"
@@ -32,6 +33,7 @@ class CellPlan:
         rate: Queries a second that arrive in the server scenario.
         io_binding: Whether inputs and outputs stay on the device.
         options: Names and values: of the provider, or, with a dot in the name, of the session.
+        dims: Sizes of the model's dynamic dimensions other than the batch, by name.
         bounds: Percentiles of the latency (0.99 for p99), and what each must be within, in s.
     """
 
@@ -44,17 +46,19 @@ class CellPlan:
     io_binding: bool = False
     options: tuple[tuple[str, str], ...] = ()
     bounds: tuple[tuple[float, float], ...] = ()
+    dims: Sizes = ()
 
     def __str__(self) -> str:
         """The text for a progress display."""
         threads = "default threads" if self.threads is None else f"{self.threads} thread{'s'[: self.threads != 1]}"
         callers = f", {self.concurrency} callers" if self.concurrency > 1 else ""
-        return f"{self.provider.removesuffix('ExecutionProvider')}, batch {self.batch}, {threads}{callers}"
+        sizes = "".join(f", {name} {size}" for name, size in self.dims)
+        return f"{self.provider.removesuffix('ExecutionProvider')}, batch {self.batch}{sizes}, {threads}{callers}"
 
     def cell(self, status: Literal["measured", "unavailable", "failed"], reason: str | None = None) -> Cell:
         """The report's record of it, with nothing measured yet."""
         bounds = [LatencyBound(q=q, bound_s=bound) for q, bound in self.bounds]
-        settings = {**asdict(self), "options": dict(self.options), "bounds": bounds}
+        settings = {**asdict(self), "options": dict(self.options), "bounds": bounds, "dims": dict(self.dims)}
         return Cell(**settings, status=status, reason=reason)
 
 
@@ -69,6 +73,7 @@ def plan_cells(
     io_binding: bool = False,
     options: Mapping[str, str] = MappingProxyType({}),
     bounds: Mapping[float, float] = MappingProxyType({}),
+    dims: Sequence[Sizes] = ((),),
 ) -> list[CellPlan]:
     """Every combination once, in the order given.
 
@@ -93,8 +98,11 @@ def plan_cells(
     if any(not 0 < q < 1 or not (math.isfinite(bound) and bound > 0) for q, bound in bounds.items()):
         raise UsageError("A bound of the latency is a time above 0 for a percentile between p0 and p100.")
     return [
-        CellPlan(*cell, scenario, rate, io_binding, tuple(sorted(options.items())), tuple(sorted(bounds.items())))
+        CellPlan(
+            *cell, scenario, rate, io_binding, tuple(sorted(options.items())), tuple(sorted(bounds.items())), sizes
+        )
         for cell in dict.fromkeys(product(providers, batches, threads, concurrency))
+        for sizes in dims
     ]
 
 

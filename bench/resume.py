@@ -19,6 +19,7 @@ def plan_of(cell: Cell) -> CellPlan:
         rate=cell.rate,
         io_binding=cell.io_binding,
         options=tuple(sorted(cell.options.items())),
+        dims=tuple(sorted(cell.dims.items())),
         bounds=tuple((bound.q, bound.bound_s) for bound in cell.bounds),
     )
 

@@ -16,6 +16,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxtool.bench.feeds import batches_of, stacked
 from onnxtool.bench.plan import SOURCE, CellPlan, check_duration, plan_cells
 from onnxtool.bench.resume import kept_cells
 from onnxtool.bench.statistics import summarise
@@ -25,6 +26,7 @@ from onnxtool.models.onnx.artifact import OnnxModel
 from onnxtool.models.onnx.log import runtime_messages
 from onnxtool.models.onnx.providers import full_name
 from onnxtool.models.rows.batches import Batching
+from onnxtool.models.rows.inputs import Sizes, sizes_of
 from onnxtool.models.signature import Tensors, TensorSpec
 from onnxtool.models.source import files_of
 from onnxtool.process import Outcome, last_line, run_worker, signal_name
@@ -68,6 +70,7 @@ def run_bench(
     rate: float | None = None,
     io_binding: bool = False,
     options: Mapping[str, str] = MappingProxyType({}),
+    shaped: Mapping[Sizes, Tensors] = MappingProxyType({}),
     bounds: Mapping[float, float] = MappingProxyType({}),
     limit_s: float = 0.0,
     source: SourceTask | None = None,
@@ -82,7 +85,7 @@ def run_bench(
 
     Args:
         model: The ONNX model.
-        inputs: At least one row of each input, repeated or cut to each batch.
+        inputs: At least one row of each input. Cells draw their batches from all of them.
         providers: `cpu`, `cuda`, `tensorrt` and their like, or full names.
         batches: Rows in a run. A model whose batch is fixed fails the cells of other batches.
         threads: Threads within an operator; None leaves it to the runtime.
@@ -94,6 +97,7 @@ def run_bench(
         rate: Queries a second in the server scenario.
         io_binding: Whether inputs and outputs stay on the device.
         options: Options of the providers, or, with a dot in the name, of the session.
+        shaped: Rows in place of `inputs`, for each of several sizes of the dynamic dimensions: all are measured.
         bounds: Percentiles of the latency, as 0.99, and what each must be within, in s; not of the source.
         limit_s: How long a cell may be measured to decide its bounds, where that is longer than the duration.
         source: The source model, to be measured in its own framework with the same rows, batches and threads.
@@ -116,6 +120,7 @@ def run_bench(
         model = OnnxModel.read(model)
     check_duration(duration_s)
     names = [full_name(name) for name in providers]
+    shaped = shaped or {sizes_of(model.inputs, inputs): inputs}
     plans = plan_cells(
         names,
         batches,
@@ -126,14 +131,23 @@ def run_bench(
         io_binding=io_binding,
         options=options,
         bounds=bounds,
+        dims=list(shaped),
     )
     if source is not None:
-        plans += plan_cells([SOURCE], batches, threads, concurrency, scenario=scenario, rate=rate)
-    check_rows(model.inputs, inputs)
+        plans += plan_cells(
+            [SOURCE], batches, threads, concurrency, scenario=scenario, rate=rate, dims=list(shaped)
+        )
+    for rows in shaped.values():
+        check_rows(model.inputs, rows)
     if timeout_s is None:
         timeout_s = 300 + 10 * max(duration_s, limit_s)
     bench = Bench(
-        data=data, seed=seed, duration_s=duration_s, rows_sha256=digest(inputs), machines=list(machines), cells=[]
+        data=data,
+        seed=seed,
+        duration_s=duration_s,
+        rows_sha256=digest(_together(shaped)),
+        machines=list(machines),
+        cells=[],
     )
     cells = {plan: cell for plan, cell in kept_cells(bench, earlier).items() if plan in plans}
     fixed = fixed_batch(model.inputs)
@@ -146,7 +160,7 @@ def run_bench(
             limit_s=limit_s,
             seed=seed or 0,
             model=source if source is not None and plan.provider == SOURCE else str(model.path),
-            inputs=batch_of(inputs, model.inputs, plan.batch),
+            inputs=stacked(batches_of(shaped[plan.dims], model.inputs, plan.batch, seed or 0)),
         )
 
     def begin(plan: CellPlan) -> None:
@@ -163,6 +177,13 @@ def run_bench(
     bench.cells = [cells[plan] for plan in plans]
     begin(plans[-1])
     return bench
+
+
+def _together(shaped: Mapping[Sizes, Tensors]) -> Tensors:
+    """All rows, under names that differ."""
+    if len(shaped) == 1:
+        return next(iter(shaped.values()))
+    return {f"{name} {dims}": array for dims, rows in shaped.items() for name, array in rows.items()}
 
 
 def one_by_one(
@@ -246,20 +267,13 @@ def complete(cell: Cell, samples_ns: NDArray[np.int64], outcome: Outcome, timeou
     if cell.status == "measured":
         if outcome.exit_code != 0:
             cell.warnings.append(f"After the measurement its worker {end_of(outcome, timeout_s)}")
-        cell.latency = summarise(samples_ns)
+        cell.latency = summarise(samples_ns, batches=cell.batches if cell.concurrency == 1 else 1)
     return cell
 
 
 def fixed_batch(specs: Sequence[TensorSpec]) -> int | None:
     """The only batch that a model takes, or None where it takes any number of rows."""
     return Batching.of(specs).size if any(spec.shape for spec in specs) else None
-
-
-def batch_of(inputs: Tensors, specs: Sequence[TensorSpec], batch: int) -> Tensors:
-    """Repeat or cut the rows of each input to `batch`, or to the number that the model fixes."""
-    batching = Batching.of(specs)
-    places = np.arange(batching.size or batch) % max(batching.count(inputs), 1)
-    return batching.take({spec.name: inputs[spec.name] for spec in specs}, places)
 
 
 def check_rows(specs: Sequence[TensorSpec], inputs: Tensors) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter_ns
@@ -88,24 +88,41 @@ def with_engine(model: str, plan: CellPlan, inputs: Tensors) -> tuple[CellPlan, 
     return cached, (perf_counter_ns() - start) / 1e9
 
 
-def runs_of(session: Any, model: str, plan: CellPlan, inputs: Tensors) -> list[Run]:
-    """The functions by which each caller runs the session: directly, or through its own binding.
+def replays(plan: CellPlan) -> bool:
+    """Whether a CUDA graph is recorded and replayed, which reads its inputs from one place."""
+    return any(dict(plan.options).get(name, "0").lower() in ("1", "true") for name in CUDA_GRAPHS)
 
-    A bound run looks at the shape of `Run` only: its inputs lie on the device.
+
+def runs_of(session: Any, model: str, plan: CellPlan, batches: Sequence[Tensors]) -> list[Run]:
+    """The functions by which each caller runs the session: directly, or through its own bindings.
+
+    A bound run has a binding for each batch: their inputs lie on the device.
+
+    Args:
+        session: Of the cell.
+        model: Path of its file.
+        plan: The cell.
+        batches: Those that will be run, of the same shapes; one where a CUDA graph `replays`.
 
     Raises:
         UsageError: an input is of strings, which cannot be bound.
     """
     if not plan.io_binding:
         return [session.run] * plan.concurrency
-    if any(array.dtype.kind in "OU" for array in inputs.values()):
+    if any(array.dtype.kind in "OU" for array in batches[0].values()):
         raise UsageError("IO binding takes numbers; this model has inputs of strings. Leave it out.")
-    graph = any(dict(plan.options).get(name, "0").lower() in ("1", "true") for name in CUDA_GRAPHS)
-    outputs = _outputs(model, inputs) if graph else None
-    return [_bound(session, _DEVICES.get(plan.provider, "cpu"), inputs, outputs) for _ in range(plan.concurrency)]
+    outputs = _outputs(model, batches[0]) if replays(plan) else None
+    device = _DEVICES.get(plan.provider, "cpu")
+    call = session.run_with_iobinding
+
+    def bound() -> Run:
+        bindings = {id(batch): _binding(session, device, batch, outputs) for batch in batches}
+        return lambda _, batch: call(bindings[id(batch)])
+
+    return [bound() for _ in range(plan.concurrency)]
 
 
-def _bound(session: Any, device: str, inputs: Tensors, outputs: Tensors | None) -> Run:
+def _binding(session: Any, device: str, inputs: Tensors, outputs: Tensors | None) -> Any:
     import onnxruntime
 
     binding = session.io_binding()
@@ -117,8 +134,7 @@ def _bound(session: Any, device: str, inputs: Tensors, outputs: Tensors | None) 
         else:
             kept = onnxruntime.OrtValue.ortvalue_from_numpy(outputs[output.name], device, 0)
             binding.bind_ortvalue_output(output.name, kept)
-    call = session.run_with_iobinding
-    return lambda _, __: call(binding)
+    return binding
 
 
 def _outputs(model: str, inputs: Tensors) -> Tensors:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxtool.bench import changes
-from onnxtool.reports.model import Bin, Box, Change, Latency, Percentile
+from onnxtool.reports.model import BatchSpread, Bin, Box, Change, Latency, Percentile
 
 NS = 1e9
 """Nanoseconds in a second."""
@@ -24,12 +24,13 @@ DRIFT = 0.05
 """Smallest change of the median, as a share, that is reported."""
 
 
-def summarise(samples_ns: NDArray[np.int64], confidence: float = CONFIDENCE) -> Latency:
+def summarise(samples_ns: NDArray[np.int64], confidence: float = CONFIDENCE, batches: int = 1) -> Latency:
     """Summarise the latencies of one cell.
 
     Args:
         samples_ns: Latency of each run in ns, in the order of the runs, shape [runs], at least one.
         confidence: Confidence of each percentile's interval.
+        batches: How many different batches were run in turn, from the first sample on.
 
     Returns:
         All times in seconds. The standard deviation is the sample's (n - 1), and 0 for a single run.
@@ -47,7 +48,22 @@ def summarise(samples_ns: NDArray[np.int64], confidence: float = CONFIDENCE) -> 
         series_s=series(samples_ns),
         box=box(ordered),
         change=change(samples_ns),
+        between=between(samples_ns, batches),
     )
+
+
+def between(samples_ns: NDArray[np.int64], batches: int) -> BatchSpread | None:
+    """How the batches differ by their medians; None for a single one.
+
+    Args:
+        samples_ns: Latencies in ns, in the order of the runs.
+        batches: How many were run in turn.
+    """
+    ran = min(batches, len(samples_ns))
+    if ran < 2:
+        return None
+    low, high = np.quantile([np.median(samples_ns[place::batches]) for place in range(ran)], (0.05, 0.95))
+    return BatchSpread(batches=ran, low_s=float(low) / NS, high_s=float(high) / NS)
 
 
 def percentile(ordered_ns: NDArray[np.int64], q: float, confidence: float) -> Percentile:

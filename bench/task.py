@@ -38,7 +38,7 @@ class Task:
         duration_s: How long runs are timed.
         seed: Seed of the arrivals in the server scenario.
         model: The ONNX file, or the source model.
-        inputs: One batch.
+        inputs: The batches that are run in turn, as `feeds.stacked` has them.
         limit_s: How long runs may be timed to decide the plan's bounds.
     """
 

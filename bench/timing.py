@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gc
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import cycle
 from time import perf_counter_ns
 from typing import TypeAlias
 
@@ -39,12 +40,12 @@ def gc_disabled() -> Iterator[None]:
             gc.enable()
 
 
-def time_runs(run: Run, inputs: Tensors, duration_ns: int) -> NDArray[np.int64]:
+def time_runs(run: Run, batches: Sequence[Tensors], duration_ns: int) -> NDArray[np.int64]:
     """Run the model again and again, and time each run.
 
     Args:
-        run: Called with None and `inputs`.
-        inputs: One batch.
+        run: Called with None and a batch.
+        batches: What is run in turn, from the first one on.
         duration_ns: The loop ends with the first run that ends after this time; at least one is made.
 
     Returns:
@@ -55,20 +56,22 @@ def time_runs(run: Run, inputs: Tensors, duration_ns: int) -> NDArray[np.int64]:
     keep = samples.append  # nearer to a bare loop than storing into a NumPy array: 0.2 % of 10 us, not 0.7 %
     end = now()
     deadline = end + duration_ns
-    while end < deadline or not samples:
+    for batch in cycle(batches):
         start = now()
-        run(None, inputs)
+        run(None, batch)
         end = now()
         keep(end - start)
+        if end >= deadline:
+            break
     return np.frombuffer(samples, dtype=np.int64)
 
 
-def warm_up(run: Run, inputs: Tensors, limit_ns: int) -> tuple[int, bool]:
+def warm_up(run: Run, batches: Sequence[Tensors], limit_ns: int) -> tuple[int, bool]:
     """Run the model until the medians of `SETTLED` windows in a row hold no change; see `changes`.
 
     Args:
-        run: Called with None and `inputs`.
-        inputs: One batch.
+        run: Called with None and a batch.
+        batches: What is run in turn, in each window from the first one on.
         limit_ns: Ends it, settled or not, at the end of a window.
 
     Returns:
@@ -80,7 +83,7 @@ def warm_up(run: Run, inputs: Tensors, limit_ns: int) -> tuple[int, bool]:
     window_ns = min(WINDOW_NS, limit_ns // (2 * SETTLED))
     deadline = perf_counter_ns() + limit_ns
     while perf_counter_ns() < deadline:
-        window = time_runs(run, inputs, window_ns)
+        window = time_runs(run, batches, window_ns)
         runs += len(window)
         medians.append(float(np.median(window)))
         if len(medians) - settled >= SETTLED:

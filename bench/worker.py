@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxtool.bench import bounds, load, memory, throttling, timing
+from onnxtool.bench.feeds import turned, unstacked
 from onnxtool.bench.plan import CUDA_GRAPHS, CellPlan
-from onnxtool.bench.session import open_session, profiled_placement_of, runs_of, with_engine
+from onnxtool.bench.session import open_session, profiled_placement_of, replays, runs_of, with_engine
 from onnxtool.bench.task import SourceTask, Task, read_task, write_answer
 from onnxtool.errors import MissingExtraError, OnnxtoolError, require
 from onnxtool.janitor import die_with
@@ -35,6 +36,9 @@ from onnxtool.sandbox import confine
 from onnxtool.sandbox.limits import Limits
 
 GRACE_S = 5
+
+BOUND_BATCHES = 64
+"""Each has inputs and outputs of its own on the device."""
 
 
 def main() -> None:
@@ -80,11 +84,14 @@ def _unmeasured(plan: CellPlan, cell: Cell, status: Literal["unavailable", "fail
 def _measure(task: Task, cell: Cell) -> NDArray[np.int64]:
     """Fill in the cell, and return the latency of each query."""
     plan = task.plan
+    batches = _batches(task)
+    cell.batches = len(batches)
+    cell.shapes = {name: list(array.shape) for name, array in batches[0].items()}
     if isinstance(task.model, str):
         if plan.provider == providers.CPU:  # others map memory that is not theirs to hold
             confine.limit(Limits())
         require("onnxruntime", "cpu")  # imported here, so that the import does not count as loading
-        plan, cell.build_s = with_engine(task.model, plan, task.inputs)
+        plan, cell.build_s = with_engine(task.model, plan, batches[0])
     memory.reset_peak()
     before = memory.resident()
     start = perf_counter_ns()
@@ -95,38 +102,47 @@ def _measure(task: Task, cell: Cell) -> NDArray[np.int64]:
         if recorded := providers.recorded_placement(session):
             cell.placement = recorded
             providers.require_nodes(plan.provider, recorded)
-        runs = runs_of(session, task.model, plan, task.inputs)
+        runs = runs_of(session, task.model, plan, batches)
     else:
         runs = [_source_run(task.model, plan.threads)] * plan.concurrency
         cell.session_s = _seconds_since(start)
 
     start = perf_counter_ns()
-    runs[0](None, task.inputs)
+    runs[0](None, batches[0])
     cell.first_run_s = _seconds_since(start)
     duration_ns = int(task.duration_s * 1e9)
     with timing.gc_disabled():
-        cell.warmup_runs, cell.warmup_settled = timing.warm_up(runs[0], task.inputs, duration_ns)
+        cell.warmup_runs, cell.warmup_settled = timing.warm_up(runs[0], batches, duration_ns)
         loaded_peak = memory.peak()
         quota = throttling.taken()
         cell.peak_memory_bytes = loaded_peak
-        served = _serve(task, plan, runs, cell)
+        served = _serve(task, plan, runs, batches, cell)
         cell.warnings = throttling.warnings(quota, throttling.taken())
     cell.rows_per_s = served.batches * plan.batch / (served.wall_ns / 1e9)
     cell.unanswered = served.unanswered
     cell.model_memory_bytes = max(0, cell.peak_memory_bytes - before)
     cell.timer_resolution_s, cell.timer_overhead_s = timing.clock()
     if isinstance(task.model, str):
-        _prove_placement(task.model, plan, task.inputs, cell)
+        _prove_placement(task.model, plan, batches[0], cell)
     return served.samples_ns
 
 
-def _serve(task: Task, plan: CellPlan, runs: Sequence[timing.Run], cell: Cell) -> load.Served:
+def _batches(task: Task) -> list[Tensors]:
+    """What is run in turn: one batch where a CUDA graph is replayed, some where all lie on a device, else all."""
+    batches = unstacked(task.inputs)
+    return batches[: 1 if replays(task.plan) else BOUND_BATCHES if task.plan.io_binding else None]
+
+
+def _serve(
+    task: Task, plan: CellPlan, runs: Sequence[timing.Run], batches: Sequence[Tensors], cell: Cell
+) -> load.Served:
     """Serve queries for the duration of the cell, and longer while its bounds are undecided and the limit allows."""
     times = bounds.look_times(task.duration_s, task.limit_s, cell.bounds)
     parts: list[load.Served] = []
     above = [0] * len(cell.bounds)
     for look, (begin, end) in enumerate(itertools.pairwise([0.0, *times]), 1):
-        parts.append(load.serve(plan, runs, task.inputs, int((end - begin) * 1e9), task.seed + look - 1))
+        following = turned(batches, sum(part.batches for part in parts) // len(runs))
+        parts.append(load.serve(plan, runs, following, int((end - begin) * 1e9), task.seed + look - 1))
         sampled_bytes = sum(part.samples_ns.nbytes for part in parts)
         cell.peak_memory_bytes = max(cell.peak_memory_bytes or 0, memory.peak() - sampled_bytes)
         for place, bound in enumerate(cell.bounds):

@@ -73,7 +73,7 @@ def busy_cores() -> Iterator[None]:
 def compare(job: tuple[PairTask, int]) -> tuple[str, float]:
     """The outcome and the ratio of one comparison."""
     task, batch = job
-    answer, _ = measure(task, {"x": np.ones((batch, WIDTH), dtype=np.float32)})
+    answer, _ = measure(task, [{"x": np.ones((batch, WIDTH), dtype=np.float32)}])
     assert answer.decision is not None
     return answer.decision.outcome, answer.decision.ratio
 

@@ -28,10 +28,10 @@ def record(model: Path, batch: int, threads: int) -> np.ndarray:
     options.add_session_config_entry("session.force_spinning_stop", "1")
     run = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"]).run
     inputs = {"x": np.ones((batch, WIDTH), dtype=np.float32)}
-    timing.warm_up(run, inputs, 1_000_000_000)
-    count = math.ceil(BLOCK_NS / np.median(timing.time_runs(run, inputs, BLOCK_NS)))
+    timing.warm_up(run, [inputs], 1_000_000_000)
+    count = math.ceil(BLOCK_NS / np.median(timing.time_runs(run, [inputs], BLOCK_NS)))
     with timing.gc_disabled():
-        quad = quads_of(run, run, inputs, count)
+        quad = quads_of(run, run, [inputs], count)
         quads = [quad(False)[[0, 2, 3, 1]] for _ in range(QUADS)]
     return (np.concatenate(quads) * 1e6).astype(np.float32)
 

@@ -111,7 +111,7 @@ def test_loop_against_bare_loop(benchmark, model: Path, inputs: dict[str, np.nda
         gc.disable()
         for _ in range(40):
             bare.append(bare_loop(session, inputs, 0.1))
-            ours.append(float(np.median(time_runs(session.run, inputs, 100_000_000))))
+            ours.append(float(np.median(time_runs(session.run, [inputs], 100_000_000))))
         gc.enable()
         return bare, ours
 

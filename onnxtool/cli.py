@@ -333,6 +333,28 @@ def convert(json_path: str | None, html_path: Path | None, no_verify: bool, **ar
     return _deliver(report, json_path, html_path)
 
 
+def _pairs(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    """Read `KEY=VALUE`."""
+    pairs = dict(value.partition("=")[::2] for value in values)
+    if not all(pairs.keys()) or any("=" not in value for value in values):
+        raise UsageError(f"{parameter.opts[0]} {values[-1]!r} is not of the form KEY=VALUE.")
+    return pairs
+
+
+def _shapes(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, list[int]]:
+    """Read `NAME=SIZE,SIZE`."""
+    pairs = _pairs(context, parameter, values)
+    return {name: _numbers(f"{parameter.opts[0]} {name}", sizes) for name, sizes in pairs.items()}
+
+
+_shape_settings: dict[str, Any] = {
+    "multiple": True,
+    "metavar": "NAME=N,N",
+    "callback": _shapes,
+    "help": "Sizes of a dynamic dimension, as in seq=128,512, for made-up rows. Repeatable.",
+}
+
+
 @cli.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("source")
@@ -352,6 +374,7 @@ def convert(json_path: str | None, html_path: Path | None, no_verify: bool, **ar
     help="Execution provider that runs SOURCE, if that is an ONNX model.",
 )  # fmt: skip
 @_accept_rounding
+@click.option("--shape", "shapes", **_shape_settings)
 @click.option("--explain", is_flag=True, help="Find the first layer, node or step where the models diverge.")
 @click.option("--adversarial", is_flag=True, help="Search for rows on which the models diverge.")
 @click.option(
@@ -412,14 +435,6 @@ def _section(name: str, **options: dict[str, Any]) -> Callable[[Command], Comman
     )  # fmt: skip
 
 
-def _pairs(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    """Read `KEY=VALUE`."""
-    pairs = dict(value.partition("=")[::2] for value in values)
-    if not all(pairs.keys()) or any("=" not in value for value in values):
-        raise UsageError(f"{parameter.opts[0]} {values[-1]!r} is not of the form KEY=VALUE.")
-    return pairs
-
-
 def _coverage(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, float]:
     """Read `PROVIDER=PERCENT`."""
     shares = {name: _share(parameter.opts[0], text) for name, text in _pairs(context, parameter, values).items()}
@@ -460,6 +475,7 @@ _SECONDS = click.FloatRange(0, min_open=True)
         "help": "cpu, cuda, tensorrt, or an execution provider's full name. Repeatable. [default: cpu]",
     },
     batch={"default": "1", "show_default": True, "metavar": "N,N", "help": "Batch sizes."},
+    shapes={"flags": ("--shape",), **_shape_settings},
     threads={"metavar": "N,N", "help": "Threads within an operator. [default: ONNX Runtime's choice]"},
     concurrency={
         "default": "1",

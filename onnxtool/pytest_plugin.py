@@ -115,8 +115,8 @@ def onnx_benchmark(request: pytest.FixtureRequest) -> OnnxBenchmark:
         seed: int = 0,
     ) -> dict[str, Any]:
         from onnxtool.api.benching import rows_of
+        from onnxtool.bench.feeds import batch_of
         from onnxtool.bench.plan import plan_cells
-        from onnxtool.bench.runner import batch_of
         from onnxtool.bench.session import open_session
         from onnxtool.models.onnx import providers
         from onnxtool.models.onnx.artifact import OnnxModel

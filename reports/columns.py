@@ -157,6 +157,8 @@ def bench_columns(bench: Bench) -> Sequence[Column[Cell]]:
         Column("Rows/s", lambda cell: units.rate(cell.rows_per_s)),
         Column("Memory", lambda cell: units.size(cell.peak_memory_bytes)),
     ]
+    if any(cell.dims for cell in bench.cells):
+        columns.insert(2, Column("Sizes", lambda cell: ", ".join(findings.sizes(cell)), numeric=False))
     if any(findings.settings(cell) for cell in bench.cells):
         columns.insert(3, Column("With", lambda cell: ", ".join(findings.settings(cell)), numeric=False))
     if front := findings.pareto(bench):

@@ -37,6 +37,9 @@ from onnxtool.reports.model import (
 
 T = TypeVar("T")
 
+DIFFERS = 1.5
+"""Ratio of the slow batches to the fast ones from which they are shown to differ."""
+
 SOURCE = "source"
 """The provider of a cell that measured the source model in its own framework."""
 
@@ -359,10 +362,15 @@ def headline_cell(bench: Bench) -> Cell | None:
 
 def cell_name(cell: Cell | Comparison) -> str:
     """A cell in words."""
-    parts = [units.provider(cell.provider), f"batch {cell.batch}"]
+    parts = [units.provider(cell.provider), f"batch {cell.batch}", *sizes(cell)]
     if cell.threads:
         parts.append(units.plural(cell.threads, "thread"))
     return ", ".join(parts + (settings(cell) if isinstance(cell, Cell) else []))
+
+
+def sizes(cell: Cell | Comparison) -> list[str]:
+    """The dynamic dimensions other than the batch, each with its size."""
+    return [f"{units.visible(name)}={size}" for name, size in cell.dims.items()]
 
 
 def settings(cell: Cell) -> list[str]:
@@ -504,7 +512,22 @@ def bench_notes(bench: Bench, *, unmeasured: bool = True) -> list[str]:
         for key, text in texts.items():
             notes.setdefault(key, (text, []))[1].append(cell_name(cell))
     shared = [f"{_enumerate(cells, 'cells')}: {text}" for text, cells in notes.values()]
-    return [*shared, *_machine_notes(bench), *_timer_note(bench), *_pareto_note(bench)]
+    return [*shared, *shape_notes(bench), *_machine_notes(bench), *_timer_note(bench), *_pareto_note(bench)]
+
+
+def shape_notes(bench: Bench) -> list[str]:
+    """The shapes of the inputs as they were run, with the cells that had them and the number of batches."""
+    groups: dict[str, list[str]] = {}
+    for cell in bench.cells:
+        if cell.shapes:
+            inputs = ", ".join(f"{units.name(name)} {units.shape(shape)}" for name, shape in cell.shapes.items())
+            ran = cell.latency.between.batches if cell.latency and cell.latency.between else cell.batches
+            part = f"{ran:,} of " if ran < cell.batches else ""
+            turn = f", {part}{cell.batches:,} batches in turn" if cell.batches > 1 else ""
+            groups.setdefault(f"{units.shortened(inputs, 200)}{turn}.", []).append(cell_name(cell))
+    if len(groups) == 1:
+        return [f"Inputs: {next(iter(groups))}"]
+    return [f"Inputs of {_enumerate(cells, 'cells')}: {text}" for text, cells in groups.items()]
 
 
 def doubts(cell: Cell) -> list[str]:
@@ -517,6 +540,11 @@ def doubts(cell: Cell) -> list[str]:
             f"the latency changed for good after {units.share(change.at)} of the runs, from a median of "
             f"{units.seconds(change.before_s)} to {units.seconds(change.after_s)}: throttling, or another load. "
             "Its percentiles mix both."
+        )
+    if (spread := cell.latency.between if cell.latency else None) and spread.high_s > DIFFERS * spread.low_s:
+        found.append(
+            f"the latency depends on the row: medians of {units.plural(spread.batches, 'batch')} go from "
+            f"{units.seconds(spread.low_s)} to {units.seconds(spread.high_s)} (5th and 95th percentile)."
         )
     if cell.unanswered:
         found.append(

@@ -131,7 +131,7 @@ def _series(bench: Bench, value: Callable[[Cell], float | None]) -> Sequence[cha
     # The source comes last: it has no speed-up, and must not shift the colours of those that do.
     for cell in sorted(bench.cells, key=lambda cell: cell.provider == findings.SOURCE):
         threads = f", {units.plural(cell.threads, 'thread')}" if cell.threads else ""
-        name = f"{units.provider(cell.provider)}{threads}"
+        name = ", ".join([f"{units.provider(cell.provider)}{threads}", *findings.sizes(cell)])
         best[name] = max(best.get(name, 0.0), cell.rows_per_s or 0.0)
         if (y := value(cell)) is not None:
             found.setdefault(name, []).append((cell.batch, y))

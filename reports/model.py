@@ -436,6 +436,14 @@ class Box(Record):
     beyond_std: Count = Field(description="Samples more than a standard deviation from the mean.")
 
 
+class BatchSpread(Record):
+    """How the latency differs between the batches that were run in turn: quantiles of their medians."""
+
+    batches: Count = Field(description="That were run at least once.")
+    low_s: float = Field(description="5th percentile.")
+    high_s: float = Field(description="95th percentile.")
+
+
 class Latency(Record):
     """Time of one query: a run of the model, and in the server scenario its wait before it."""
 
@@ -450,6 +458,9 @@ class Latency(Record):
     series_s: list[float] = Field(default=[], description="Medians of consecutive runs, for the plot over time.")
     box: Box | None = None
     change: Change | None = Field(default=None, description="The change, if one was found.")
+    between: BatchSpread | None = Field(
+        default=None, description="The difference between batches, if one caller ran several."
+    )
 
 
 class Placement(Record):
@@ -503,6 +514,9 @@ class Cell(Record):
     scenario: Scenario = "single-stream"
     rate: float | None = Field(default=None, description="Queries a second that arrive in the server scenario.")
     io_binding: bool = Field(default=False, description="Whether inputs and outputs stay on the device.")
+    dims: dict[str, int] = Field(default={}, description="Sizes of the dynamic dimensions other than the batch.")
+    shapes: dict[str, list[Count]] = Field(default={}, description="Shape of each input, as it was run.")
+    batches: Count = Field(default=1, description="Number of different batches, which were run in turn.")
     options: dict[str, str] = Field(
         default={}, description="Options of the provider, or with a dot of the session."
     )
@@ -559,6 +573,7 @@ class Comparison(Record):
     provider: str
     batch: Count
     threads: Count | None
+    dims: dict[str, int] = Field(default={}, description="Sizes of the dynamic dimensions other than the batch.")
     effect: float = Field(description="The smallest slowdown that matters: 0.05 is 5 %.")
     outcome: Literal["pass", "fail", "undecided"]
     reason: str | None = Field(default=None, description="Why it was not decided, or could not be measured.")

@@ -116,7 +116,7 @@ def provider(name: str) -> str:
 
 def plural(quantity: int, noun: str) -> str:
     """A count with its noun: 1 row, 2 rows, 2 queries."""
-    several = f"{noun[:-1]}ies" if noun.endswith("ry") else f"{noun}s"
+    several = f"{noun[:-1]}ies" if noun.endswith("ry") else f"{noun}es" if noun.endswith("ch") else f"{noun}s"
     return f"{quantity:,} {noun if quantity == 1 else several}"
 
 

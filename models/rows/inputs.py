@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, product
+from types import MappingProxyType
 from typing import TypeAlias
 
 import numpy as np
 import onnx
 
+from onnxtool.errors import UsageError
 from onnxtool.models.rows.batches import row_dimension
 from onnxtool.models.rows.domain import Domain
 from onnxtool.models.signature import Tensors, TensorSpec
@@ -29,8 +31,16 @@ _PICKERS = {"Gather", "ArrayFeatureExtractor"}
 _CHOICES = ("keys_strings", "keys_int64s", "cats_strings", "cats_int64s", "pool_strings")
 
 
+Sizes: TypeAlias = tuple[tuple[str, int], ...]
+"""Names and sizes of dynamic dimensions, sorted."""
+
+
 def make_inputs(
-    specs: Sequence[TensorSpec], rows: int, seed: int, domains: Mapping[str, Domain] | None = None
+    specs: Sequence[TensorSpec],
+    rows: int,
+    seed: int,
+    domains: Mapping[str, Domain] | None = None,
+    given: Mapping[str, int] = MappingProxyType({}),
 ) -> Tensors:
     """Make valid inputs, the same for the same arguments.
 
@@ -40,6 +50,7 @@ def make_inputs(
         rows: Number of rows.
         seed: Seed of NumPy's PCG64.
         domains: What is known of each input's values; others are standard normal or small whole numbers.
+        given: Sizes of dynamic dimensions by name.
     """
     rng = np.random.default_rng(seed)
     sizes: dict[str, int] = {}
@@ -47,7 +58,7 @@ def make_inputs(
         side = _IMAGE_SIDE if len(spec.shape) >= _IMAGE_RANK else _SEQUENCE
         for dim in spec.shape:
             if isinstance(dim, str):
-                sizes[dim] = max(side, sizes.get(dim, 0))
+                sizes[dim] = given.get(dim, max(side, sizes.get(dim, 0)))
     counting = row_dimension(specs)
     if counting is not None:
         sizes[counting] = rows
@@ -57,6 +68,44 @@ def make_inputs(
         domain = (domains or {}).get(spec.name, Domain())
         tensors[spec.name] = np.asarray(domain.sample(spec.dtype, tuple(shape), rng))  # a scalar too
     return tensors
+
+
+def combinations(shapes: Mapping[str, Sequence[int]], specs: Sequence[TensorSpec], raw: Tensors) -> list[Sizes]:
+    """Every combination of sizes that are asked for.
+
+    Args:
+        shapes: Name of a dynamic dimension to its sizes.
+        specs: The inputs that have them.
+        raw: The user's rows.
+
+    Raises:
+        UsageError: no such dimension is dynamic, a size is below 1, or rows are given, which have sizes.
+    """
+    if not shapes:
+        return []
+    if raw:
+        raise UsageError("A shape is for made-up rows; the rows of --data have one. Leave out --shape or --data.")
+    rows = row_dimension(specs)
+    dynamic = {dim: None for spec in specs for dim in spec.shape if isinstance(dim, str) and dim != rows}
+    for name, sizes in shapes.items():
+        if name not in dynamic:
+            has = f"It has {', '.join(dynamic)}." if dynamic else "It has none."
+            raise UsageError(f"The model has no dynamic dimension {name!r} beside the batch. {has}")
+        if not sizes or min(sizes) < 1:
+            raise UsageError(f"The size of {name} is a whole number above 0.")
+    names = sorted(shapes)
+    return [tuple(zip(names, sizes, strict=True)) for sizes in product(*(shapes[name] for name in names))]
+
+
+def sizes_of(specs: Sequence[TensorSpec], rows: Tensors) -> Sizes:
+    """The sizes that rows give to the dynamic dimensions of a model, without the one that counts rows."""
+    counting = row_dimension(specs)
+    found: dict[str, int] = {}
+    for spec in specs:
+        shape = rows[spec.name].shape if spec.name in rows else ()
+        named = zip(spec.shape, shape, strict=False)
+        found |= {dim: size for dim, size in named if isinstance(dim, str) and dim != counting}
+    return tuple(sorted(found.items()))
 
 
 def sensible_rows(specs: Sequence[TensorSpec]) -> int:

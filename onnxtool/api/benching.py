@@ -22,7 +22,7 @@ from onnxtool.errors import UsageError
 from onnxtool.models.onnx.artifact import OnnxModel
 from onnxtool.models.onnx.providers import full_name
 from onnxtool.models.rows.data import Data, fit_data, to_arrays
-from onnxtool.models.rows.inputs import graph_domains, make_inputs
+from onnxtool.models.rows.inputs import combinations, graph_domains, make_inputs
 from onnxtool.models.signature import Tensors
 from onnxtool.models.source import SourceModel
 from onnxtool.opening import open_source
@@ -45,6 +45,9 @@ from onnxtool.reports.model import (
 )
 from onnxtool.validators.parity.pairs import Rows
 
+MADE_UP_ROWS, MADE_UP_BYTES = 64, 2**26
+"""What is made up to measure with, unless the largest batch is larger."""
+
 
 @isolating
 def bench(
@@ -60,6 +63,7 @@ def bench(
     io_binding: bool = False,
     options: Mapping[str, str] = MappingProxyType({}),
     require_coverage: Mapping[str, float] = MappingProxyType({}),
+    shapes: Mapping[str, Sequence[int]] = MappingProxyType({}),
     data: Data | None = None,
     duration: float = 2.0,
     source: str | None = None,
@@ -91,7 +95,8 @@ def bench(
         io_binding: Whether inputs and outputs stay on the device.
         options: Options of the providers, or, with a dot in the name, entries of the session's configuration.
         require_coverage: Provider to the share, from 0 to 1, of its cells' nodes and time that must be its own.
-        data: As for `convert`.
+        shapes: Sizes of dynamic dimensions by name, every combination of which is measured. For made-up rows.
+        data: As for `convert`. Batches are drawn from all rows.
         duration: Seconds of measuring in each cell, without the warm-up.
         source: Path, or `package.module:callable`, of a source model to measure too.
         against: Another ONNX file. Each model is compared with it, both alternately in one process, and
@@ -155,6 +160,12 @@ def bench(
     with ray_cluster(ray_address) if executor == "ray" else nullcontext() as cluster:
         for model in opened_models:
             rows = rows_of(model, opened, raw, origin, largest=max(batches), seed=seed)
+            shaped = {
+                sizes: rows_of(
+                    model, opened, raw, origin, largest=max(batches), seed=seed, sizes=dict(sizes)
+                ).tensors
+                for sizes in combinations(shapes, model.inputs, raw)
+            }
             on_cell = partial(cell_progress, progress, model.path.name)
             if other is not None:
                 comparisons = run_against(
@@ -169,6 +180,7 @@ def bench(
                     seed=seed,
                     io_binding=io_binding,
                     options=options,
+                    shaped=shaped,
                     on_progress=on_cell,
                 )
                 subjects.append(
@@ -223,6 +235,7 @@ def bench(
                 rate=rate,
                 io_binding=io_binding,
                 options=options,
+                shaped=shaped,
                 bounds=bounds,
                 limit_s=budget,
                 source=task,
@@ -237,13 +250,35 @@ def bench(
 
 
 def rows_of(
-    model: OnnxModel, source: SourceModel | None, raw: Tensors, origin: str, *, largest: int, seed: int
+    model: OnnxModel,
+    source: SourceModel | None,
+    raw: Tensors,
+    origin: str,
+    *,
+    largest: int,
+    seed: int,
+    sizes: Mapping[str, int] = MappingProxyType({}),
 ) -> Rows:
-    """The rows to measure with: the user's, else made up as the model, or its source, says."""
+    """The rows to measure with: the user's, else made up as the model, or its source, says.
+
+    Args:
+        model: The model.
+        source: Its source, if it is measured too.
+        raw: The user's rows, empty where there are none.
+        origin: Where those came from.
+        largest: Rows of the largest batch.
+        seed: Of made-up rows.
+        sizes: Of dynamic dimensions of made-up rows, by name.
+    """
     if raw:
         return Rows(fit_data(raw, model.inputs, origin)[0], origin)
     domains = {**graph_domains(model.proto), **(source.domains() if source else {})}
-    return Rows(make_inputs(model.inputs, largest, seed, domains), "made up from the model's signature", seed)
+    tensors = make_inputs(model.inputs, largest, seed, domains, sizes)
+    row_bytes = sum(array.nbytes for array in tensors.values()) / largest
+    # several, since the latency may depend on the row
+    if (several := int(min(MADE_UP_ROWS, MADE_UP_BYTES // max(row_bytes, 1)))) > largest:
+        tensors = make_inputs(model.inputs, several, seed, domains, sizes)
+    return Rows(tensors, "made up from the model's signature", seed)
 
 
 def _required(coverage: Mapping[str, float], providers: Sequence[str]) -> dict[str, float]:

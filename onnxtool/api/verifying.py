@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Unpack
 
 from onnxtool.api.arguments import (
@@ -23,6 +24,7 @@ from onnxtool.errors import UsageError
 from onnxtool.files import check_writable
 from onnxtool.models.onnx.artifact import OnnxModel
 from onnxtool.models.rows.data import Data, count_rows, fit_data, text_columns, to_arrays
+from onnxtool.models.rows.inputs import combinations
 from onnxtool.models.rows.stream import stream_data
 from onnxtool.models.signature import Tensors
 from onnxtool.models.source import SourceModel
@@ -63,6 +65,7 @@ def verify(
     adversarial: bool = False,
     budget: str | float = DEFAULT_BUDGET,
     save_worst: PathLike | None = None,
+    shapes: Mapping[str, Sequence[int]] = MappingProxyType({}),
     seed: int = 0,
     on_progress: Progress | None = None,
     **load: Unpack[LoadArguments],
@@ -88,6 +91,7 @@ def verify(
         budget: Budget of the search: seconds, as in `30s`, or rows, as in `20000`.
         save_worst: File for the worst rows that the search finds; by default `<model>.worst.npz` in the current
             folder, if they drift.
+        shapes: Sizes of dynamic dimensions by name: rows of every combination are made up.
         seed: Seed of made-up rows.
         on_progress: See `Progress`.
         load: See `LoadArguments`.
@@ -118,9 +122,10 @@ def verify(
         later = stream_data(Path(origin), text)
         raw = next(later)
     if raw:
+        combinations(shapes, opened.inputs, raw)
         rows = _stream(raw, later, opened, origin, label_columns)
     else:
-        rows = made_up_rows(opened.inputs, opened, onnx_model, seed)
+        rows = made_up_rows(opened.inputs, opened, onnx_model, seed, shapes)
         rows = replace(
             rows,
             auxiliary=label_columns.take({}, count_rows(rows.tensors, opened.inputs), ())[1]

@@ -5,7 +5,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from onnxtool.bench.runner import SourceTask, batch_of, fixed_batch, run_bench
+from onnxtool.bench.runner import SourceTask, fixed_batch, run_bench
 from onnxtool.errors import DataError, ModelError, UsageError
 from onnxtool.models.signature import TensorSpec
 from onnxtool.models.source import LoadOptions
@@ -236,19 +236,6 @@ def test_what_cannot_be_benched_is_refused_before_a_worker_starts(dense_model, t
         bench(dense_model, {"x": ROWS["x"][:0]})
     with pytest.raises(ModelError):
         bench(tmp_path / "none.onnx")
-
-
-def test_rows_are_repeated_or_cut_to_the_batch():
-    specs = [TensorSpec("x", "float32", ("n", 4)), TensorSpec("t", "float32", (2,)), TensorSpec("s", "int64", ())]
-    rows = {"x": ROWS["x"], "t": np.array([0.5, 0.6]), "s": np.array(3), "unused": np.ones(9)}
-    five = batch_of(rows, specs, 5)
-    assert five["x"][:, 0].tolist() == [0, 4, 0, 4, 0]
-    assert five["t"].tolist() == [0.5, 0.6]
-    assert five["s"] == 3
-    assert list(five) == ["x", "t", "s"]
-    assert batch_of(rows, specs, 1)["x"].tolist() == [[0, 1, 2, 3]]
-    fixed = [TensorSpec("x", "float32", (3, 4))]
-    assert batch_of(rows, fixed, 3)["x"][:, 0].tolist() == [0, 4, 0]
 
 
 def test_fixed_batch():

@@ -54,7 +54,7 @@ def test_bound_runs_compute_the_same(dense_model, monkeypatch, kept):
     session = open_session(str(dense_model), plan())
     found = outputs_of(session, monkeypatch)
     options = (("enable_cuda_graph", "1"),) if kept else ()  # the CPU's own session does not have it
-    for run in runs_of(session, str(dense_model), plan(io_binding=True, options=options), ROWS):
+    for run in runs_of(session, str(dense_model), plan(io_binding=True, options=options), [ROWS]):
         run(None, ROWS)
         run(None, ROWS)
     expected = session.run(None, ROWS)[0]
@@ -65,9 +65,21 @@ def test_bound_runs_compute_the_same(dense_model, monkeypatch, kept):
 
 def test_each_caller_has_its_own_binding(dense_model):
     session = open_session(str(dense_model), plan())
-    bound = runs_of(session, str(dense_model), plan(io_binding=True, concurrency=3), ROWS)
+    bound = runs_of(session, str(dense_model), plan(io_binding=True, concurrency=3), [ROWS])
     assert len(set(map(id, bound))) == 3
-    assert runs_of(session, str(dense_model), plan(concurrency=2), ROWS) == [session.run] * 2
+    assert runs_of(session, str(dense_model), plan(concurrency=2), [ROWS]) == [session.run] * 2
+
+
+def test_each_batch_has_its_own_binding(dense_model, monkeypatch):
+    session = open_session(str(dense_model), plan())
+    found = outputs_of(session, monkeypatch)
+    batches = [{"x": ROWS["x"] + step} for step in range(3)]
+    (run,) = runs_of(session, str(dense_model), plan(io_binding=True), batches)
+    for batch in (*batches, batches[1]):
+        run(None, batch)
+    expected = [session.run(None, batch)[0] for batch in (*batches, batches[1])]
+    for (output,), right in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(output, right)
 
 
 def test_strings_cannot_be_bound(tmp_path):
@@ -80,7 +92,7 @@ def test_strings_cannot_be_bound(tmp_path):
     path = str(tmp_path / "strings.onnx")
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
     with pytest.raises(UsageError, match="inputs of strings"):
-        runs_of(open_session(path, plan()), path, plan(io_binding=True), {"s": np.array(["a"], dtype=object)})
+        runs_of(open_session(path, plan()), path, plan(io_binding=True), [{"s": np.array(["a"], dtype=object)}])
 
 
 def test_only_tensorrt_has_an_engine_here(dense_model):

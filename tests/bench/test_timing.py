@@ -11,7 +11,7 @@ from onnxtool.bench.timing import SETTLED, clock, gc_disabled, time_runs, warm_u
 
 
 def test_a_run_longer_than_the_duration_is_made_once():
-    samples = time_runs(lambda *_: time.sleep(0.03), {}, 1_000_000)
+    samples = time_runs(lambda *_: time.sleep(0.03), [{}], 1_000_000)
     assert len(samples) == 1
     assert samples[0] >= 30_000_000
 
@@ -21,7 +21,7 @@ def test_runs_last_for_the_duration_and_are_handed_the_inputs():
     seen = []
     start = time.perf_counter()
     inputs = {"x": np.zeros(1)}
-    samples = time_runs(lambda names, tensors: seen.append((names, tensors)), inputs, 200_000_000)
+    samples = time_runs(lambda names, tensors: seen.append((names, tensors)), [inputs], 200_000_000)
     assert 0.2 <= time.perf_counter() - start < 2
     assert len(seen) == len(samples) > 100
     assert 0 < samples.sum() <= 0.2e9 + samples[-1]
@@ -44,20 +44,20 @@ def sleep(monkeypatch):
 
 
 def test_warm_up_ends_when_nothing_changes(sleep):
-    runs, settled = warm_up(lambda *_: sleep(0.005), {}, 60_000_000_000)
+    runs, settled = warm_up(lambda *_: sleep(0.005), [{}], 60_000_000_000)
     assert settled and runs >= SETTLED
     assert sleep.seconds() < 30
 
 
 def test_warm_up_goes_on_over_a_change(sleep):
     pause = iter([*[0.009] * 20, *[0.003] * 100_000])
-    runs, settled = warm_up(lambda *_: sleep(next(pause)), {}, 60_000_000_000)
+    runs, settled = warm_up(lambda *_: sleep(next(pause)), [{}], 60_000_000_000)
     assert settled and runs >= 20 + SETTLED
 
 
 def test_warm_up_that_never_settles_ends_at_its_limit(sleep):
     pause = iter(0.002 * 1.015**i for i in range(1000))
-    runs, settled = warm_up(lambda *_: sleep(next(pause)), {}, 500_000_000)
+    runs, settled = warm_up(lambda *_: sleep(next(pause)), [{}], 500_000_000)
     assert runs > 2 and not settled
     assert 0.5 <= sleep.seconds() < 1
 

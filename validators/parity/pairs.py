@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from onnxtool.models.onnx.providers import (
     session_on,
 )
 from onnxtool.models.rows.batches import Batching, row_dimension
-from onnxtool.models.rows.inputs import graph_domains, make_inputs, sensible_rows
+from onnxtool.models.rows.inputs import Sizes, combinations, graph_domains, make_inputs, sensible_rows, sizes_of
 from onnxtool.models.signature import Tensors, TensorSpec
 from onnxtool.models.source import SourceModel
 from onnxtool.reports.model import Parity
@@ -93,10 +94,26 @@ class Rows:
         yield from self.later or ()
 
 
-def made_up_rows(specs: Sequence[TensorSpec], source: SourceModel | None, model: OnnxModel, seed: int) -> Rows:
+def made_up_rows(
+    specs: Sequence[TensorSpec],
+    source: SourceModel | None,
+    model: OnnxModel,
+    seed: int,
+    shapes: Mapping[str, Sequence[int]] = MappingProxyType({}),
+) -> Rows:
     """Make rows up from what the graph and the fitted source know of their inputs.
 
     Numbers are of the dtype in which rows come in production, or in which those came that the model was proved on.
+
+    Args:
+        specs: The source's inputs.
+        source: The source, if there is one.
+        model: The ONNX model.
+        seed: Of the rows.
+        shapes: Sizes of dynamic dimensions by name; there are rows of every combination.
+
+    Raises:
+        UsageError: a dimension is not the model's, or a size is below 1.
     """
     domains = {**graph_domains(model.proto), **(source.domains() if source else {})}
     if source is not None:
@@ -106,17 +123,24 @@ def made_up_rows(specs: Sequence[TensorSpec], source: SourceModel | None, model:
             for spec in source.rows_as
         ]
     batching, rows = Batching.of(specs), sensible_rows(specs)
-    origin = "{} rows made up from the model's signature"
-    if batching.axes:
-        if batching.size is not None:  # as many batches of the fixed size
-            rows = -(-rows // batching.size) * batching.size
-            lengths = {name: rows * batching.each.get(name, 1) for name in batching.axes}
-            specs = [replace(s, shape=(lengths.get(s.name, 0), *s.shape[1:])) if s.shape else s for s in specs]
-        return Rows(make_inputs(specs, rows, seed, domains), origin.format(rows), seed)
-    calls = [
-        make_inputs(specs, 1, seed + place, domains) for place in range(rows if any(s.shape for s in specs) else 1)
-    ]
-    return Rows(calls[0], origin.format(len(calls)), seed, later=[Block(call) for call in calls[1:]])
+    asked: list[Sizes] = combinations(shapes, specs, {}) or [()]
+    filled = specs
+    if batching.size is not None and batching.axes:  # as many batches of the fixed size
+        rows = -(-rows // batching.size) * batching.size
+        lengths = {name: rows * batching.each.get(name, 1) for name in batching.axes}
+        filled = [replace(s, shape=(lengths.get(s.name, 0), *s.shape[1:])) if s.shape else s for s in specs]
+    calls = rows if not batching.axes and any(s.shape for s in specs) else 1
+    first, *others = (
+        make_inputs(filled, rows if batching.axes else 1, seed + place, domains, dict(sizes))
+        for sizes in asked
+        for place in range(calls)
+    )
+    made = rows * len(asked) if batching.axes else 1 + len(others)
+    listed = [f"{name} {', '.join(map(str, shapes[name]))}" for name in shapes]
+    listed += [f"{dim} {size}" for dim, size in sizes_of(specs, first) if dim not in shapes]
+    notes = [f"Rows were made up with {', '.join(listed)}. Other sizes: --shape."] if listed else []
+    origin = f"{made} rows made up from the model's signature"
+    return Rows(first, origin, seed, notes, later=[Block(other) for other in others])
 
 
 class Pair:
