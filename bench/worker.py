@@ -117,7 +117,9 @@ def _measure(task: Task, cell: Cell) -> NDArray[np.int64]:
         quota = throttling.taken()
         cell.peak_memory_bytes = loaded_peak
         served = _serve(task, plan, runs, batches, cell)
-        cell.warnings = throttling.warnings(quota, throttling.taken())
+        afterwards = throttling.taken()
+        cell.warnings = throttling.warnings(quota, afterwards)
+        cell.contention = throttling.contention(quota, afterwards)
     cell.rows_per_s = served.batches * plan.batch / (served.wall_ns / 1e9)
     cell.unanswered = served.unanswered
     cell.model_memory_bytes = max(0, cell.peak_memory_bytes - before)

@@ -161,11 +161,18 @@ def bench_columns(bench: Bench) -> Sequence[Column[Cell]]:
         columns.insert(2, Column("Sizes", lambda cell: ", ".join(findings.sizes(cell)), numeric=False))
     if any(findings.settings(cell) for cell in bench.cells):
         columns.insert(3, Column("With", lambda cell: ", ".join(findings.settings(cell)), numeric=False))
+    if any(map(findings.contended, bench.cells)):
+        columns.append(Column("Waited", _waited, numeric=False))
     if front := findings.pareto(bench):
         columns.append(Column("Best", lambda cell: "★" if cell in front else "", numeric=False))
     if any(cell.provider == findings.SOURCE for cell in bench.cells):
         columns.append(Column("Speed-up", lambda cell: units.ratio(findings.speedup(bench, cell))))
     return columns
+
+
+def _waited(cell: Cell) -> str:
+    """The mark of a cell whose threads had to wait for a core, and for how much of the time."""
+    return f"! {units.share(cell.contention.waited_share)}" if cell.contention and findings.contended(cell) else ""
 
 
 RAN_ON: Column[Cell] = Column("Ran on", findings.ran_on, numeric=False)

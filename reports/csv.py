@@ -19,7 +19,8 @@ COLUMNS = (
     "provider", "batch", "threads", "concurrency", "scenario", "rate", "io_binding", "settings",
     "status", "reason", "samples", "p50_s", "p50_low_s", "p50_high_s", "p90_s",
     "p99_s", "mean_s", "std_s", "min_s", "max_s", "rows_per_s", "speedup", "session_s", "first_run_s",
-    "build_s", "peak_memory_bytes", "model_memory_bytes", "ran_on", "node_share", "time_share", "sizes",
+    "build_s", "peak_memory_bytes", "model_memory_bytes", "ran_on", "node_share", "time_share",
+    "sizes", "waited_share",
 )  # fmt: skip
 """`record` is `parity` or `bench`; the columns of the other kind are empty. Times are in seconds."""
 
@@ -58,6 +59,7 @@ def _bench(subject: Subject) -> Iterator[dict[str, Value]]:
         yield {
             **_subject("bench", subject), **same, **_latency(cell), "speedup": speedup, "ran_on": ran_on,
             "settings": " ".join(f"{name}={value}" for name, value in cell.options.items()),
+            "waited_share": cell.contention.waited_share if cell.contention else None,
             "sizes": " ".join(findings.sizes(cell)),
             "node_share": nodes, "time_share": time,
         }  # fmt: skip

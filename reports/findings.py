@@ -37,6 +37,9 @@ from onnxtool.reports.model import (
 
 T = TypeVar("T")
 
+CONTENDED = 0.05
+"""Share of the time that threads wanted to run, from which their wait for a core is marked."""
+
 DIFFERS = 1.5
 """Ratio of the slow batches to the fast ones from which they are shown to differ."""
 
@@ -366,6 +369,11 @@ def cell_name(cell: Cell | Comparison) -> str:
     if cell.threads:
         parts.append(units.plural(cell.threads, "thread"))
     return ", ".join(parts + (settings(cell) if isinstance(cell, Cell) else []))
+
+
+def contended(cell: Cell) -> bool:
+    """Whether the threads of a cell waited for a core for more than a share of the time, of which a warning tells."""
+    return cell.contention is not None and cell.contention.waited_share >= CONTENDED
 
 
 def sizes(cell: Cell | Comparison) -> list[str]:

@@ -500,6 +500,26 @@ class LatencyBound(Record):
     )
 
 
+class Contention(Record):
+    """What the measured process got of the processors, and what others took. None where the system does not count."""
+
+    cpu_s: float = Field(description="Time that its threads ran.")
+    waited_s: float | None = Field(default=None, description="Time that its threads were ready and had no core.")
+    voluntary_switches: Count = Field(default=0, description="Context switches where a thread had to wait.")
+    involuntary_switches: Count = Field(default=0, description="Context switches where a core was taken from it.")
+    pressure: float | None = Field(
+        default=None, description="Share of the time in which some process of the machine waited for a core."
+    )
+    frequency_hz: float | None = Field(default=None, description="Of the processors, on average, at the end.")
+    frequency_before_hz: float | None = Field(default=None, description="The same at the start.")
+
+    @property
+    def waited_share(self) -> float:
+        """Share of the time that its threads wanted to run in which they had no core."""
+        wanted = self.cpu_s + (self.waited_s or 0.0)
+        return (self.waited_s or 0.0) / wanted if wanted else 0.0
+
+
 class Cell(Record):
     """One measurement: a model on a provider with a batch size and a number of threads.
 
@@ -542,6 +562,7 @@ class Cell(Record):
     timer_overhead_s: float | None = None
     machine: Count | None = Field(default=None, description="Index of the machine, where the sweep was spread.")
     bounds: list[LatencyBound] = []
+    contention: Contention | None = None
     warnings: list[str] = []
 
 

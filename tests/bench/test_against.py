@@ -62,7 +62,7 @@ SLOW = {"batches": (1024,), "threads": (1,)}
 def test_a_slow_model_twice_as_slow_is_found_with_few_quads(tmp_path: Path) -> None:
     """A budget that holds fewer quads than a bootstrap needs."""
     fast, slow = layers(tmp_path / "fast.onnx", 2, 1024), layers(tmp_path / "slow.onnx", 4, 1024)
-    report = onnxtool.bench(slow, against=fast, budget=20, **SLOW)
+    report = onnxtool.bench(slow, against=fast, budget=90, **SLOW)  # most of it for a busy machine
     (found,) = report.subjects[0].comparisons
     assert found.outcome == "fail" and not report
     assert 11 <= found.quads < 40 and found.low is not None and found.low > 1.3
@@ -74,7 +74,7 @@ def test_a_bound_far_below_every_run_fails_and_one_far_above_passes(tmp_path: Pa
     report = onnxtool.bench(model, latency_bound=1e-3, duration=0.3, **SLOW)
     cell = report.subjects[0].bench.cells[0]  # type: ignore[union-attr]
     (bound,) = cell.bounds
-    assert (bound.outcome, bound.looks) == ("above", 1) and bound.above == bound.samples < 662
+    assert bound.outcome == "above" and bound.above == bound.samples < 662
     assert not report and "The fastest took" in report.subjects[0].checks[-1].message
 
     report = onnxtool.bench(model, latency_bound={0.99: 10.0, 0.5: 10.0}, duration=0.2, budget=0.4, **SLOW)
@@ -98,7 +98,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
     model = layers(tmp_path / "model.onnx", 2)
     with pytest.raises(UsageError, match="smallest effect"):
         onnxtool.bench(model, against=model, effect=0)
-    with pytest.raises(UsageError, match="alone"):
+    with pytest.raises(UsageError, match="two models only"):
         onnxtool.bench(model, against=model, baseline="saved.json")
     other = onnx.load(model)
     other.graph.input[0].name = other.graph.node[0].input[0] = "z"
