@@ -48,10 +48,10 @@ def examine(case: str) -> Result:
             reason = f"It cannot be fitted: {first_line(error)}"
             return {"outcome": "fails", "reason": reason, "upstream": "fails"}
         outcome, reason = converted(made.model, data=made.rows, inputs=made.inputs)
-        return {"outcome": outcome, "reason": reason, "upstream": _upstream(made)}
+        return {"outcome": outcome, "reason": reason, "upstream": upstream(made)}
 
 
-def _upstream(case: Case) -> Outcome:
+def upstream(case: Case) -> Outcome:
     """The same with skl2onnx alone: its default options, one matrix, within 1e-4 of the source."""
     if case.kind in ("frame", TEXT):
         return "no rows"  # what it takes then is not one matrix, and needs a user's help
@@ -103,7 +103,7 @@ def to_markdown(results: Mapping[str, Result], versions: Mapping[str, str]) -> s
         by_estimator.setdefault(name, {})[kind] = result
     agreed, counted = share(results.values())
     alone = [result for result in results.values() if "no rows" not in (result["outcome"], _alone(result))]
-    upstream = sum(_alone(result) == "agrees" for result in alone)
+    theirs = sum(_alone(result) == "agrees" for result in alone)
     ours = sum(result["outcome"] == "agrees" for result in alone)
     shares = [share(found.values()) for found in by_estimator.values()]
     examined = [cases for _, cases in shares if cases]
@@ -119,7 +119,7 @@ def to_markdown(results: Mapping[str, Result], versions: Mapping[str, str]) -> s
         "",
         f"**{agreed} of {counted} cases convert and agree ({agreed / max(counted, 1):.1%}); {whole} of",
         f"{len(examined)} estimators do on every kind of input ({whole / max(len(examined), 1):.1%}).**",
-        f"Of the {len(alone)} cases over one matrix, {ours} agree here and {upstream} with skl2onnx alone, which is",
+        f"Of the {len(alone)} cases over one matrix, {ours} agree here and {theirs} with skl2onnx alone, which is",
         "compared within 1e-4 on the first output only.",
         "",
         "`frame` is a pipeline behind a ColumnTransformer over a data frame of numbers and text; `text` is documents",

@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.coverage import sklearn as coverage
 from benchmarks.coverage import table
+from benchmarks.coverage.sklearn_cases import make
 
 RECORDS = Path(__file__).resolve().parents[2] / "reports" / "coverage"
 
@@ -65,7 +66,7 @@ def test_an_estimator_agrees_on_rows_that_it_has_not_seen(name: str, kind: str) 
 )
 def test_what_ours_replaces_still_fails_upstream(name: str, kind: str) -> None:
     """When this fails, skl2onnx has fixed its converter, and ours can go."""
-    assert coverage.examine(f"{name}/{kind}")["upstream"] != "agrees"
+    assert coverage.upstream(make(name, kind)) != "agrees"
 
 
 def test_nmf_says_why_it_has_no_conversion() -> None:
