@@ -93,7 +93,10 @@ def plan_cells(
         raise UsageError("The server scenario, and it alone, needs a rate at which queries arrive.")
     if rate is not None and not (math.isfinite(rate) and rate > 0):
         raise UsageError(f"A rate is a number of queries a second above 0, not {rate}.")
-    if max(concurrency) > 1 and any(options.get(name, "0").lower() in ("1", "true") for name in CUDA_GRAPHS):
+    graph = any(options.get(name, "0").lower() in ("1", "true") for name in CUDA_GRAPHS)
+    if graph and not io_binding:
+        raise UsageError("A CUDA graph reads and writes fixed places of the device's memory: add --io-binding.")
+    if graph and max(concurrency) > 1:
         raise UsageError("A session with a CUDA graph runs one query at a time: leave out the concurrency.")
     if any(not 0 < q < 1 or not (math.isfinite(bound) and bound > 0) for q, bound in bounds.items()):
         raise UsageError("A bound of the latency is a time above 0 for a percentile between p0 and p100.")

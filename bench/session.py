@@ -113,26 +113,27 @@ def runs_of(session: Any, model: str, plan: CellPlan, batches: Sequence[Tensors]
         raise UsageError("IO binding takes numbers; this model has inputs of strings. Leave it out.")
     outputs = _outputs(model, batches[0]) if replays(plan) else None
     device = _DEVICES.get(plan.provider, "cpu")
+    number = int(dict(plan.options).get("device_id", "0"))
     call = session.run_with_iobinding
 
     def bound() -> Run:
-        bindings = {id(batch): _binding(session, device, batch, outputs) for batch in batches}
+        bindings = {id(batch): _binding(session, device, number, batch, outputs) for batch in batches}
         return lambda _, batch: call(bindings[id(batch)])
 
     return [bound() for _ in range(plan.concurrency)]
 
 
-def _binding(session: Any, device: str, inputs: Tensors, outputs: Tensors | None) -> Any:
+def _binding(session: Any, device: str, number: int, inputs: Tensors, outputs: Tensors | None) -> Any:
     import onnxruntime
 
     binding = session.io_binding()
     for name, array in inputs.items():
-        binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(array, device, 0))
+        binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(array, device, number))
     for output in session.get_outputs():
         if outputs is None:
-            binding.bind_output(output.name, device)
+            binding.bind_output(output.name, device, number)
         else:
-            kept = onnxruntime.OrtValue.ortvalue_from_numpy(outputs[output.name], device, 0)
+            kept = onnxruntime.OrtValue.ortvalue_from_numpy(outputs[output.name], device, number)
             binding.bind_ortvalue_output(output.name, kept)
     return binding
 

@@ -1,14 +1,25 @@
 """What may be imported when, in interpreters of their own."""
 
+import ast
 import importlib
 import pkgutil
 import subprocess
 import sys
 import textwrap
+import tomllib
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import cache
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
+from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import onnxtool
+
+ROOT = Path(__file__).parents[1]
 
 EXTRAS = (
     "catboost", "joblib", "keras", "lightgbm", "onnxmltools", "onnxruntime", "onnxsim", "onnxslim", "pandas",
@@ -102,3 +113,57 @@ def test_the_public_api_is_there_and_bench_is_a_verb_and_a_package():
     assert callable(onnxtool.bench)
     with pytest.raises(AttributeError, match="nonsense"):
         onnxtool.nonsense  # noqa: B018
+
+
+def test_each_extra_brings_what_is_imported_in_its_name():
+    """`require(module, extra)` names the extra as the remedy: it must be one."""
+    missing = [
+        f"{module} is not in onnxtool[{extra}]"
+        for module, extra in _required()
+        if not _distributions(module) & _closure(extra)
+    ]
+    assert missing == []
+
+
+def _required() -> set[tuple[str, str]]:
+    """The modules and extras of all calls of `require` that name both."""
+    found = set()
+    for file in _sources():
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "require" and len(node.args) == 2:
+                values = [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
+                if len(values) == 2:
+                    found.add((str(values[0]).partition(".")[0], str(values[1])))
+    assert len(found) > 10
+    return found
+
+
+def _sources() -> Iterator[Path]:
+    folders = ("onnxtool", "bench", "converters", "models", "reports", "validators")
+    return (file for folder in folders for file in (ROOT / folder).rglob("*.py"))
+
+
+def _distributions(module: str) -> set[str]:
+    return {canonicalize_name(name) for name in packages_distributions().get(module, [module])}
+
+
+@cache
+def _closure(extra: str) -> set[str]:
+    """Distributions that come with an extra, as far as they are installed with all that they need."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    waiting = [*project["dependencies"], *project["optional-dependencies"][extra]]
+    found: set[str] = set()
+    while waiting:
+        requirement = Requirement(waiting.pop())
+        name = canonicalize_name(requirement.name)
+        if requirement.marker and not any(
+            requirement.marker.evaluate({"extra": e}) for e in ("", *requirement.extras)
+        ):
+            continue
+        if name == "onnxtool":
+            waiting += [text for inner in requirement.extras for text in project["optional-dependencies"][inner]]
+        elif name not in found:
+            found.add(name)
+            with suppress(PackageNotFoundError):
+                waiting += [text for text in requires(name) or [] if "extra ==" not in text]
+    return found

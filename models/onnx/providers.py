@@ -19,6 +19,8 @@ from onnxtool.reports.model import Placement
 CPU = "CPUExecutionProvider"
 SUFFIX = "ExecutionProvider"
 
+ON_CUDA = ("CUDAExecutionProvider", "TensorrtExecutionProvider")
+
 PROFILE_NS = 50_000_000
 PROFILE_RUNS = 50
 """A profile ends after this time or number of runs; it holds a million events at most."""
@@ -81,9 +83,12 @@ def make_session(
             f"{provider} is not in this build of ONNX Runtime {onnxruntime.__version__}, which has "
             f"{', '.join(available)}." + (f" Install {package} in place of onnxruntime." if package else "")
         )
-    providers: list[str | tuple[str, dict[str, str]]] = [(provider, dict(provider_options))]
+    if provider in ON_CUDA and hasattr(onnxruntime, "preload_dlls"):
+        onnxruntime.preload_dlls()  # CUDA and cuDNN of pip's nvidia-* packages are on no path of the system
+    providers: list[tuple[str, dict[str, str]]] = [(provider, dict(provider_options))]
     if provider == "TensorrtExecutionProvider" and "CUDAExecutionProvider" in available:
-        providers.append("CUDAExecutionProvider")
+        beside = {name: value for name, value in provider_options.items() if name == "device_id"}
+        providers.append(("CUDAExecutionProvider", beside))
     try:
         session = onnxruntime.InferenceSession(model, options, providers=providers, enable_fallback=0)
     except Exception as error:  # ONNX Runtime's exceptions have no common base

@@ -37,7 +37,8 @@ def test_what_is_no_sweep(lists, message):
         ({"rate": 10}, "it alone"),
         ({"scenario": "server", "rate": 0}, "above 0"),
         ({"scenario": "crowd"}, "no scenario 'crowd'"),
-        ({"options": {"enable_cuda_graph": "1"}}, "one query at a time"),
+        ({"options": {"enable_cuda_graph": "1"}, "io_binding": True}, "one query at a time"),
+        ({"options": {"enable_cuda_graph": "1"}}, "add --io-binding"),
     ],
 )
 def test_options_that_do_not_fit(options, message):

@@ -72,9 +72,9 @@ def test_callers_scenarios_and_bindings(dense_model):
 def test_options_reach_the_session_or_fail_the_cell(dense_model):
     (cell,) = bench(dense_model, options={"session.intra_op.allow_spinning": "0"}).cells
     assert (cell.status, cell.options) == ("measured", {"session.intra_op.allow_spinning": "0"})
-    (cell,) = bench(dense_model, options={"enable_cuda_graph": "1"}).cells
+    (cell,) = bench(dense_model, options={"trt_fp16_enable": "1"}).cells
     assert cell.status == "failed"
-    assert cell.reason == "CPUExecutionProvider has no option 'enable_cuda_graph'. It has none."
+    assert cell.reason == "CPUExecutionProvider has no option 'trt_fp16_enable'. It has none."
 
 
 def test_memory_is_the_workers_own(save, make_dense):
