@@ -192,9 +192,9 @@ def test_an_interrupt_ends_a_model_that_never_does(tmp_path, stop):
         time.sleep(0.1)
     began = time.monotonic()
     running.send_signal(getattr(__import__("signal"), stop))
-    _, said = running.communicate(timeout=30)
+    _, errors = running.communicate(timeout=30)
     assert running.returncode == 2
-    assert "interrupted" in said
+    assert "interrupted" in errors
     assert time.monotonic() - began < 20
     assert not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in runtimes)
 

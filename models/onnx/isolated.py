@@ -1,6 +1,6 @@
 """ONNX Runtime in a process of its own, for models that somebody else made.
 
-A model may divide by what ends a process, loop without end or ask for all of the memory. Within `isolated`, sessions
+A model may divide by what ends a process, loop without end or allocate all of the memory. Within `isolated`, sessions
 on the CPU are made and run in a confined process with limits; what comes back are arrays.
 """
 
@@ -76,7 +76,7 @@ def open_isolated(
         RuntimeError: ONNX Runtime refuses it; the message is the runtime's.
     """
     runtimes = _runtimes.get()
-    assert runtimes is not None  # noqa: S101 - the caller has asked `is_isolated`
+    assert runtimes is not None  # noqa: S101 - the caller has checked `is_isolated`
     return runtimes.open(model, files, optimized=optimized, severity=severity)
 
 
@@ -89,8 +89,8 @@ def reference_isolated(model: bytes, feeds: Tensors) -> Tensors:
     """
     runtimes = _runtimes.get()
     assert runtimes is not None  # noqa: S101 - as above
-    names, arrays = runtimes.shared().ask(
-        {"ask": "reference"}, {**_as_tensor(model), **_numbered(feeds)}, list(feeds)
+    names, arrays = runtimes.shared().request(
+        {"request": "reference"}, {**_as_tensor(model), **_numbered(feeds)}, list(feeds)
     )
     return {name: arrays[str(place)] for place, name in enumerate(names)}
 
@@ -129,8 +129,12 @@ class Session:
             ModelError: the run ends the process, or takes more than its limits.
             RuntimeError: ONNX Runtime fails; the message is the runtime's.
         """
-        asked = {"ask": "run", "session": self._number, "outputs": list(names) if names is not None else None}
-        found, arrays = self._process.ask(asked, _numbered(feeds), list(feeds))
+        content = {
+            "request": "run",
+            "session": self._number,
+            "outputs": list(names) if names is not None else None,
+        }
+        found, arrays = self._process.request(content, _numbered(feeds), list(feeds))
         return [_value(place, entry, arrays) for place, entry in enumerate(found)]
 
 
@@ -167,7 +171,7 @@ class _Runtimes:
         return self._shared
 
     def open(self, model: Path | bytes, files: Sequence[Path], *, optimized: bool, severity: int) -> Session:
-        asked: dict[str, Any] = {"ask": "open", "optimized": optimized, "severity": severity}
+        content: dict[str, Any] = {"request": "open", "optimized": optimized, "severity": severity}
         tensors: Tensors = {}
         if isinstance(model, bytes) or len(files) <= 1:
             process = self.shared()
@@ -175,8 +179,8 @@ class _Runtimes:
         else:
             process = RuntimeProcess(self.limits, [path.resolve() for path in files])
             self._others.append(process)
-            asked["path"] = str(model.resolve())
-        return Session(process, process.ask(asked, tensors, [])[0])
+            content["path"] = str(model.resolve())
+        return Session(process, process.request(content, tensors, [])[0])
 
     def end(self) -> None:
         for process in (self._shared, *self._others):
@@ -220,14 +224,14 @@ class RuntimeProcess:
         """Forget a session."""
         with contextlib.suppress(ModelError, RuntimeError, OSError, ValueError):
             if not self.ended:
-                self.ask({"ask": "close", "session": session}, {}, [])
+                self.request({"request": "close", "session": session}, {}, [])
 
-    def ask(self, content: dict[str, Any], tensors: Tensors, names: Sequence[str]) -> tuple[Any, Tensors]:
-        """Ask, and wait for the answer.
+    def request(self, content: dict[str, Any], tensors: Tensors, names: Sequence[str]) -> tuple[Any, Tensors]:
+        """Send a request, and wait for the answer.
 
         Raises:
             ModelError: there is none, or it makes no sense.
-            RuntimeError: what was asked failed.
+            RuntimeError: the request failed.
         """
         late = threading.Event()
         with self._lock:

@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def _answer(content: dict[str, Any], tensors: Tensors, sessions: dict[int, Any]) -> tuple[object, Tensors]:
-    match content["ask"]:
+    match content["request"]:
         case "open":
             number = len(sessions)
             session = sessions[number] = _open(content, tensors)
@@ -65,8 +65,8 @@ def _answer(content: dict[str, Any], tensors: Tensors, sessions: dict[int, Any])
             feeds = {name: tensors[str(place)] for place, name in enumerate(content["names"])}
             found = reference(tensors["model"].tobytes(), feeds)
             return list(found), {str(place): array for place, array in enumerate(found.values())}
-        case ask:
-            raise AssertionError(ask)
+        case request:
+            raise AssertionError(request)
 
 
 def _open(content: dict[str, Any], tensors: Tensors) -> Any:

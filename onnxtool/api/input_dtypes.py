@@ -127,8 +127,8 @@ def choose_inputs(
             except (ConversionError, ModelError) as error:
                 why |= dict.fromkeys(names, f"{why[names[0]]} It cannot be wider: {error}")
                 continue
-            if _rows_off(other) < _rows_off(parity):
-                off = plural(_rows_off(parity), "row")
+            if _mismatched_rows(other) < _mismatched_rows(parity):
+                off = plural(_mismatched_rows(parity), "row")
                 reason = (
                     _evidence(rounding, total)
                     if rounding is not None and rounding.rows
@@ -175,7 +175,7 @@ def _evidence(rounding: InputRounding, total: str) -> str:
     return f"{rounding.rows:,} of {total} change in float32{flips}.{accepted}"
 
 
-def _rows_off(parity: Parity) -> int:
+def _mismatched_rows(parity: Parity) -> int:
     """Rows off in the worst output; an output that could not be compared counts as all of them, a pass as none."""
     if parity.passed:
         return 0

@@ -35,7 +35,7 @@ from onnxtool.errors import UsageError
 from onnxtool.models.onnx.artifact import OnnxModel
 
 LIMITS = {"rtol": 1e-4, "atol": 1e-5}
-"""The tolerances of `rows_off`, with which both ask the same question."""
+"""The tolerances of `mismatched_rows`: both measure the same."""
 
 DTYPES = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(int64)": np.int64}
 
@@ -51,7 +51,7 @@ def fed(path: Any, rows: Any) -> dict[str, Any]:
     return dict(zip((one.name for one in session.get_outputs()), session.run(None, given_rows), strict=True))
 
 
-def rows_off(model: Any, rows: Any, path: Any) -> int:
+def mismatched_rows(model: Any, rows: Any, path: Any) -> int:
     """Rows on which the ONNX model says something else than the estimator: another label, or another number."""
     outputs = fed(path, rows)
     off = np.zeros(len(rows), dtype=bool)
@@ -90,7 +90,7 @@ def test_float64_where_float32_moves_rows_and_the_report_counts_them(tmp_path: A
     truth = model.predict_proba(rows)
     moved = (np.abs(model.predict_proba(rounded) - truth) > 1e-5 + 1e-4 * truth).any(axis=1)
     assert record(report).why.startswith(f"{moved.sum()} of {len(rows)} rows change in float32")
-    assert rows_off(model, rows, path) == 0
+    assert mismatched_rows(model, rows, path) == 0
 
 
 def test_float32_where_it_is_asked_for_and_drifts_fails_and_says_so(tmp_path: Any, cancer: Any) -> None:
@@ -99,7 +99,7 @@ def test_float32_where_it_is_asked_for_and_drifts_fails_and_says_so(tmp_path: An
     report = onnxtool.convert(model, path, data=rows, input_dtype="float32", **LIMITS)
     assert not report.passed
     rounding = report.subjects[0].parity.input_rounding
-    assert rounding.rows == rows_off(model, rows, path) > 0
+    assert rounding.rows == mismatched_rows(model, rows, path) > 0
     assert rounding.conversion_rows == 0
     assert "--accept-input-rounding" in report.subjects[0].checks[0].message
     assert not onnxtool.verify(path, model, data=rows).passed
@@ -113,7 +113,7 @@ def test_rounding_that_is_accepted_is_in_the_report_and_in_the_model(tmp_path: A
     assert report.subjects[0].model.inputs[0].dtype == "float32"
     rounding = report.subjects[0].parity.input_rounding
     assert rounding.accepted
-    assert rounding.rows == rows_off(model, rows, path) > 0
+    assert rounding.rows == mismatched_rows(model, rows, path) > 0
     assert OnnxModel.read(path).metadata["onnxtool.input_rounding"].startswith("accepted")
     assert onnxtool.verify(path, model, data=rows, accept_input_rounding=True).passed
 
@@ -147,7 +147,7 @@ def test_a_model_without_data_is_proved_on_float64_rows(tmp_path: Any, cancer: A
     report = onnxtool.convert(model, tmp_path / "m.onnx")
     assert report.passed
     assert record(report).rows == record(report).dtype == "float64"
-    assert rows_off(model, rows, tmp_path / "m.onnx") == 0
+    assert mismatched_rows(model, rows, tmp_path / "m.onnx") == 0
 
 
 def test_a_data_frame_decides_a_column_at_a_time(tmp_path: Any) -> None:
@@ -171,7 +171,7 @@ def test_a_data_frame_decides_a_column_at_a_time(tmp_path: Any) -> None:
         "age": "float32",
         "price": "float32",
     }
-    assert rows_off(model, frame, path) == 0
+    assert mismatched_rows(model, frame, path) == 0
 
 
 def test_a_dtype_that_the_source_declares_is_not_asked_for(tmp_path: Any) -> None:
@@ -224,6 +224,6 @@ def test_the_verdict_is_what_a_user_would_find(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "m.onnx"
         report = onnxtool.convert(model, path, data=rows, input_dtype=requested, **LIMITS)
-        assert report.passed == (rows_off(model, rows, path) == 0)
+        assert report.passed == (mismatched_rows(model, rows, path) == 0)
     if requested == "auto":
         assert report.passed
