@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any, Literal, TypeAlias
@@ -148,6 +149,14 @@ def fit_data(
     ignored = [name for name, array in data.items() if id(array) not in used]
     if ignored:
         notes.append(f"Ignored, since the model does not read them: {_listed(ignored)}.")
+    for name, array in data.items():
+        if id(array) in used and array.dtype.kind in "mM":
+            dates = array.dtype.kind == "M"
+            remedy = "(frame[column] - pandas.Timestamp(0)).dt" if dates else "frame[column].dt"
+            raise DataError(
+                f"{path}: column {name!r} holds {'dates' if dates else 'durations'}, for which ONNX has no dtype. "
+                f"Give numbers or text, as those on which the model was fitted: for seconds, {remedy}.total_seconds()."
+            )
     tensors: Tensors = {}
     for spec in specs:
         arrays = [_cast(array, spec, path, as_they_came) for array in by_name[spec.name]]
@@ -248,12 +257,31 @@ def _read_json(path: Path) -> Tensors:
 
 
 def table_columns(frame: Any) -> Tensors:
-    """A data frame's columns, a 1-D array each."""
-    return {str(name): plain_array(_column(frame[name])) for name in frame.columns}
+    """A data frame's columns, a 1-D array each.
+
+    Numbers of NumPy's, pandas' and Arrow's dtypes keep their values; a missing one makes the column float64, with
+    NaN. `Decimal` becomes float64, as in scikit-learn. Dates and durations come as they are: `fit_data` refuses them
+    where the model reads them.
+
+    Raises:
+        ValueError: a column holds something else, which the message names.
+    """
+    columns = {}
+    for name in frame.columns:
+        try:
+            columns[str(name)] = plain_array(_column(frame[name]))
+        except ValueError as error:
+            raise ValueError(
+                f"column {str(name)!r} ({frame[name].dtype}): {error} Convert it to numbers or text as before the model "
+                "was fitted, or leave it out."
+            ) from error
+    return columns
 
 
 def _column(series: Any) -> NDArray[Any]:
     kind = getattr(series.dtype, "kind", "O")
+    if kind in "mM":
+        return np.asarray(series.to_numpy(dtype=f"{kind}8[ns]"))
     if kind in "biuf":
         if series.isna().any():
             return np.asarray(series.to_numpy(dtype="float64", na_value=np.nan))
@@ -261,6 +289,10 @@ def _column(series: Any) -> NDArray[Any]:
     values = series.astype(object)
     if all(isinstance(value, str) for value in values[series.notna()]):
         return np.asarray(values.where(series.notna(), "").to_numpy(dtype=object))
+    if all(isinstance(value, Decimal | int | float | np.number) for value in values[series.notna()]):
+        numbers = [np.nan if missing else value for value, missing in zip(values, series.isna(), strict=True)]
+        whole = all(isinstance(value, bool | int | np.integer) for value in numbers)
+        return np.asarray(numbers, dtype=None if whole else np.float64)
     # Nested lists (parquet) become one array; what is neither text nor numbers is refused there.
     return np.asarray(values.tolist())
 
@@ -275,7 +307,7 @@ def plain_array(array: NDArray[Any]) -> NDArray[Any]:
         return array.astype(str).astype(object)
     if array.dtype.kind == "O" and not all(isinstance(value, str) for value in array.flat):
         raise ValueError("it holds values that are neither numbers nor text.")
-    if array.dtype.kind not in "biufO":
+    if array.dtype.kind not in "biufOmM":
         raise ValueError(f"it holds values of dtype {array.dtype}.")
     return array
 

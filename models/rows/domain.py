@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from onnxtool.models.signature import numpy_dtype
 
+_MOST_DECIMALS = 8
+_WHOLE = 7 / 8  # share of whole numbers where the thresholds are those of whole numbers
+
 
 @dataclass(frozen=True)
 class Domain:
@@ -63,9 +66,33 @@ class Domain:
             return rng.integers(self.low, max(self.high, self.low + 1), size=shape).astype(dtype)
         values = rng.standard_normal(shape) * self.spread + self.center
         self._visit_landmarks(values, rng)
+        if dtype == "float64":
+            self._write_as_people_do(values, rng)
         if self.missing:
             values[rng.random(shape) < self.missing] = np.nan
         return values.astype(numpy_dtype(dtype))
+
+    def _write_as_people_do(self, values: NDArray[np.float64], rng: np.random.Generator) -> None:
+        """Round half of the numbers to a few decimals, as prices, percentages and measurements have them.
+
+        float32 holds none of them exactly, and rows from files and data frames are made of them. Of a column whose
+        thresholds lie at whole numbers or midway between two, as those of ages, identifiers and dates in seconds,
+        most numbers are whole.
+        """
+        if values.ndim != 2 or not values.size:
+            return
+        spread = np.broadcast_to(np.abs(np.asarray(self.spread, dtype=np.float64)), values.shape[-1:])
+        digits = 2 - np.floor(np.log10(np.where(np.isfinite(spread) & (spread > 0), spread, 1.0)))
+        decimals = np.clip(digits + rng.integers(-1, 2, size=values.shape), 0, _MOST_DECIMALS)
+        picked = rng.random(values.shape) < 0.5
+        for column, marks in enumerate(self.landmarks[: values.shape[1]]):
+            if len(marks) and np.array_equal(np.round(2 * marks), 2 * marks):
+                decimals[:, column] = 0
+                picked[:, column] = rng.random(len(values)) < _WHOLE
+                values[:, column] = np.clip(values[:, column], -(2.0**53), 2.0**53)
+        for places in np.unique(decimals[picked]):
+            chosen = picked & (decimals == places)
+            values[chosen] = np.round(values[chosen], int(places))
 
     def _sample_choices(self, dtype: str, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[Any]:
         pool = np.array(self.choices, dtype=object)

@@ -1,7 +1,9 @@
 import json
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from onnxtool.errors import DataError
@@ -73,6 +75,46 @@ def test_a_matrix_takes_its_columns_by_name_in_its_own_order(tmp_path):
     assert tensors["X"].dtype == np.float32
     assert any("id" in note for note in notes)
     assert any("cast" in note for note in notes)
+
+
+def test_columns_of_every_pandas_dtype_keep_their_values(tmp_path):
+    frame = pd.DataFrame(
+        {
+            "nullable": pd.array([1, None, 2**40], dtype="Int64"),
+            "truth": pd.array([True, None, False], dtype="boolean"),
+            "text": pd.array(["a", None, "c"], dtype="string"),
+            "category": pd.Categorical(["x", "y", "x"]),
+            "codes": pd.Categorical([3, 1, 3]),
+            "money": [Decimal("19.99"), None, Decimal("0.1")],
+            "arrow": pd.array([2**60, 1, 2], dtype=pd.ArrowDtype(pa.int64())),
+            "arrow_money": pd.array([Decimal("1.50")] * 3, dtype=pd.ArrowDtype(pa.decimal128(10, 2))),
+        }
+    )
+    frame.to_parquet(tmp_path / "rows.parquet")
+    for columns in (to_arrays(frame)[0], read_data(tmp_path / "rows.parquet")):
+        np.testing.assert_array_equal(columns["nullable"], [1.0, np.nan, 2.0**40])
+        np.testing.assert_array_equal(columns["truth"], [1.0, np.nan, 0.0])
+        assert columns["text"].tolist() == ["a", "", "c"]
+        assert columns["category"].tolist() == ["x", "y", "x"]
+        assert columns["codes"].tolist() == [3, 1, 3]
+        np.testing.assert_array_equal(columns["money"], [19.99, np.nan, 0.1])
+        assert columns["arrow"].tolist() == [2**60, 1, 2]
+        assert columns["arrow_money"].tolist() == [1.5, 1.5, 1.5]
+
+
+def test_dates_are_refused_by_name_where_the_model_reads_them_and_the_remedy_works():
+    frame = pd.DataFrame({"a": [1.0, 2.0], "b": pd.to_datetime(["2020-01-01", "2021-01-01"])})
+    with pytest.raises(DataError, match=r"column 'b' holds dates.*total_seconds"):
+        fit_data(to_arrays(frame)[0], MATRIX, "a data frame")
+    frame["b"] = (frame["b"] - pd.Timestamp(0)).dt.total_seconds()
+    assert fit_data(to_arrays(frame)[0], MATRIX, "a data frame", as_they_came=True)[0]["X"][0, 1] == 1_577_836_800
+    spare = pd.DataFrame({"a": [1.0], "b": [2.0], "when": pd.to_timedelta([3], unit="s")})
+    assert fit_data(to_arrays(spare)[0], MATRIX, "a data frame")[0]["X"].tolist() == [[1.0, 2.0]]
+
+
+def test_a_column_that_is_no_number_and_no_text_is_named():
+    with pytest.raises(DataError, match=r"column 'b' \(object\).*neither numbers nor text"):
+        to_arrays(pd.DataFrame({"a": [1.0], "b": [{"k": 1}]}))
 
 
 def test_a_source_that_takes_any_number_gets_the_rows_as_they_came():

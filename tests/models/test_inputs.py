@@ -46,6 +46,23 @@ def test_domains_are_kept():
     assert (tensors["float64"][:, 2] == 7.0).any()
 
 
+def test_float64_rows_have_decimals_as_people_write_them():
+    domain = Domain(center=np.array([20.0, 0.5]), spread=np.array([10.0, 0.1]))
+    price, share = domain.sample("float64", (400, 2), np.random.default_rng(0)).T
+    assert (price == np.round(price, 2)).mean() > 0.4
+    assert (share == np.round(share, 4)).mean() > 0.4
+    assert (price.astype(np.float32) != price).mean() > 0.5
+    assert (price != np.round(price, 6)).mean() > 0.4  # and the others are as exact as float64 is
+
+
+def test_a_column_whose_thresholds_are_those_of_whole_numbers_is_made_of_whole_numbers():
+    marks = np.array([70_000_000.5, 70_000_102.0, 70_000_202.5])
+    domain = Domain(center=70_000_100.0, spread=80.0, landmarks=(marks,))
+    (ids,) = domain.sample("float64", (400, 1), np.random.default_rng(0)).T
+    assert (ids == np.round(ids)).mean() > 0.8
+    assert (ids.astype(np.float32) != ids).any()
+
+
 def test_texts_are_made_of_the_vocabulary():
     texts = Domain(choices=("good", "bad"), words=4).sample("string", (50, 1), np.random.default_rng(0))
     words = {word for text in texts.flat for word in text.split()}
