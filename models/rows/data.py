@@ -155,7 +155,7 @@ def fit_data(
             remedy = "(frame[column] - pandas.Timestamp(0)).dt" if dates else "frame[column].dt"
             raise DataError(
                 f"{path}: column {name!r} holds {'dates' if dates else 'durations'}, for which ONNX has no dtype. "
-                f"Give numbers or text, as those on which the model was fitted: for seconds, {remedy}.total_seconds()."
+                f"Give numbers or text, as those on which the model was fitted: for seconds, {remedy}.total_seconds()"
             )
     tensors: Tensors = {}
     for spec in specs:

@@ -198,7 +198,7 @@ LAST = st.sampled_from(
         lambda: RandomForestRegressor(8, random_state=0),
         lambda: HistGradientBoostingClassifier(max_iter=5, min_samples_leaf=3),
         lambda: GradientBoostingRegressor(n_estimators=8),
-        lambda: IsolationForest(8, random_state=0),
+        lambda: IsolationForest(n_estimators=8, random_state=0),
         lambda: KNeighborsClassifier(3),
         lambda: KNeighborsRegressor(3),
         LogisticRegression,
