@@ -272,8 +272,8 @@ def table_columns(frame: Any) -> Tensors:
             columns[str(name)] = plain_array(_column(frame[name]))
         except ValueError as error:
             raise ValueError(
-                f"column {str(name)!r} ({frame[name].dtype}): {error} Convert it to numbers or text as before the model "
-                "was fitted, or leave it out."
+                f"column {str(name)!r} ({frame[name].dtype}): {error} Convert it to numbers or text, as those "
+                "on which the model was fitted, or leave it out."
             ) from error
     return columns
 
