@@ -24,6 +24,7 @@ with tempfile.TemporaryDirectory() as folder, staged_path(Path(sys.argv[1])) as 
 """
 
 
+@pytest.mark.alone  # kills are spread over the time that a run takes
 @pytest.mark.parametrize("name", ["convert", "bench"])
 def test_a_killed_run_leaves_nothing_and_the_next_one_works(name):
     result = sweep(name, 4)

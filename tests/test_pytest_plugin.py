@@ -1,6 +1,7 @@
 """The pytest plug-in, in runs of pytest of its own, with pytest-benchmark's own commands on what it saves."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -29,7 +30,9 @@ def folder(tmp_path_factory):
 def run(folder, test, *arguments):
     (folder / "test_model.py").write_text(test, encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_model.py", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    # A run of its own, although the one that starts it may be a worker of pytest-xdist, which measures nothing.
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
 
 
 def test_parity_passes_and_fails_with_the_report(folder):
