@@ -11,9 +11,11 @@ HEAD = """# ML.NET's rules
 
 Generated from the linter's table by `make schema`; do not edit. [How to use it](mlnet.md).
 
+`lint` checks one more, of every target: ONNX Runtime loads the file (`LOAD`), tried in a confined process.
+
 An `error` is what ML.NET refuses or answers wrongly. A `warning` is what needs more than the model to work. Each
-rule was put to the real ML.NET 1.5 in `tests/targets/mlnet/`, which has a model that breaks it and ML.NET's answer,
-but for those marked *read*: only newer releases have them, and they are from the source of dotnet/machinelearning.
+rule was put to the real ML.NET, 1.5 or 5.0.1, in `tests/targets/mlnet/`, which has a model that breaks it and
+ML.NET's answer.
 
 | rule | level | must hold | otherwise | remedy | `--fix` |
 |---|---|---|---|---|---|
@@ -22,9 +24,10 @@ but for those marked *read*: only newer releases have them, and they are from th
 RELEASES_HEAD = """
 ## Releases
 
-What `--mlnet-version` stands for: each row holds from its release up to the next. ONNX Runtime is the managed
-package that the release is built with. The native one is the project's own choice; it must not be older, and a
-newer one raises the limits.
+What `--mlnet-version` stands for: each row holds from its release up to the next. ONNX Runtime is the native package
+that bundles pin, and whose limits are kept: up to 5.0.0 that of the managed package that the release is built with,
+which is 1.23.2 in 5.0.1 too. The native one is the project's own choice; it must not be older, and a newer one raises
+the limits.
 
 | ML.NET | ONNX Runtime | opset | opset of `ai.onnx.ml` | IR version | limits from |
 |---|---|--:|--:|--:|---|

@@ -114,7 +114,7 @@ def bundle(
         on_progress=lambda done, total: progress("Comparing rows", done, total),
     )
     rules = deployed.rules(onnx_model.path.parent)
-    linted, broken = rules.lint(onnx_model.proto, deployed.name) if rules else (None, [])
+    linted, broken = rules.lint(onnx_model, deployed.name) if rules else (None, [])
     checks = [parity_gate(parity), *version_gates(opened.saved_by, accept_version, parity), *broken]
     measured = None
     if all(check.passed for check in checks):

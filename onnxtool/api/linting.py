@@ -74,7 +74,7 @@ def lint(
             opened = OnnxModel.read(path)
     elif output is not None:
         raise UsageError("-o names the repaired model: give --fix too.")
-    linted, checks = _rules(deployed, opened).lint(opened.proto, target, repairs)
+    linted, checks = _rules(deployed, opened).lint(opened, target, repairs)
     subject = Subject(
         name=opened.path.name,
         model=opened.summary(),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 import onnx
 
 from onnxtool.errors import ConversionError
+from onnxtool.models.onnx.artifact import OnnxModel
 from onnxtool.reports.model import Check, Finding, Lint, LintRule
+from onnxtool.targets.loading import refusal
 
 Level: TypeAlias = Literal["error", "warning", "note"]
 
@@ -49,6 +51,17 @@ class Rule(Generic[Limits]):
     since: str = ""
     before: str = ""
     measured: bool = True
+
+
+LOADS: Rule[Any] = Rule(
+    "LOAD",
+    "error",
+    "ONNX Runtime loads the model.",
+    "No software that is built on it does.",
+    "Export the model again; see what ONNX Runtime says.",
+    lambda model, limits: (),
+)
+"""A rule of every target, checked by `RuleSet.lint`, which has the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,23 +114,32 @@ class RuleSet(Generic[Limits]):
             left.append(f"{rule.id} ({rule.level}), {finding.location}: {finding.message} {rule.reason}")
         return left
 
-    def lint(self, model: onnx.ModelProto, target: str, repairs: Sequence[str] = ()) -> tuple[Lint, list[Check]]:
+    def lint(self, model: OnnxModel, target: str, repairs: Sequence[str] = ()) -> tuple[Lint, list[Check]]:
         """The findings, for the report, and a gate for each rule, which fails where an error is broken.
 
+        The last rule is of every target: ONNX Runtime loads the file. It is tried where no other rule is broken that
+        is an error.
+
         Args:
-            model: The model, without its weights where these are in external files.
+            model: The model, in its file.
             target: The target's name.
             repairs: What was repaired before, a sentence each.
         """
-        findings = list(self.find(model))
+        findings = list(self.find(model.proto))
+        rules: list[Rule[Any]] = list(self.rules)
+        errors = {rule.id for rule in rules if rule.level == "error"}
+        if not any(finding.rule in errors for finding in findings):
+            rules.append(LOADS)
+            if why := refusal(model):
+                findings.append(Finding(rule=LOADS.id, location="file", message=why, fixable=False))
         linted = Lint(
             target=target,
             release=self.release,
-            rules=[_described(rule) for rule in self.rules],
+            rules=[_described(rule) for rule in rules],
             findings=findings,
             repairs=list(repairs),
         )
-        return linted, [_gate(rule, [one for one in findings if one.rule == rule.id]) for rule in self.rules]
+        return linted, [_gate(rule, [one for one in findings if one.rule == rule.id]) for rule in rules]
 
 
 def _gate(rule: Rule[Limits], broken: Sequence[Finding]) -> Check:

@@ -15,6 +15,7 @@ from onnxtool.models.onnx.artifact import COLUMNS
 from onnxtool.models.signature import TensorSpec
 from onnxtool.models.source import SourceModel
 from onnxtool.targets.lint import RuleSet
+from onnxtool.targets.mlnet.checks import DTYPES
 from onnxtool.targets.mlnet.releases import Deployment
 from onnxtool.targets.mlnet.slots import name_slots
 
@@ -23,9 +24,14 @@ Columns: TypeAlias = Literal["separate", "vector"]
 
 _VECTORS = {
     TensorProto.FLOAT: "features",
-    TensorProto.INT64: "features_int64",
+    **{
+        dtype: f"features_{helper.tensor_dtype_to_np_dtype(dtype).name}"
+        for dtype in sorted(DTYPES - {TensorProto.FLOAT, TensorProto.STRING})
+    },
     TensorProto.STRING: "features_string",
 }
+"""Name of the vector for the columns of a dtype."""
+
 _SPLIT_BY_INPUT = 13
 
 

@@ -6,9 +6,10 @@ it did.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,7 @@ _COMPLEX = frozenset({TensorProto.COMPLEX64, TensorProto.COMPLEX128})
 _INT32_MAX = 2**31 - 1
 NESTING = 10
 _FUNCTIONS_IR = 8
+_OLDEST_OPSET = 7  # from which on ONNX Runtime has all operators
 _HIDDEN = re.compile(r"mlnet\..*\.unused(Input|Output)", re.DOTALL)
 _OUTPUT = ".output"
 _DOMAINS = frozenset({
@@ -69,6 +71,10 @@ def _fed(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
     """The inputs that must be fed: those with an initializer have a default."""
     defaults = {tensor.name for tensor in model.graph.initializer}
     return [value for value in model.graph.input if value.name not in defaults]
+
+
+def _visible_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    return [value for value in _fed(model) if not _HIDDEN.fullmatch(value.name)]
 
 
 def _is_tensor(value: onnx.ValueInfoProto) -> bool:
@@ -122,21 +128,29 @@ def recast_foreign(model: onnx.ModelProto, _: Deployment) -> Iterator[str]:
     return _recast(model, lambda dtype: dtype not in DTYPES)
 
 
-def outside_profile(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
-    fed = {value.name for value in _fed(model)}
-    for place, value in _values(model):
-        dtype = value.type.tensor_type.elem_type
-        if _is_tensor(value) and dtype in DTYPES - PROFILE and (place.startswith("output") or value.name in fed):
-            yield place, f"Its column must hold {_dtype(dtype)} exactly."
+def other_inputs(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
+    for value in _fed(model):
+        if _is_tensor(value) and value.type.tensor_type.elem_type in DTYPES - PROFILE:
+            yield (
+                f"input {value.name!r}",
+                f"Its column must hold {_dtype(value.type.tensor_type.elem_type)} exactly.",
+            )
 
 
-def recast_into_profile(model: onnx.ModelProto, _: Deployment) -> Iterator[str]:
-    return _recast(model, lambda dtype: dtype in DTYPES - PROFILE)
+def other_outputs(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
+    for value in model.graph.output:
+        if _is_tensor(value) and value.type.tensor_type.elem_type in DTYPES - PROFILE:
+            yield f"output {value.name!r}", f"Its column holds {_dtype(value.type.tensor_type.elem_type)}."
 
 
-def _recast(model: onnx.ModelProto, selected: Callable[[int], bool]) -> Iterator[str]:
+def recast_outputs(model: onnx.ModelProto, _: Deployment) -> Iterator[str]:
+    return _recast(model, lambda dtype: dtype in DTYPES - PROFILE, inputs=False)
+
+
+def _recast(model: onnx.ModelProto, selected: Callable[[int], bool], inputs: bool = True) -> Iterator[str]:
     graph = model.graph
-    for values, recast in ((_fed(model), repairs.recast_input), (list(graph.output), repairs.recast_output)):
+    fed = _fed(model) if inputs else []
+    for values, recast in ((fed, repairs.recast_input), (list(graph.output), repairs.recast_output)):
         for value in values:
             dtype = value.type.tensor_type.elem_type
             if _is_tensor(value) and selected(dtype) and dtype not in _COMPLEX:
@@ -158,14 +172,34 @@ def weights_to_constants(model: onnx.ModelProto, _: Deployment) -> Iterator[str]
 
 
 def no_tensor(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
+    alone = all(_is_sequence(value) for value in model.graph.output)
     for place, value in _values(model):
         kind = str(value.type.WhichOneof("value")).removesuffix("_type")
+        element = value.type.sequence_type.elem_type
         if kind in ("sequence", "map") and place.startswith("input"):
             yield place, f"No column of ML.NET can hold a {kind} that a model takes."
-        elif kind == "sequence" and value.type.sequence_type.elem_type.WhichOneof("value") != "map_type":
-            yield place, "A sequence of tensors fails when a row is read."
         elif kind not in ("tensor", "sequence", "map"):
             yield place, f"It is of type {kind}."
+        elif element.HasField("tensor_type") and not element.tensor_type.HasField("shape"):
+            yield place, "It is a sequence whose tensors have no shape."
+        elif element.HasField("tensor_type") and element.tensor_type.elem_type not in DTYPES:
+            yield place, f"It is a sequence of {_dtype(element.tensor_type.elem_type)}."
+        elif alone and _is_sequence(value):
+            yield place, "It is a sequence of tensors, and there is no other output."
+
+
+def sequences(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
+    for value in model.graph.output:
+        if _is_sequence(value):
+            yield f"output {value.name!r}", "It is a sequence of tensors."
+
+
+def _is_sequence(value: onnx.ValueInfoProto) -> bool:
+    """Whether it is a sequence of something else than maps."""
+    return (
+        value.type.HasField("sequence_type")
+        and value.type.sequence_type.elem_type.WhichOneof("value") != "map_type"
+    )
 
 
 def maps(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
@@ -213,18 +247,18 @@ def unsqueeze_outputs(model: onnx.ModelProto, _: Deployment) -> Iterator[str]:
 
 def narrow_inputs(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
     for value in _fed(model):
-        if _rank(value) == 0 or (
-            _rank(value) == 1 and (not _known(_dims(value)[0]) or _dims(value)[0].dim_value == 1)
-        ):
+        if _rank(value) not in (None, 0, 2) and not any(_known(dim) and dim.dim_value > 1 for dim in _dims(value)):
             yield f"input {value.name!r}", f"Its shape is {_shown(value)}, and a scalar column feeds [1, 1]."
 
 
 def widen_inputs(model: onnx.ModelProto, deployment: Deployment) -> Iterator[str]:
     broken = {place for place, _ in narrow_inputs(model, deployment)}
     for value in [value for value in _fed(model) if f"input {value.name!r}" in broken]:
-        rank = len(_dims(value))
-        batch = 1 if rank == 0 or _known(_dims(value)[0]) else _dims(value)[0].dim_param or BATCH
-        repairs.reshape_input(model.graph, value, [batch, 1], [-1] * rank)
+        dims = _dims(value)
+        if any(not _known(dim) for dim in dims[1:]):
+            continue  # as many numbers as the row has
+        batch = 1 if _known(dims[0]) else dims[0].dim_param or BATCH
+        repairs.reshape_input(model.graph, value, [batch, 1], [-1, *([1] * (len(dims) - 1))])
         yield f"{value.name}: its shape became {_shown(value)}, with a Reshape inside."
 
 
@@ -255,10 +289,28 @@ def name_dims(model: onnx.ModelProto, _: Deployment) -> Iterator[str]:
 
 
 def huge_dims(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
+    fed = {f"input {value.name!r}" for value in _fed(model)}
     for place, value in _values(model):
         for axis, dim in enumerate(_dims(value)):
             if dim.dim_value > _INT32_MAX:
                 yield place, f"Dimension {axis} is {dim.dim_value}."
+                break
+        else:
+            size = _size(value)
+            # An output whose size is no positive number in 32 bits becomes a vector of unknown size instead.
+            if size > _INT32_MAX and (place in fed or not _loses_its_size(value)):
+                yield place, f"It has {size} elements a row."
+
+
+def _size(value: onnx.ValueInfoProto) -> int:
+    """Elements a row, unknown dimensions as 1."""
+    return math.prod(dim.dim_value for dim in _dims(value) if _known(dim))
+
+
+def _loses_its_size(value: onnx.ValueInfoProto) -> bool:
+    """Whether the size, of which ML.NET keeps 32 bits, is above 2147483647 and no positive number there."""
+    size = _size(value)
+    return size > _INT32_MAX and not 0 < size % 2**32 <= _INT32_MAX
 
 
 def _unknown_dims(value: onnx.ValueInfoProto) -> int:
@@ -272,20 +324,20 @@ def any_unknown_dim(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
 
 
 def one_unknown_dim(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
-    for value in _fed(model):
+    for value in _visible_inputs(model):
         if _unknown_dims(value) == 1:
             yield f"input {value.name!r}", f"Its shape is {_shown(value)}."
 
 
 def several_unknown_dims(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
-    for value in _fed(model):
+    for value in _visible_inputs(model):
         if _unknown_dims(value) > 1:
             yield f"input {value.name!r}", f"Its shape is {_shown(value)}."
 
 
 def unknown_output_dims(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
     for value in model.graph.output:
-        if _unknown_dims(value):
+        if _unknown_dims(value) or _loses_its_size(value):
             yield f"output {value.name!r}", f"Its shape is {_shown(value)}."
 
 
@@ -454,7 +506,130 @@ def lower_ir(model: onnx.ModelProto, deployment: Deployment) -> Iterator[str]:
 
 
 def foreign_operators(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
-    known = _DOMAINS | {function.domain for function in model.functions}
-    kinds = {(node.domain, node.op_type) for node in all_nodes(model.graph) if node.domain not in known}
-    for domain, kind in sorted(kinds):
-        yield f"operator {kind!r}", f"ONNX Runtime has no operators of the domain {domain!r}."
+    functions = {(function.domain, function.name) for function in model.functions}
+    bodies = [(model.opset_import, all_nodes(model.graph))]
+    bodies += [(function.opset_import, _nodes(function.node)) for function in model.functions]
+    found: dict[Place, None] = {}
+    for opsets, nodes in bodies:
+        versions = {entry.domain: entry.version for entry in opsets}
+        for node in nodes:
+            if (node.domain, node.op_type) not in functions and (why := _unknown(node, versions)):
+                found[f"operator {node.op_type!r}", why] = None
+    yield from sorted(found)
+
+
+def _nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """Nodes of a function, with those of their subgraphs."""
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            for graph in (attribute.g, *attribute.graphs):
+                yield from all_nodes(graph)
+
+
+def _unknown(node: onnx.NodeProto, versions: Mapping[str, int]) -> str | None:
+    """Why an operator is none of ONNX's or ONNX Runtime's; None where it is, or where only ONNX Runtime knows."""
+    domain = "" if node.domain == "ai.onnx" else node.domain
+    if domain not in _DOMAINS:
+        return f"ONNX Runtime has no operators of the domain {domain!r}."
+    if domain not in ("", repairs.ML):
+        return None  # `lint` loads the model
+    version = versions.get(domain, versions.get("ai.onnx", 0) if not domain else 0)
+    try:
+        onnx.defs.get_schema(node.op_type, version or onnx.defs.onnx_opset_version(), domain)
+    except onnx.defs.SchemaError:
+        if not domain and version > onnx.defs.onnx_opset_version():
+            return None
+        return f"{domain or 'ai.onnx'} has no such operator in opset {version}."
+    return None
+
+
+# -- What ONNX Runtime makes of it ------------------------------------------------------------------------------
+
+
+def _inferred(model: onnx.ModelProto) -> dict[str, onnx.ValueInfoProto]:
+    """The outputs as ONNX infers them, without what the model declares of them; none where it cannot."""
+    free = onnx.ModelProto()
+    free.CopyFrom(model)
+    for value in free.graph.output:
+        value.ClearField("type")
+    try:
+        inferred = onnx.shape_inference.infer_shapes(free, data_prop=True)
+    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
+        return {}
+    return {value.name: value for value in inferred.graph.output if _is_tensor(value)}
+
+
+def other_shapes(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
+    inferred = _inferred(model)
+    for value in model.graph.output:
+        found = inferred.get(value.name)
+        if found is None or not _has_shape(found) or not _has_shape(value):
+            continue
+        pairs = list(zip(_dims(value), _dims(found), strict=False))
+        if _rank(value) != _rank(found) or any(
+            _known(one) and _known(other) and one.dim_value != other.dim_value for one, other in pairs
+        ):
+            yield f"output {value.name!r}", f"It declares {_shown(value)}, and computes {_shown(found)}."
+
+
+def other_types(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
+    inferred = _inferred(model)
+    for value in model.graph.output:
+        found = inferred.get(value.name)
+        if found is None or not _is_tensor(value) or not found.type.tensor_type.elem_type:
+            continue
+        declared, computed = value.type.tensor_type.elem_type, found.type.tensor_type.elem_type
+        if declared != computed:
+            yield f"output {value.name!r}", f"It declares {_dtype(declared)}, and computes {_dtype(computed)}."
+
+
+def locales(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
+    for node in all_nodes(model.graph):
+        if node.op_type != "StringNormalizer":
+            continue
+        texts = {attribute.name: attribute.s.decode("utf-8", "replace") for attribute in node.attribute}
+        locale = texts.get("locale") or "en_US.UTF-8"
+        if texts.get("case_change_action", "NONE") != "NONE" and locale not in ("C", "C.UTF-8"):
+            yield f"node {node.name or node.output[0]!r}", f"It needs the locale {locale}."
+
+
+def low_opset(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
+    if 0 < default_opset(model) < _OLDEST_OPSET:
+        yield "opset", f"It is {default_opset(model)}."
+
+
+def mixed_opsets(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
+    if len({entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")}) > 1:
+        yield "opset", "The default domain is imported twice, with different versions."
+
+
+def high_contrib_opset(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
+    for entry in model.opset_import:
+        if entry.domain == "com.microsoft" and entry.version > 1:
+            yield "opset of com.microsoft", f"It is {entry.version}."
+
+
+def no_ir(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
+    if not model.HasField("ir_version"):
+        yield "IR version", "There is none."
+
+
+def ambiguous_names(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
+    kinds = {
+        "input": [value.name for value in model.graph.input],
+        "initializer": [tensor.name for tensor in model.graph.initializer],
+    }
+    for kind, names in kinds.items():
+        yield from (
+            (f"{kind} {name!r}", "Another has the name too.") for name, n in Counter(names).items() if n > 1
+        )
+    if "" in kinds["input"]:
+        yield "input ''", "It has no name."
+
+
+def nothing_to_see(model: onnx.ModelProto, _: Deployment) -> Iterator[Place]:
+    if not _visible_inputs(model):
+        yield "inputs", "There is none that ML.NET feeds."
+    if all(_HIDDEN.fullmatch(value.name) for value in model.graph.output):
+        yield "outputs", "There is none of which ML.NET makes a column."

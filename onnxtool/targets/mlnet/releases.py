@@ -48,6 +48,7 @@ RELEASES = (
     Release("3.0.0", "1.14.0", 18, 3, 8, _MEASURED.format("npm's onnxruntime-node 1.14.0")),
     Release("4.0.0", "1.18.1", 21, 5, 10, _MEASURED.format("PyPI's onnxruntime 1.18.1")),
     Release("5.0.0", "1.23.2", 23, 5, 11, _MEASURED.format("PyPI's onnxruntime 1.23.2")),
+    Release("5.0.1", "1.31.1", 26, 5, 13, _MEASURED.format("ML.NET 5.0.1 and the native package 1.31.1")),
 )
 NEWEST = RELEASES[-1]
 

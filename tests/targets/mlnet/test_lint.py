@@ -77,7 +77,31 @@ def test_a_warning_does_not_fail(tmp_path):
     done = run(write(tmp_path / "doubles.onnx", TensorProto.DOUBLE), "--format", "json")
     report = json.loads(done.output)
     assert done.return_value == 0
-    assert {finding["rule"] for finding in report["subjects"][0]["lint"]["findings"]} == {"MLNET006"}
+    assert {finding["rule"] for finding in report["subjects"][0]["lint"]["findings"]} == {"MLNET006", "MLNET031"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "domain", "inputs", "message"),
+    [
+        ("NoSuchOp", "com.microsoft", ["x"], "NoSuchOp"),  # only ONNX Runtime knows what it has
+        ("Add", "", ["x", "i"], "Type"),
+    ],
+)
+def test_what_onnx_runtime_does_not_load_does_not_pass(tmp_path, kind, domain, inputs, message):
+    values = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3])]
+    values += [helper.make_tensor_value_info("i", TensorProto.INT64, ["N", 3])] if "i" in inputs else []
+    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 3])
+    graph = helper.make_graph([helper.make_node(kind, inputs, ["y"], domain=domain)], "g", values, [output])
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    path = tmp_path / "model.onnx"
+    path.write_bytes(helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString())
+    report = onnxtool.lint(path)
+    assert not report
+    [finding] = report.subjects[0].lint.findings
+    assert (finding.rule, finding.location) == ("LOAD", "file")
+    assert message in finding.message
+    [gate] = [check for check in report.subjects[0].checks if not check.passed]
+    assert gate.id == "LOAD"
 
 
 @pytest.mark.parametrize("release", ["1.5.0-preview2", "1.7.1", "3", "5.0.0"])
@@ -209,7 +233,7 @@ def test_every_release_finds_its_row():
         ("1.7.1", "1.6.0"),
         ("3.0.1", "1.14.0"),
         ("4", "1.18.1"),
-        ("5.0.1", "1.23.2"),
+        ("5.0.1", "1.31.1"),
     ]:
         assert find_release(version).runtime == runtime
 
