@@ -178,6 +178,15 @@ class SourceModel(ABC):
         """
         yield from ()
 
+    def step_runs(self, batches: Sequence[Tensors]) -> list[list[Step]]:
+        """The steps of one batch after the other, each in the state in which the one before left the model.
+
+        Args:
+            batches: As for `predict`, each.
+        """
+        with self.kept():
+            return [list(self.steps(batch)) for batch in batches]
+
     def in_double(self, tensors: Tensors) -> Tensors | None:
         """The model's outputs if it computed in float64, or None where that is not possible.
 

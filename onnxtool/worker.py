@@ -131,9 +131,11 @@ def _answer(
             double = source.in_double(tensors)
             return double is not None, double or {}
         case "steps":
-            steps = list(source.steps(tensors))
+            batches = [group_of(tensors, str(place)) for place in range(content["batches"])]
+            runs = source.step_runs(batches)
+            steps = [step for run in runs for step in run]
             arrays = joined(**{str(place): {"": step.value} for place, step in enumerate(steps)})
-            return [[step.name, step.kind] for step in steps], arrays
+            return [[[step.name, step.kind] for step in run] for run in runs], arrays
         case "domains":
             return {name: PlainDomain.of(domain).model_dump() for name, domain in source.domains().items()}, {}
         case "convert":

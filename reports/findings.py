@@ -19,6 +19,7 @@ from onnxtool.reports.model import (
     Explanation,
     Finding,
     GroupQuality,
+    Inconsistency,
     InputRounding,
     LabelDrift,
     LatencyBound,
@@ -318,6 +319,22 @@ def explained_by(explanation: Explanation) -> str:
         f"the {units.plural(len(explanation.rows), 'row')} that differ most; {matched:,} of "
         f"{units.plural(len(explanation.stages), 'stage')} compared with {against}"
     )
+
+
+def inconsistency(found: Inconsistency) -> str:
+    """How the source contradicts itself."""
+    layer = f" It begins at {found.layer}." if found.layer else ""
+    counted = f"{units.count(found.mismatched_rows)} of {units.plural(found.rows, 'row')}"
+    if found.kind == "batch-dependent":
+        return (
+            f"The source's answer to a row depends on the rows beside it: {counted} got another answer in other "
+            f"company.{layer} The two models were compared on the same batches."
+        )
+    how = {
+        "random": f"It is random: asked twice, it gives {counted} another answer.",
+        "stateful": f"It is stateful: its answer depends on what it was asked before, for {counted}.",
+    }[found.kind]
+    return f"The source disagrees with itself, so nothing can be proved. {how}{layer}"
 
 
 def rows_line(parity: Parity) -> str:

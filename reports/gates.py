@@ -47,6 +47,11 @@ def parity_gate(parity: Parity) -> Check:
                 " Convert with --input-dtype auto, give rows in the dtype of the model's inputs, or take the loss: "
                 "--accept-input-rounding."
             )
+    found = parity.inconsistency
+    if found is not None:
+        sentence = findings.inconsistency(found)
+        # A difference from a source that contradicts itself is none of the conversion.
+        message = f"{message} {sentence}" if found.kind == "batch-dependent" else sentence
     return Check(id="parity", passed=parity.passed, message=message)
 
 

@@ -299,6 +299,18 @@ class InputRounding(Record):
     accepted: bool = Field(default=False, description="Whether the user accepts it, so that it is no drift.")
 
 
+class Inconsistency(Record):
+    """How the source contradicts itself on the same rows, so that a difference from it proves nothing."""
+
+    kind: Literal["random", "stateful", "batch-dependent"] = Field(
+        description="Whether its answer to a row depends on chance, on what it was asked before, or on the rows of "
+        "the same batch. Only the last leaves a truth to compare with: that of the same batch."
+    )
+    rows: Count = Field(description="Rows that were asked twice.")
+    mismatched_rows: Count
+    layer: str | None = Field(default=None, description="The first layer whose output differs, where it is known.")
+
+
 class Parity(Record):
     """The verdict of `verify`."""
 
@@ -318,6 +330,7 @@ class Parity(Record):
     input_rounding: InputRounding | None = Field(
         default=None, description="Where the cast changes values; counted over the batches in which a row is off."
     )
+    inconsistency: Inconsistency | None = None
     passed: bool
 
 

@@ -112,14 +112,21 @@ class TorchSource(SourceModel):
 
     def steps(self, tensors: Tensors) -> Iterator[Step]:
         """The nodes of an exported program; of a module, the parts of it that have none themselves."""
+        with self.kept():
+            yield from self._steps(tensors)
+
+    def step_runs(self, batches: Sequence[Tensors]) -> list[list[Step]]:
+        """The steps of one batch after the other; see `SourceModel`."""
+        with self.kept():
+            return [self._steps(batch) for batch in batches]
+
+    def _steps(self, tensors: Tensors) -> list[Step]:
         import torch
 
         args, kwargs = self.arguments(self.tensors({name: array.copy() for name, array in tensors.items()}))
-        with self.kept(), evaluating(self.module), torch.no_grad():
-            if self.exported:
-                yield from _node_outputs(self.module, args, kwargs)
-            else:
-                yield from _layer_outputs(self.module, args, kwargs)
+        with evaluating(self.module), torch.no_grad():
+            outputs = _node_outputs if self.exported else _layer_outputs
+            return outputs(self.module, args, kwargs)
 
     def in_double(self, tensors: Tensors) -> Tensors | None:
         """Run a copy in double precision; None for a forward that insists on another."""

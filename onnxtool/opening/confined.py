@@ -51,7 +51,7 @@ T = TypeVar("T")
 log = logging.getLogger("onnxtool")
 
 _DOMAINS = TypeAdapter(dict[str, PlainDomain])
-_NAMES = TypeAdapter(list[tuple[str, str]])
+_RUNS = TypeAdapter(list[list[tuple[str, str]]])
 _TEXTS = TypeAdapter(list[str])
 _EFFECTS = TypeAdapter(dict[str, str])
 
@@ -143,9 +143,15 @@ class SandboxedSource(SourceModel):
 
     def steps(self, tensors: Tensors) -> Iterator[Step]:
         """The outputs of its parts; see `SourceModel`."""
-        names, arrays = self._request("steps", {}, tensors)
-        for (name, kind), value in zip(self._checked(_NAMES.validate_python, names), arrays.values(), strict=True):
-            yield Step(name, kind, value)
+        yield from self.step_runs([tensors])[0]
+
+    def step_runs(self, batches: Sequence[Tensors]) -> list[list[Step]]:
+        """The steps of one batch after the other; see `SourceModel`."""
+        asked = joined(**{str(place): batch for place, batch in enumerate(batches)})
+        answer, arrays = self._request("steps", {"batches": len(batches)}, asked)
+        runs = self._checked(_RUNS.validate_python, answer)
+        values = iter(arrays.values())
+        return [[Step(name, kind, next(values)) for name, kind in run] for run in runs]
 
     def domains(self) -> Mapping[str, Domain]:
         """The values that each input takes; see `SourceModel`."""

@@ -152,3 +152,92 @@ def test_an_estimator_that_works_in_place_does_so_on_a_copy(tmp_path):
     report = onnxtool.convert(model, tmp_path / "scaler.onnx", data=rows)
     assert report, report.subjects[0].checks
     assert np.array_equal(rows, X.astype(np.float64))
+
+
+class Noisy(Plain):
+    def __init__(self):
+        super().__init__()
+        self.noise = Noise()
+
+    def forward(self, x):
+        return self.noise(self.linear(x))
+
+
+class Noise(nn.Module):
+    def forward(self, x):
+        return x + 0.1 * torch.randn_like(x)
+
+
+class Dropping(Plain):
+    def forward(self, x):
+        return nn.functional.dropout(self.linear(x), 0.5, training=True)
+
+
+class Averaging(Plain):
+    """Answers with what it was asked before."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(4))
+
+    def forward(self, x):
+        y = self.linear(x)
+        self.mean.mul_(0.9).add_(y.mean(0), alpha=0.1)
+        return y - self.mean
+
+
+class Switching(Plain):
+    """Changes its kernel for good once a batch is small, as BigBird does for short rows."""
+
+    def __init__(self):
+        super().__init__()
+        self.kind = "sparse"
+
+    def forward(self, x):
+        if x.shape[0] < 15:
+            self.kind = "full"
+        return self.linear(x) * (1 if self.kind == "sparse" else 2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "source", "layer"),
+    [
+        ("random", Noisy, "noise (Noise)"),
+        ("random", Dropping, None),
+        ("stateful", Averaging, None),
+        ("stateful", Switching, None),
+    ],
+)
+def test_a_source_that_disagrees_with_itself_proves_nothing(plain, kind, source, layer):
+    module = source()
+    before = digest(module)
+    report = onnxtool.verify(plain, module, inputs=INPUTS)
+    found = report.subjects[0].parity.inconsistency
+    assert (found.kind, found.layer) == (kind, layer)
+    assert not report
+    assert (
+        report.subjects[0]
+        .checks[0]
+        .message.startswith(f"The source disagrees with itself, so nothing can be proved. It is {kind}")
+    )
+    assert "out of tolerance" not in report.subjects[0].checks[0].message
+    assert digest(module) == before
+
+
+def test_a_batch_that_is_one_thing_is_compared_batch_by_batch(plain, tmp_path):
+    class Centred(Plain):
+        def forward(self, x):
+            y = self.linear(x)
+            return y - y.mean(0)
+
+    path = tmp_path / "centred.onnx"
+    report = onnxtool.convert(Centred(), path, inputs=INPUTS)
+    assert report, report.subjects[0].checks
+    check = report.subjects[0].checks[0]
+    assert report.subjects[0].parity.inconsistency.kind == "batch-dependent"
+    assert "depends on the rows beside it" in check.message
+    assert not onnxtool.verify(plain, Centred(), inputs=INPUTS)
+
+
+def test_an_honest_source_is_consistent(plain):
+    assert onnxtool.verify(plain, Plain(), inputs=INPUTS).subjects[0].parity.inconsistency is None

@@ -1,3 +1,5 @@
+from itertools import accumulate
+
 import numpy as np
 import onnx
 import pytest
@@ -58,9 +60,10 @@ def test_every_row_is_compared_in_several_batch_sizes(write, count):
     source = Linear()
     parity = check_parity(source, write(), rows(count))
     assert parity.passed
-    assert parity.rows == parity.outputs[0].rows == count == sum(source.batches)
+    assert parity.rows == parity.outputs[0].rows == count
+    assert count in accumulate(source.batches)  # what follows is asked again, to see whether it agrees with itself
     assert source.batches[:3] == [1, 3, 17][: len(source.batches[:3])] or count < 21
-    assert set(parity.batches) == set(source.batches)
+    assert set(parity.batches) <= set(source.batches)
 
 
 def test_a_single_wrong_row_is_found_and_named(write):

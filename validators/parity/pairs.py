@@ -22,6 +22,7 @@ from onnxtool.models.source import SourceModel
 from onnxtool.reports.model import Parity
 from onnxtool.validators.numerics.comparison import OutputComparison
 from onnxtool.validators.numerics.tolerance import Limit, Tolerances, derive
+from onnxtool.validators.parity.consistency import ask_again
 from onnxtool.validators.parity.expected import Answers, Expected
 from onnxtool.validators.parity.feeds import match_inputs
 from onnxtool.validators.parity.input_rounding import RoundingCount, RowDifferences, row_differences
@@ -336,6 +337,7 @@ def check_parity(
             if on_progress:
                 on_progress(done, total)
     results = [comparison.result() for comparison in comparisons.values()]
+    contradiction = None if rows.expected else ask_again(source, pair.batching, rows.tensors, tolerances)
     if answers:
         results = answers.finish(results, done, rows.origin)
     return Parity(
@@ -356,7 +358,10 @@ def check_parity(
         input_rounding=rounding.record(),
         source_s=pair.source_s,
         onnx_s=pair.onnx_s,
-        passed=bool(results) and all(result.passed for result in results),
+        inconsistency=contradiction,
+        passed=bool(results)
+        and all(result.passed for result in results)
+        and (contradiction is None or contradiction.kind == "batch-dependent"),
     )
 
 
