@@ -111,7 +111,7 @@ def warnings(before: Taken, after: Taken) -> list[str]:
     if had.waited_s is not None and had.waited_share >= CONTENDED:
         found.append(
             f"The processors were busy: its threads ran for {units.seconds(had.cpu_s)} and waited "
-            f"{units.seconds(had.waited_s)} for a core ({had.waited_share:.0%} of the time that they wanted to run). "
+            f"{units.seconds(had.waited_s)} for a core ({had.waited_share:.0%} of the time that they were ready). "
             "The latencies hold that wait. Measure on an idle machine, with no more threads than cores."
         )
     begin, end = had.frequency_before_hz, had.frequency_hz

@@ -39,7 +39,7 @@ from onnxtool.reports.model import (
 T = TypeVar("T")
 
 CONTENDED = 0.05
-"""Share of the time that threads wanted to run, from which their wait for a core is marked."""
+"""Share of the time that threads were ready to run, from which their wait for a core is marked."""
 
 DIFFERS = 1.5
 """Ratio of the slow batches to the fast ones from which they are shown to differ."""
@@ -389,7 +389,7 @@ def cell_name(cell: Cell | Comparison) -> str:
 
 
 def contended(cell: Cell) -> bool:
-    """Whether the threads of a cell waited for a core for more than a share of the time, of which a warning tells."""
+    """Whether the threads of a cell waited for a core for more than a share of the time; a warning reports it."""
     return cell.contention is not None and cell.contention.waited_share >= CONTENDED
 
 

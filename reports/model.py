@@ -528,9 +528,9 @@ class Contention(Record):
 
     @property
     def waited_share(self) -> float:
-        """Share of the time that its threads wanted to run in which they had no core."""
-        wanted = self.cpu_s + (self.waited_s or 0.0)
-        return (self.waited_s or 0.0) / wanted if wanted else 0.0
+        """Share of the time that its threads were ready to run in which they had no core."""
+        ready_s = self.cpu_s + (self.waited_s or 0.0)
+        return (self.waited_s or 0.0) / ready_s if ready_s else 0.0
 
 
 class Cell(Record):

@@ -87,8 +87,8 @@ def make_session(
         onnxruntime.preload_dlls()  # CUDA and cuDNN of pip's nvidia-* packages are on no path of the system
     providers: list[tuple[str, dict[str, str]]] = [(provider, dict(provider_options))]
     if provider == "TensorrtExecutionProvider" and "CUDAExecutionProvider" in available:
-        beside = {name: value for name, value in provider_options.items() if name == "device_id"}
-        providers.append(("CUDAExecutionProvider", beside))
+        cuda_options = {name: value for name, value in provider_options.items() if name == "device_id"}
+        providers.append(("CUDAExecutionProvider", cuda_options))
     try:
         session = onnxruntime.InferenceSession(model, options, providers=providers, enable_fallback=0)
     except Exception as error:  # ONNX Runtime's exceptions have no common base

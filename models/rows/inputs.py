@@ -71,7 +71,7 @@ def make_inputs(
 
 
 def combinations(shapes: Mapping[str, Sequence[int]], specs: Sequence[TensorSpec], raw: Tensors) -> list[Sizes]:
-    """Every combination of sizes that are asked for.
+    """Every combination of the given sizes.
 
     Args:
         shapes: Name of a dynamic dimension to its sizes.
@@ -90,7 +90,7 @@ def combinations(shapes: Mapping[str, Sequence[int]], specs: Sequence[TensorSpec
     for name, sizes in shapes.items():
         if name not in dynamic:
             has = f"It has {', '.join(dynamic)}." if dynamic else "It has none."
-            raise UsageError(f"The model has no dynamic dimension {name!r} beside the batch. {has}")
+            raise UsageError(f"The model has no dynamic dimension {name!r} besides the batch. {has}")
         if not sizes or min(sizes) < 1:
             raise UsageError(f"The size of {name} is a whole number above 0.")
     names = sorted(shapes)

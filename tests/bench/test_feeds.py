@@ -167,8 +167,12 @@ def test_cells_name_the_sizes_that_they_were_measured_at(tmp_path) -> None:
         (batch, {"seq": seq}, {"ids": [batch, seq]}) for batch in (1, 2) for seq in (5, 40)
     ]
     text, page = render(report, "text"), render(report, "html")
-    for said in ("seq=5", "seq=40", "[2, 40]"):
-        assert said in text and said in page and said in render(report, "md").replace("\\", "")
+    for text_of_sizes in ("seq=5", "seq=40", "[2, 40]"):
+        assert (
+            text_of_sizes in text
+            and text_of_sizes in page
+            and text_of_sizes in render(report, "md").replace("\\", "")
+        )
     assert "seq=12" in render(onnxtool.bench(model, duration=0.05), "text")
     (found,) = (
         onnxtool.bench(model, against=model, shapes={"seq": [30]}, budget=0.5, undecided="pass")
@@ -191,7 +195,7 @@ def test_verify_takes_the_sizes_that_are_asked_for(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--shape", "length=5"], "no dynamic dimension 'length' beside the batch. It has seq."),
+        (["--shape", "length=5"], "no dynamic dimension 'length' besides the batch. It has seq."),
         (["--shape", "batch=5"], "no dynamic dimension 'batch'"),
         (["--shape", "seq=0"], "--shape seq '0' is not a list of whole numbers"),
         (["--shape", "seq"], "not of the form KEY=VALUE"),

@@ -33,7 +33,7 @@ def test_the_wait_for_a_core_is_a_share_of_what_was_wanted(ran: float, waited: f
     texts = warnings(BEFORE, after)
     assert bool(texts) == (share >= 0.05)
     if texts:
-        assert "ran for 1.00 s and waited 9.40 s for a core (90% of the time that they wanted to run)" in texts[0]
+        assert "ran for 1.00 s and waited 9.40 s for a core (90% of the time that they were ready)" in texts[0]
 
 
 def test_a_system_that_does_not_count_gives_no_warning() -> None:

@@ -124,7 +124,7 @@ def made_up_rows(
             for spec in source.rows_as
         ]
     batching, rows = Batching.of(specs), sensible_rows(specs)
-    asked: list[Sizes] = combinations(shapes, specs, {}) or [()]
+    requested: list[Sizes] = combinations(shapes, specs, {}) or [()]
     filled = specs
     if batching.size is not None and batching.axes:  # as many batches of the fixed size
         rows = -(-rows // batching.size) * batching.size
@@ -133,10 +133,10 @@ def made_up_rows(
     calls = rows if not batching.axes and any(s.shape for s in specs) else 1
     first, *others = (
         make_inputs(filled, rows if batching.axes else 1, seed + place, domains, dict(sizes))
-        for sizes in asked
+        for sizes in requested
         for place in range(calls)
     )
-    made = rows * len(asked) if batching.axes else 1 + len(others)
+    made = rows * len(requested) if batching.axes else 1 + len(others)
     listed = [f"{name} {', '.join(map(str, shapes[name]))}" for name in shapes]
     listed += [f"{dim} {size}" for dim, size in sizes_of(specs, first) if dim not in shapes]
     notes = [f"Rows were made up with {', '.join(listed)}. Other sizes: --shape."] if listed else []
