@@ -94,3 +94,12 @@ def test_an_input_that_onnx_does_not_have_is_ignored_and_reported():
 def test_what_does_not_fit_is_an_error(source, onnx):
     with pytest.raises(DataError, match="take different inputs"):
         match_inputs(specs(*source), specs(*onnx), [])
+
+
+def test_a_column_of_its_own_dtype_stays_out_of_the_matrix_of_the_others():
+    source = specs("id:float32[batch,1]", "a:float32[batch,1]", "b:float32[batch,1]")
+    features = replace(specs("features:float32[batch,2]")[0], columns=("a", "b"))
+    rows = {"id": np.array([[2**40 + 1]]), "a": np.array([[1.5]]), "b": np.array([[2.5]])}
+    fed = match_inputs(source, [*specs("id:int64[batch,1]"), features], [])(rows)
+    assert fed["id"].tolist() == [[2**40 + 1]]
+    assert fed["features"].tolist() == [[1.5, 2.5]]

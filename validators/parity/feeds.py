@@ -123,7 +123,8 @@ def _matrices_of_columns(source: Sequence[TensorSpec], onnx: Sequence[TensorSpec
     feeds = []
     for spec in onnx:
         known = {column.name for column in source}
-        columns = spec.columns if spec.columns and known.issuperset(spec.columns) else ()
+        named = spec.columns or (spec.name,)
+        columns = named if known.issuperset(named) else ()
         columns = columns or tuple(column.name for column in source if _alike(column.dtype, spec.dtype))
         if spec.shape[1:] == (len(columns),):
             feeds.append(Feed(spec, columns))
