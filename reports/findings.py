@@ -327,8 +327,8 @@ def inconsistency(found: Inconsistency) -> str:
     counted = f"{units.count(found.mismatched_rows)} of {units.plural(found.rows, 'row')}"
     if found.kind == "batch-dependent":
         return (
-            f"The source's answer to a row depends on the rows beside it: {counted} got another answer in other "
-            f"company.{layer} The two models were compared on the same batches."
+            f"The source's answer to a row depends on the other rows of its batch: {counted} got another answer in "
+            f"another batch.{layer} The two models were compared on the same batches."
         )
     how = {
         "random": f"It is random: asked twice, it gives {counted} another answer.",

@@ -147,8 +147,8 @@ class SandboxedSource(SourceModel):
 
     def step_runs(self, batches: Sequence[Tensors]) -> list[list[Step]]:
         """The steps of one batch after the other; see `SourceModel`."""
-        asked = joined(**{str(place): batch for place, batch in enumerate(batches)})
-        answer, arrays = self._request("steps", {"batches": len(batches)}, asked)
+        joined_batches = joined(**{str(place): batch for place, batch in enumerate(batches)})
+        answer, arrays = self._request("steps", {"batches": len(batches)}, joined_batches)
         runs = self._checked(_RUNS.validate_python, answer)
         values = iter(arrays.values())
         return [[Step(name, kind, next(values)) for name, kind in run] for run in runs]

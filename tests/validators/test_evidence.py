@@ -235,7 +235,7 @@ def test_a_batch_that_is_one_thing_is_compared_batch_by_batch(plain, tmp_path):
     assert report, report.subjects[0].checks
     check = report.subjects[0].checks[0]
     assert report.subjects[0].parity.inconsistency.kind == "batch-dependent"
-    assert "depends on the rows beside it" in check.message
+    assert "depends on the other rows of its batch" in check.message
     assert not onnxtool.verify(plain, Centred(), inputs=INPUTS)
 
 

@@ -42,12 +42,12 @@ def ask_again(
         count = max(batching.size, count // batching.size * batching.size)
     sample = batching.rows(rows, 0, min(count, total), count)
     try:
-        return _asked(source, batching, sample, tolerances)
+        return _compared(source, batching, sample, tolerances)
     except OnnxtoolError:  # it refuses some batch, which the comparison itself reports
         return None
 
 
-def _asked(
+def _compared(
     source: SourceModel, batching: Batching, sample: Tensors, tolerances: Tolerances
 ) -> Inconsistency | None:
     count = batching.count(sample)
