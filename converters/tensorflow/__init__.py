@@ -49,6 +49,7 @@ HASHING = frozenset({"StringToHashBucketFast", "StringToHashBucketStrong", "Spar
 
 
 _LARGE_BYTES = 100_000_000
+_FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16)
 _REWRITERS = frozenset({__name__, rewrite_resize.__module__, rewrite_rfft.__module__, rewrite_text.__module__})
 """Whose failures end a conversion, where tf2onnx goes on with the operator as it was."""
 
@@ -157,6 +158,7 @@ def convert_function(
                         custom_rewriter=[
                             _rewrite_erfc,
                             _rewrite_bucketize,
+                            _rewrite_select,
                             rewrite_resize,
                             rewrite_rfft,
                             rewrite_text,
@@ -200,6 +202,7 @@ def convert_tflite(source: TFLiteModel, opset: int) -> Conversion:
             converted = process_tf_graph(
                 None,
                 opset=opset,
+                custom_rewriter=[_rewrite_select],
                 tflite_path=str(path),
                 input_names=source.tensors[0],
                 output_names=source.tensors[1],
@@ -295,6 +298,14 @@ def _rewrite_bucketize(graph: Any, nodes: list[Any]) -> list[Any]:
         ones = cast(graph, passed, onnx.TensorProto.INT32)
         count = write(graph, "ReduceSum", ones, last, keepdims=0, dtype=onnx.TensorProto.INT32)
         graph.replace_all_inputs(node.output[0], count)
+    return list(graph.get_nodes())
+
+
+def _rewrite_select(graph: Any, nodes: list[Any]) -> list[Any]:
+    """Write selections of floats as such: tf2onnx writes products, where 0 times the other branch's NaN is NaN."""
+    for node in nodes:
+        if node.type in ("Select", "SelectV2") and graph.get_dtype(node.output[0]) in _FLOATS:
+            node.set_attr("handles_nan", True)
     return list(graph.get_nodes())
 
 

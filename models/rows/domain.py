@@ -63,7 +63,8 @@ class Domain:
         if dtype == "bool":
             return rng.integers(0, 2, size=shape).astype(bool)
         if "int" in dtype:
-            return rng.integers(self.low, max(self.high, self.low + 1), size=shape).astype(dtype)
+            count = max(self.high - self.low, 1)
+            return (self.low + _every(count, shape, rng)).astype(dtype)
         values = rng.standard_normal(shape) * self.spread + self.center
         self._visit_landmarks(values, rng)
         if dtype == "float64":
@@ -97,7 +98,7 @@ class Domain:
     def _sample_choices(self, dtype: str, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[Any]:
         pool = np.array(self.choices, dtype=object)
         if not self.words:
-            return pool[rng.integers(0, len(pool), size=shape)].astype(numpy_dtype(dtype))
+            return pool[_every(len(pool), shape, rng)].astype(numpy_dtype(dtype))
         texts = np.empty(shape, dtype=object)
         for index in np.ndindex(shape):
             texts[index] = " ".join(pool[rng.integers(0, len(pool), size=rng.integers(1, self.words + 1))])
@@ -115,3 +116,18 @@ class Domain:
             offset = rng.choice([0.0, 1e-3, -1e-3, 1.0, -1.0], size=len(values)) * width
             picked = rng.random(len(values)) < 0.5
             values[picked, column] = (chosen + offset)[picked]
+
+
+def _every(count: int, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Draw whole numbers below `count`: each of them at least once where half of the places hold them all.
+
+    Else the first, the last and a sample of the others: an entry of a table that no row looks up is not compared.
+    """
+    drawn = rng.integers(0, count, size=shape)
+    flat = drawn.reshape(-1)
+    room = flat.size // 2
+    if room >= 2:
+        entries = rng.permutation(count) if count <= room else rng.integers(0, count, size=room)
+        entries[:2] = (0, count - 1) if count > room else entries[:2]
+        flat[rng.choice(flat.size, len(entries), replace=False)] = entries
+    return drawn

@@ -28,7 +28,12 @@ _TOKENIZERS = {"StringNormalizer", "Tokenizer", "StringSplit"}
 _WORDS = 12
 # Operators that pick columns by constant indices.
 _PICKERS = {"Gather", "ArrayFeatureExtractor"}
-_CHOICES = ("keys_strings", "keys_int64s", "cats_strings", "cats_int64s", "pool_strings")
+# Attributes of nodes that know a vocabulary: of text, and of numbers.
+_TEXTS = ("keys_strings", "cats_strings", "pool_strings", "string_vocabulary")
+_NUMBERS = ("keys_int64s", "cats_int64s", "pool_int64s", "int64_vocabulary", "keys_floats")
+# Nodes that map what is not in their vocabulary to a default.
+_WITH_DEFAULT = {"LabelEncoder", "CategoryMapper"}
+_UNKNOWN = "never seen"
 
 
 Sizes: TypeAlias = tuple[tuple[str, int], ...]
@@ -130,7 +135,7 @@ def graph_domains(proto: onnx.ModelProto) -> dict[str, Domain]:
         found = [
             domain
             for node, name, words in _readers(value.name, consumers, handed_on)
-            if (domain := _node_domain(node, name, weights, words)) is not None
+            if (domain := _node_domain(node, name, weights, words, _is_text(value))) is not None
         ]
         if found:
             domains[value.name] = min(found, key=lambda domain: domain.high)
@@ -191,16 +196,23 @@ def _readers(
 
 
 def _node_domain(
-    node: onnx.NodeProto, name: str, weights: Mapping[str, onnx.TensorProto], words: int
+    node: onnx.NodeProto, name: str, weights: Mapping[str, onnx.TensorProto], words: int, text: bool
 ) -> Domain | None:
     if node.op_type == "Gather" and node.input[1] == name and node.input[0] in weights:
         axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
         return Domain(high=weights[node.input[0]].dims[axis])
-    for attribute in node.attribute:
-        if attribute.name in _CHOICES and (attribute.strings or attribute.ints):
-            texts = tuple(text.decode("utf-8", "replace") for text in attribute.strings)
-            return Domain(choices=texts or tuple(attribute.ints), words=words)
+    for attribute in node.attribute:  # a CategoryMapper has one of either kind: the input's dtype decides
+        if attribute.name in (_TEXTS if text else _NUMBERS):
+            known: tuple[object, ...] = tuple(word.decode("utf-8", "replace") for word in attribute.strings)
+            known = known or tuple(attribute.ints) or tuple(attribute.floats)
+            if known and text and not words and node.op_type in _WITH_DEFAULT:
+                known = (*known, _UNKNOWN)
+            return Domain(choices=known, words=words) if known else None
     return None
+
+
+def _is_text(value: onnx.ValueInfoProto) -> bool:
+    return bool(value.type.tensor_type.elem_type == onnx.TensorProto.STRING)
 
 
 def _width(value: onnx.ValueInfoProto) -> int:

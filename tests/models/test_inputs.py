@@ -96,7 +96,7 @@ def test_the_graph_gives_vocabulary_and_categories():
     )
     domains = graph_domains(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
     assert domains["ids"].high == 17
-    assert domains["city"].choices == ("a", "b")
+    assert domains["city"].choices == ("a", "b", "never seen")  # what is not in a table has a default
 
 
 def test_columns_are_followed_through_concatenation():

@@ -35,9 +35,13 @@ class OutputComparison:
         name: Name of the output.
         role: `label` outputs must be equal; for `probabilities` changes of the most probable class are counted too.
         tolerances: Sources of the tolerance; by default the dtype's.
+        first: Position of the first row.
     """
 
-    def __init__(self, name: str, role: Role = "values", tolerances: Tolerances | None = None) -> None:
+    def __init__(
+        self, name: str, role: Role = "values", tolerances: Tolerances | None = None, first: int = 0
+    ) -> None:
+        self._first = first
         self._name, self._role, self._tolerances = name, role, tolerances or Tolerances()
         self._dtypes = ("", "")
         self._row_shape: tuple[int, ...] = ()
@@ -198,7 +202,7 @@ class OutputComparison:
         for row in candidates[peaks[candidates] > least]:
             column = int(excess[row].argmax())
             difference = Difference(
-                row=self._rows + int(row),
+                row=self._first + self._rows + int(row),
                 index=[int(axis) for axis in np.unravel_index(column, self._row_shape)],
                 source=_scalar(source[row, column]),
                 onnx=_scalar(onnx[row, column]),

@@ -6,8 +6,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
+import onnx
+from numpy.typing import NDArray
 
 from onnxtool.errors import OnnxtoolError, SourceError
 from onnxtool.models.onnx.artifact import OnnxModel, first_line, rows_proved_on
@@ -16,12 +19,14 @@ from onnxtool.models.onnx.providers import (
     session_on,
 )
 from onnxtool.models.rows.batches import Batching, row_dimension
+from onnxtool.models.rows.domain import Domain
+from onnxtool.models.rows.edges import edge_rows, selects, sizing_inputs
 from onnxtool.models.rows.inputs import Sizes, combinations, graph_domains, make_inputs, sensible_rows, sizes_of
-from onnxtool.models.signature import Tensors, TensorSpec
+from onnxtool.models.signature import Tensors, TensorSpec, dtype_name
 from onnxtool.models.source import SourceModel
-from onnxtool.reports.model import Parity
-from onnxtool.validators.numerics.comparison import OutputComparison
-from onnxtool.validators.numerics.tolerance import Limit, Tolerances, derive
+from onnxtool.reports.model import OutputParity, Parity
+from onnxtool.validators.numerics.comparison import WORST_ROWS, OutputComparison
+from onnxtool.validators.numerics.tolerance import PRECISION, Limit, Tolerances, derive
 from onnxtool.validators.parity.consistency import ask_again
 from onnxtool.validators.parity.expected import Answers, Expected
 from onnxtool.validators.parity.feeds import match_inputs
@@ -61,10 +66,12 @@ class Block:
     Attributes:
         tensors: One array an input of the source.
         auxiliary: Columns that no model reads, [rows]: labels, groups.
+        edges: Whether they are at the edges of what the source takes.
     """
 
     tensors: Tensors
     auxiliary: Tensors = field(default_factory=dict)
+    edges: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +85,7 @@ class Rows:
         notes: Notes on columns that were ignored or rounded; later rows may add to them.
         auxiliary: Columns that no model reads, for the rows of `tensors`.
         later: Further rows, where a file is read block by block, or rows cannot be put side by side.
+        edges: Made-up rows at the edges of what the source takes, with a tolerance of their own.
         expected: The owner's own answers to all rows, which are the truth where there are some.
     """
 
@@ -87,12 +95,15 @@ class Rows:
     notes: list[str] = field(default_factory=list)
     auxiliary: Tensors = field(default_factory=dict)
     later: Iterable[Block] | None = None
+    edges: Tensors = field(default_factory=dict)
     expected: Expected | None = None
 
     def blocks(self) -> Iterator[Block]:
         """All rows; those of a file that come later can be had once."""
         yield Block(self.tensors, self.auxiliary)
         yield from self.later or ()
+        if self.edges:
+            yield Block(self.edges, edges=True)
 
 
 def made_up_rows(
@@ -141,7 +152,65 @@ def made_up_rows(
     listed += [f"{dim} {size}" for dim, size in sizes_of(specs, first) if dim not in shapes]
     notes = [f"Rows were made up with {', '.join(listed)}. Other sizes: --shape."] if listed else []
     origin = f"{made} rows made up from the model's signature"
-    return Rows(first, origin, seed, notes, later=[Block(other) for other in others])
+    generated = Rows(first, origin, seed, notes, later=[Block(other) for other in others])
+    if source is None or batching.size is not None or any(batching.axes.get(s.name) != 0 for s in specs):
+        return generated
+    return _with_edges(generated, source, specs, domains, graph=model.proto.graph, seed=seed)
+
+
+def _with_edges(
+    made: Rows,
+    source: SourceModel,
+    specs: Sequence[TensorSpec],
+    domains: Mapping[str, Domain],
+    *,
+    graph: onnx.GraphProto,
+    seed: int,
+) -> Rows:
+    """Ordinary rows with those at the edges that the source takes."""
+    groups, refused = [], []
+    for name, tensors in edge_rows(
+        specs, domains, made.tensors, seed, sizes=sizing_inputs(graph), nonfinite=selects(graph)
+    ):
+        taken = _taken(source, tensors)
+        if taken.any():
+            groups.append((name, {key: tensor[taken] for key, tensor in tensors.items()}))
+        else:
+            refused.append(name)
+    if groups:
+        edges = {spec.name: np.concatenate([tensors[spec.name] for _, tensors in groups]) for spec in specs}
+        count = len(next(iter(edges.values())))
+        made.notes.append(f"Besides, {count} rows hold {', '.join(name for name, _ in groups)}.")
+        made = replace(made, edges=edges)
+    if refused:
+        made.notes.append(f"Not compared, since the source has no finite answer: {', '.join(refused)}.")
+    return made
+
+
+def _taken(source: SourceModel, rows: Tensors) -> NDArray[np.bool_]:
+    """Which rows the source answers with finite numbers: what it does with others means nothing to its owner."""
+    count = len(next(iter(rows.values())))
+    try:
+        with np.errstate(all="ignore"):
+            answer = predict_source(source, rows)
+    except OnnxtoolError:
+        if count == 1:
+            return np.zeros(1, dtype=bool)
+        singly = ({name: tensor[row : row + 1] for name, tensor in rows.items()} for row in range(count))
+        return np.concatenate([_taken(source, row) for row in singly])
+    numbers = [output for output in map(np.asarray, answer.values()) if dtype_name(output) in PRECISION]
+    if not numbers:  # a class that a NaN happens to get
+        return _finite([tensor for tensor in rows.values() if tensor.dtype.kind == "f"], count)
+    return _finite(numbers, count)
+
+
+def _finite(arrays: Sequence[NDArray[Any]], count: int) -> NDArray[np.bool_]:
+    """The rows that are finite in all arrays; where an array has no such rows, all are as it is."""
+    found = np.ones(count, dtype=bool)
+    for array in arrays:
+        finite = np.isfinite(array.astype(np.float64))
+        found &= finite.reshape(count, -1).all(axis=1) if array.ndim and len(array) == count else finite.all()
+    return found
 
 
 class Pair:
@@ -304,40 +373,50 @@ def check_parity(
     pair = Pair(source, model, provider, accept_rounding=accept_rounding)
     rounding = RoundingCount(accept_rounding)
     total = pair.batching.count(rows.tensors) if rows.later is None else 0
+    if rows.edges and total:
+        total += pair.batching.count(rows.edges)
     comparisons: dict[str, OutputComparison] = {}
+    of_edges: dict[str, OutputComparison] = {}
+    ordinary = Tolerances()
     answers: Answers | None = None
     batches: set[int] = set()
     done = 0
     for block in rows.blocks():
         before = done
+        compared = of_edges if block.edges else comparisons
         for batch in pair.batches(block.tensors, small_first=before == 0):
             start, stop = batch.start, batch.stop
             truth, found = pair.run(batch.tensors)
-            if not comparisons:
-                tolerances = pair.tolerances(rows.tensors, truth, rtol, atol)
-                comparisons = {
-                    name: OutputComparison(name, source.roles.get(name, "values"), tolerances) for name in truth
+            if not compared:
+                tolerances = pair.tolerances(block.tensors, truth, rtol, atol)
+                ordinary = ordinary if block.edges else tolerances
+                compared |= {
+                    name: OutputComparison(name, source.roles.get(name, "values"), tolerances, before)
+                    for name in truth
                 }
             truth, found = pair.cut(truth, batch), pair.cut(found, batch)
             _count_rounding(rounding, pair, batch, (truth, found), tolerances)
             if rows.expected:
                 answers = answers or Answers(rows.expected, source, truth, tolerances)
                 truth = answers.instead_of(truth, before + start)
-            for name, comparison in comparisons.items():
+            for name, comparison in compared.items():
                 if name in found:
                     comparison.update(truth[name], found[name])
                 else:
                     comparison.fail("The ONNX model has no such output.")
-            if on_outputs:
+            if on_outputs and not block.edges:
                 on_outputs(truth, found, {name: column[start:stop] for name, column in block.auxiliary.items()})
             if worst is not None:
-                _keep_worst(worst, comparisons.values(), pair.batching, batch.tensors, before + start)
+                both = [*comparisons.values(), *of_edges.values()]
+                _keep_worst(worst, both, pair.batching, batch.tensors, before + start)
             batches.add(batch.size)
             done = before + stop
             if on_progress:
                 on_progress(done, total)
     results = [comparison.result() for comparison in comparisons.values()]
-    contradiction = None if rows.expected else ask_again(source, pair.batching, rows.tensors, tolerances)
+    if of_edges:
+        results = [_merged(result, of_edges[result.name].result()) for result in results]
+    contradiction = None if rows.expected else ask_again(source, pair.batching, rows.tensors, ordinary)
     if answers:
         results = answers.finish(results, done, rows.origin)
     return Parity(
@@ -399,6 +478,26 @@ def _count_rounding(
     if not pair.accept_rounding:
         conversion = row_differences(other, found, roles, tolerances, rows)
     rounding.update(moved, conversion)
+
+
+def _merged(result: OutputParity, edges: OutputParity) -> OutputParity:
+    """The result for an output with that for rows at the edges, whose sizes say nothing of ordinary rows.
+
+    The mean of their differences is no evidence of anything systematic: it is that of the largest few.
+    """
+    off = edges.problem is not None or edges.mismatched_elements > 0
+    sums = ("rows", "elements", "mismatched_elements", "mismatched_rows", "mismatched_nonfinite")
+    update: dict[str, Any] = {name: getattr(result, name) + getattr(edges, name) for name in sums}
+    if result.label_flips is not None and edges.label_flips is not None:
+        update["label_flips"] = result.label_flips + edges.label_flips
+    if off:
+        largest = [found for found in (result.max_absolute, edges.max_absolute) if found is not None]
+        update |= {
+            "max_absolute": max(largest, default=None),
+            "worst": [*edges.worst, *result.worst][:WORST_ROWS],
+            "problem": result.problem or edges.problem,
+        }
+    return result.model_copy(update=update | {"passed": result.passed and not off})
 
 
 def _keep_worst(
