@@ -104,7 +104,7 @@ class Trees:
 
         In double precision the sum comes in two parts, for `trees.add_halves`: the operator gives float32.
         """
-        values = {"nodes_values": self.nodes.pop("values")}
+        values = {"nodes_values": list(map(float, self.nodes.pop("values")))}  # 0 for a lone leaf
         weights, base = np.array(self.leaves.pop("weights")), np.array([baseline])
         if self.double:
             bound = abs(baseline) + np.abs(weights).max() * (self.nodes["treeids"][-1] + 1)
