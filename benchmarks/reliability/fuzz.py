@@ -402,7 +402,12 @@ def main(arguments: list[str] | None = None) -> int:
     for name in chosen:
         write, read, share = TARGETS[name]
         results[name] = fuzz(
-            write, read, max(1, round(options.inputs * share / total)), options.seed, name in CONTAINED
+            write,
+            read,
+            max(1, round(options.inputs * share / total)),
+            options.seed,
+            contained=name in CONTAINED,
+            change=CHANGES.get(name, mutated),
         )
         counts = {key: value for key, value in results[name].items() if key != "findings"}
         sys.stdout.write(f"{name}: {counts}, {len(results[name]['findings'])} findings\n")
