@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import pickle
 import sys
@@ -30,7 +31,8 @@ def names() -> list[tuple[str, str]]:
     full = [*admission.STAND_INS, *admission.CALLABLE, *admission.CONSTRUCTIBLE, *admission.VALUES]
     found = [tuple(name.rsplit(".", 1)) for name in full]
     for module in (*admission.COMPUTING_MODULES, *admission.METRIC_MODULES, "sklearn.linear_model._logistic"):
-        found += [(module, name) for name in dir(importlib.import_module(module))]
+        with contextlib.suppress(ModuleNotFoundError):  # of another version of its library
+            found += [(module, name) for name in dir(importlib.import_module(module))]
     return [(module, name) for module, name in found if _is_admitted(module, name)]
 
 
