@@ -24,6 +24,7 @@ from onnxtool.models.signature import Tensors
 from onnxtool.models.source import SourceModel
 from onnxtool.opening import open_source
 from onnxtool.opening.messages import (
+    ANSWER,
     CONVERTED,
     OPTIONS,
     SPECS,
@@ -150,7 +151,8 @@ def _answer(
             conversion = frameworks()[source.framework].convert(
                 source, group_of(tensors, "example"), convert_options
             )
-            write(conversion.model, folder / CONVERTED)
+            (folder / ANSWER).mkdir(exist_ok=True)
+            write(conversion.model, folder / ANSWER / CONVERTED)
             return conversion.choices, {}
         case _:
             raise AssertionError(request)

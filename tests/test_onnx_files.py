@@ -110,6 +110,10 @@ def negative():
 
 REFUSED = {
     "a negative size": (negative(), "negative size"),
+    "no type": (
+        adding(TensorProto(name="w", data_type=99, dims=[4], raw_data=bytes(16))),
+        "no type that there is",
+    ),
     "nested functions": (laughing(), "1,000,000 are the most"),
     "functions in a circle": (circling(), "calls itself"),
     "two places": (adding(stored("w.bin", "../secret")), "names 2 places"),

@@ -14,6 +14,8 @@ MOST_NODES = 1_000_000
 _ADDRESS = "_ORT_MEM_ADDR_"
 """By which ONNX Runtime, in its own process, says that external data are at an address."""
 
+_TYPES = set(onnx.TensorProto.DataType.values()) - {onnx.TensorProto.UNDEFINED}
+
 Call = tuple[str, str, str]
 
 
@@ -39,6 +41,8 @@ def fault_of(proto: onnx.ModelProto) -> str:
     """What is wrong with a model's tensors or functions, to follow on its name; nothing where they are right."""
     for tensor in tensors_of(proto):
         name = tensor.name[:80]
+        if tensor.data_type not in _TYPES:
+            return f"is damaged: the tensor {name!r} is of no type that there is"
         if any(size < 0 for size in tensor.dims):
             return f"is damaged: the tensor {name!r} has a negative size"
         if tensor.data_location != onnx.TensorProto.EXTERNAL:

@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -21,13 +22,14 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 import onnx
 from pydantic import TypeAdapter, ValidationError
 
-from onnxtool.errors import SourceError
+from onnxtool.errors import ModelError, SourceError
 from onnxtool.models.onnx.artifact import OnnxModel
 from onnxtool.models.rows.channel import read_message, write_message
 from onnxtool.models.rows.domain import Domain
 from onnxtool.models.signature import Tensors, TensorSpec
 from onnxtool.models.source import LoadOptions, SourceModel, Step, files_of
 from onnxtool.opening.messages import (
+    ANSWER,
     CONVERTED,
     OPTIONS,
     SPECS,
@@ -175,11 +177,31 @@ class SandboxedSource(SourceModel):
             "inexact_rows": options.inexact_rows,
         }
         choices, _ = self._request("convert", convert_content, joined(example=example, rows=options.rows))
-        written = OnnxModel.read(self._folder / CONVERTED)
-        model = written.load()
-        for file in written.files:
-            file.unlink()
+        with tempfile.TemporaryDirectory(prefix="onnxtool-answer-") as folder:
+            model = self._take_answer(Path(folder) / ANSWER).load()
         return model, self._checked(_TEXTS.validate_python, choices)
+
+    def _take_answer(self, folder: Path) -> OnnxModel:
+        """What it has converted to, moved to where it can change nothing any more of what is looked at here."""
+        try:
+            (self._folder / ANSWER).rename(folder)
+            plain = stat.S_ISDIR(folder.lstat().st_mode)
+            found = [entry.stat(follow_symlinks=False) for entry in os.scandir(folder)] if plain else []
+        except OSError as error:
+            raise self._garbled() from error
+        if not found or not all(
+            stat.S_ISREG(entry.st_mode) for entry in found
+        ):  # a link leads out, a pipe never ends
+            raise self._garbled()
+        if sum(entry.st_size for entry in found) > self.limits.memory:
+            raise SourceError(
+                f"{self._source} converts to more than {units.size(self.limits.memory)}. If it may be as large, "
+                "say so with --sandbox-memory."
+            )
+        try:
+            return OnnxModel.read(folder / CONVERTED)
+        except ModelError as error:
+            raise self._garbled() from error
 
     def _request(self, request: Request, content: Mapping[str, object], tensors: Tensors) -> tuple[Any, Tensors]:
         late = threading.Event()

@@ -23,8 +23,8 @@ OPTIONS = TypeAdapter(LoadOptions)
 SPECS = TypeAdapter(tuple[TensorSpec, ...])
 """Inputs as JSON."""
 
-CONVERTED = "model.onnx"
-"""Name of the file, in the process's folder, to which it converts."""
+ANSWER, CONVERTED = "answer", "model.onnx"
+"""Name of a folder in the process's own, and of the file in there, to which it converts."""
 
 
 class Description(BaseModel):

@@ -88,6 +88,7 @@ def limit(limits: Limits) -> bool:
     for kind, most in (
         (resource.RLIMIT_DATA, limits.memory),
         (resource.RLIMIT_NOFILE, limits.files),
+        (resource.RLIMIT_FSIZE, limits.memory),
         (resource.RLIMIT_CORE, 0),  # a dump would contain the model
     ):
         hard = resource.getrlimit(kind)[1]

@@ -16,7 +16,7 @@ from onnxtool.sandbox.launch import confinement, environment
 from onnxtool.sandbox.limits import Limits
 
 ATTEMPTS = """
-import ctypes, errno, json, os, resource, socket, subprocess, sys, threading
+import ctypes, errno, json, mmap, os, resource, signal, socket, subprocess, sys, threading
 from pathlib import Path
 import onnxtool.sandbox.confine as confine
 
@@ -31,6 +31,11 @@ def raw_socket_call():
     if libc.socket(2, 1, 0) < 0:
         raise OSError(ctypes.get_errno(), "socket")
 
+def large(path):
+    with path.open("wb") as file:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        file.truncate(2 << 30)
+
 def in_a_thread():
     results = []
     thread = threading.Thread(target=lambda: results.append(tried(lambda: Path(secret).read_text())))
@@ -38,13 +43,19 @@ def in_a_thread():
     thread.join()
     return results[0]
 
-def in_a_fork():
-    read_end, write_end = os.pipe()
+def fork():
     if os.fork() == 0:
-        os.write(write_end, tried(lambda: Path(secret).read_text()).encode())
         os._exit(0)
-    os.wait()
-    return os.read(read_end, 1000).decode()
+
+shmget = {"x86_64": 29, "aarch64": 194}[os.uname().machine]
+
+def call(number, *arguments):
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.syscall.restype = ctypes.c_long
+    found = libc.syscall(*(ctypes.c_long(value) for value in (number, *arguments)))
+    if found < 0:
+        raise OSError(ctypes.get_errno(), "refused")
+    return found
 
 secret, outside, own, given, parent = sys.argv[1:]
 print(json.dumps({
@@ -59,7 +70,18 @@ print(json.dumps({
     "link": tried(lambda: (Path(own, "link").symlink_to(secret), Path(own, "link").read_text())),
     "hard link": tried(lambda: (Path(own, "hard").hardlink_to(secret), Path(own, "hard").read_text())),
     "thread": in_a_thread(),
-    "fork": in_a_fork(),
+    "fork": tried(fork),
+    "a session of its own": tried(os.setsid),
+    "a group of its own": tried(lambda: os.setpgid(0, 0)),
+    "shared memory of System V": tried(lambda: call(shmget, 0, 4096, 0o1600)),
+    "memory file": tried(lambda: os.memfd_create("x")),
+    "shared memory of nobody": tried(lambda: len(mmap.mmap(-1, 1 << 20))),
+    "memory of its own": tried(lambda: len(mmap.mmap(-1, 1 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))),
+    "rights of given": tried(lambda: os.chmod(given, 0o777)),
+    "owner of given": tried(lambda: os.chown(given, 12345, 12345)),
+    "times of given": tried(lambda: os.utime(given, (1, 1))),
+    "attributes of given": tried(lambda: os.setxattr(given, "user.x", b"x")),
+    "large file": tried(lambda: large(Path(own, "large"))),
     "given": tried(lambda: Path(given).read_text()),
     "change given": tried(lambda: Path(given).write_text("x")),
     "write": tried(lambda: Path(outside, "new").write_text("x")),
@@ -105,7 +127,10 @@ def attempts(tmp_path_factory):
 # A kernel without Landlock, or another system, says so in `missing`, and the reports do; see the last test.
 ENFORCED = {
     "network": ["internet", "internet 6", "unix", "raw call"],
-    "files": ["read", "list", "link", "hard link", "thread", "fork", "change given", "write", "remove", "rename"],
+    "files": ["read", "list", "link", "hard link", "thread", "change given", "write", "remove", "rename"],
+    "processes": ["fork", "a session of its own", "a group of its own"],
+    "memory": ["shared memory of System V", "memory file", "shared memory of nobody"],
+    "rights": ["rights of given", "owner of given", "times of given", "attributes of given"],
     "programs": ["run", "run python"],
     "parent": ["environment of the parent", "memory of the parent"],
 }
@@ -116,6 +141,7 @@ def enforced_here():
     return {
         "network": here and platform.machine() in ("x86_64", "aarch64"),
         "files": here and landlock.version() > 0,
+        **dict.fromkeys(("processes", "memory", "rights"), here and platform.machine() in ("x86_64", "aarch64")),
         "programs": here and landlock.version() > 0,
         "parent": here and landlock.version() > 0,
     }
@@ -148,6 +174,8 @@ def test_memory_and_files_are_limited_for_good(attempts):
     assert "Errno 24" in attempts["files"]
     assert attempts["more memory"].startswith(("ValueError", "PermissionError"))
     assert attempts["core"] == [0, 0]
+    assert "Errno 27" in attempts["large file"]
+    assert attempts["memory of its own"] == f"done: {1 << 20}"
 
 
 def test_credentials_in_the_environment_stay_behind(attempts):

@@ -223,3 +223,54 @@ def test_arrays_that_are_not_what_they_say(header):
     content = header + b"\n" + array.getvalue()
     with pytest.raises(ValueError):
         read_message(io.BytesIO(struct.pack(">Q", len(content)) + content), 1000)
+
+
+# -- Answers of a source that has taken its process over ------------------------------------------------------
+
+
+HOSTILE = """
+import os, sys
+
+class Own:
+    def __init__(self, how, target): self.how, self.target = how, target
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        worker = sys.modules["__main__"]
+        written = worker.write
+        def write(model, path):
+            written(model, path)
+            os.unlink(path)
+            if self.how == "link": os.symlink(self.target, path)
+            if self.how == "device": os.symlink("/dev/zero", path)
+            if self.how == "pipe": os.mkfifo(path)
+            if self.how == "sparse":
+                import resource
+                with open(path, "wb") as file: file.truncate(resource.getrlimit(resource.RLIMIT_FSIZE)[0])
+                with open(str(path) + ".data", "wb") as file: file.truncate(1 << 20)
+            if self.how == "folder":
+                os.rmdir(os.path.dirname(path))
+                os.symlink(os.path.dirname(self.target), os.path.dirname(path))
+        worker.write = write
+"""
+
+
+@pytest.mark.parametrize("how", ["link", "device", "pipe", "sparse", "folder", "nothing"])
+def test_an_answer_that_is_no_plain_file_is_not_followed(how, tmp_path, monkeypatch):
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "onnxtool_hostile.py").write_text(HOSTILE)
+    monkeypatch.syspath_prepend(tmp_path / "code")
+    import onnxtool_hostile
+
+    model = RandomForestClassifier(1, max_depth=1).fit([[0.0], [1.0]], [0, 1])
+    (tmp_path / "own").mkdir()
+    onnxtool.convert(model, tmp_path / "own" / "model.onnx")  # which the process may not read
+    model.extra = onnxtool_hostile.Own(how, str(tmp_path / "own" / "model.onnx"))
+    joblib.dump(model, tmp_path / "m.joblib")
+    with pytest.raises(SourceError, match=r"makes no sense|converts to more than"):
+        onnxtool.convert(
+            tmp_path / "m.joblib",
+            tmp_path / "m.onnx",
+            trust=["onnxtool_hostile.Own"],
+            sandbox=Limits(memory=2 << 30),
+        )
+    assert not (tmp_path / "m.onnx").exists()
