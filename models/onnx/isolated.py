@@ -199,6 +199,7 @@ class RuntimeProcess:
     def __init__(self, limits: Limits, readable: Sequence[Path]) -> None:
         self.limits = limits
         self._lock = threading.RLock()
+        self._reason = ""  # of its end, which whoever asks again is to hear too
         folder = Path(tempfile.mkdtemp(prefix="onnxtool-runtime-"))
         # The kernel ends a process with the thread that started it, and another thread may end before we do.
         parent = os.getpid() if threading.current_thread() is threading.main_thread() else 0
@@ -242,7 +243,8 @@ class RuntimeProcess:
                 write_message(self._requests, {**content, "names": list(names)}, tensors)
                 answer, arrays = read_message(self._answers, self.limits.memory)
             except (EOFError, BrokenPipeError):
-                raise ModelError(self._end_of(late.is_set())) from None
+                self._reason = self._reason or self._end_of(late.is_set())
+                raise ModelError(self._reason) from None
             except ValueError as error:
                 _kill(self._process)  # half of a message may be left
                 raise ModelError(

@@ -70,7 +70,7 @@ def test_missing_protection_is_reported_before_the_file_is_opened_and_in_the_rep
     assert done.returncode == 0, done.stderr
     assert f"opened in a sandbox that is incomplete here: {'; '.join(LACKING[kernel])}." in done.stderr
     notes = json.loads((tmp_path / "report.json").read_text())["subjects"][0]["parity"]["notes"]
-    assert notes == [f"The source was not wholly confined: {lack}." for lack in LACKING[kernel]]
+    assert {f"The source was not wholly confined: {lack}." for lack in LACKING[kernel]} <= set(notes)
     damaged = tmp_path / "damaged.joblib"
     damaged.write_bytes(b"\x80\x04" + model.read_bytes()[2:90])
     done = run(tmp_path, kernel, CLI, "convert", damaged)
