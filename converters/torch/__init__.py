@@ -36,6 +36,7 @@ _CALLABLE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 _MAX_OPSET = 25
 _TORCHLIB_OPSET = 18
 _TORCHSCRIPT_MAX_OPSET = 20
+_LONGEST = 8192  # of sizes beyond a bound that are tried
 _LIBRARIES = ("torch", "onnxscript", "onnx_ir", "onnxtool")
 # Source lines and paths of the machine that exported: of no use to a reader of the model, and private.
 _TRACES = ("pkg.torch.onnx.stack_trace", "pkg.torch.onnx.fx_node")
@@ -219,7 +220,7 @@ def _try_export(
             )
     except Exception as error:  # the exporter and the user's module raise what they like
         return None, _explain(error, source)
-    return program, _undone(program, specs, source.exported)
+    return program, _undone(program, specs, source.exported) or _branch(program, source, example, specs)
 
 
 @contextmanager
@@ -293,6 +294,51 @@ def _undone(program: Any, specs: Sequence[TensorSpec], bounded: bool) -> str | N
                 limits = f"{bounds.lower} to {bounds.upper}".replace("to int_oo", "or more")
                 return f"The model does something else with {limits} rows than with others."
     return None
+
+
+def _branch(program: Any, source: Any, example: Tensors, specs: Sequence[TensorSpec]) -> str | None:
+    """Where the source takes sizes of a dimension beyond those for which the exporter's trace holds.
+
+    A bound of the source's own, as the length of its table of positions, is no branch: it refuses what is beyond.
+    """
+    from torch.utils._sympy.numbers import int_oo
+
+    if source.exported:  # whose bounds are the user's own, as in Dim("length", max=64)
+        return None
+    exported = program.exported_program
+    placeholders = {node.name: node.meta["val"] for node in exported.graph.nodes if node.op == "placeholder"}
+    inputs = [placeholders[name] for name in exported.graph_signature.user_inputs if name in placeholders]
+    counting = row_dimension(specs)
+    for spec, value in zip(specs, inputs, strict=True):
+        for axis, dim in enumerate(spec.shape):
+            if not isinstance(dim, str) or dim == counting:
+                continue
+            bounds = exported.range_constraints.get(value.shape[axis].node.expr)
+            if bounds is None:
+                continue
+            beyond = [] if bounds.upper == int_oo else [int(bounds.upper) + 1]
+            beyond += [int(bounds.lower) - 1] if bounds.lower > 2 else []
+            for size in beyond:
+                if size <= _LONGEST and _runs(source, _resized(example, specs, dim, size)):
+                    limits = f"{bounds.lower} to {bounds.upper}".replace("to int_oo", "or more")
+                    shape = (*spec.shape[:axis], example[spec.name].shape[axis], *spec.shape[axis + 1 :])
+                    return (
+                        f"The model does something else where dimension {axis} of input {spec.name!r} is {size} than "
+                        f"where it is {limits}. Give it its size, as in "
+                        f"--input {spec.name}:{spec.dtype}[{','.join(map(str, shape))}]"
+                    )
+    return None
+
+
+def _resized(example: Tensors, specs: Sequence[TensorSpec], name: str, size: int) -> Tensors:
+    """The example with a dimension of another size, its values cut or repeated."""
+    found = dict(example)
+    for spec in specs:
+        for axis, dim in enumerate(spec.shape):
+            if dim == name:
+                array = found[spec.name]
+                found[spec.name] = array.take(np.arange(size) % array.shape[axis], axis)
+    return found
 
 
 def _fixed(spec: TensorSpec, axis: int, size: object, counts_rows: bool) -> str:

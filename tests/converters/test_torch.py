@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 import torch
 from torch import nn
 
+import onnxtool
 from onnxtool.converters.framework import Conversion, ConvertOptions
 from onnxtool.converters.torch import FRAMEWORK
 from onnxtool.errors import ConversionError
@@ -547,3 +549,36 @@ def test_the_model_has_no_path_of_the_machine() -> None:
     content = convert(opened(net(lambda self, x: self.dense(x).relu()), MATRIX)).model.SerializeToString()
     assert b"dense" in content and b"site-packages" not in content
     assert str(Path(__file__).parent).encode() not in content and b"return" not in content
+
+
+class LongerThan16(torch.nn.Module):
+    """Cuts what is long, which a trace of short rows does not show."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(8, 4)
+
+    def forward(self, x):
+        if x.shape[1] > 16:
+            x = x[:, -16:]
+        return self.linear(x).mean(1)
+
+
+def test_a_branch_on_a_length_is_no_dynamic_length(tmp_path):
+    with pytest.raises(ConversionError, match=r"dimension 1 of input 'x' is 17 than where it is .*16") as caught:
+        onnxtool.convert(LongerThan16(), tmp_path / "m.onnx", inputs=["x:float32[batch,sequence,8]"])
+    remedy = re.search(r"--input (\S+)", str(caught.value))[1]
+    assert onnxtool.convert(LongerThan16(), tmp_path / "m.onnx", inputs=[remedy])
+
+
+def test_a_bound_of_the_models_own_stays_dynamic(tmp_path):
+    class Positions(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table = torch.nn.Parameter(torch.randn(20, 8))
+
+        def forward(self, x):
+            return x + self.table[: x.shape[1]]
+
+    assert onnxtool.convert(Positions(), tmp_path / "m.onnx", inputs=["x:float32[batch,sequence,8]"])
+    assert onnx.load(tmp_path / "m.onnx").graph.input[0].type.tensor_type.shape.dim[1].dim_param == "sequence"
