@@ -52,7 +52,9 @@ class ModuleState:
         self._parts: list[tuple[str, dict[str, Any], dict[str, _Saved]]] = []
         for name, part in module.named_modules():
             entries = {"_buffers": dict(part.named_buffers(recurse=False))} if script else vars(part)
-            self._parts.append((name, entries, {key: self._save(value) for key, value in entries.items()}))
+            self._parts.append(
+                (name, entries, {key: self._save(value) for key, value in entries.items() if _kept(key)})
+            )
         self._random: tuple[Any, ...] = ()
         self.note_random()
 
@@ -61,7 +63,7 @@ class ModuleState:
         return sorted(
             f"{part}.{name}".lstrip(".")
             for part, now, saved in self._parts
-            for key in now.keys() | saved.keys()
+            for key in filter(_kept, now.keys() | saved.keys())
             for name in _differing(key, now, saved)
         )
 
@@ -72,7 +74,7 @@ class ModuleState:
             Names of what is still not as it was: large parameters, of which there is no copy.
         """
         for _, now, saved in self._parts:
-            for key in [key for key in now if key not in saved]:
+            for key in [key for key in now if _kept(key) and key not in saved]:
                 del now[key]
             for key, entry in saved.items():
                 _put_back(entry)
@@ -100,6 +102,10 @@ class ModuleState:
     def _save(self, value: Any, depth: int = 0) -> _Saved:
         import torch
 
+        if isinstance(value, torch.Tensor) and type(value) not in (torch.Tensor, torch.nn.Parameter):
+            return _Saved(
+                value
+            )  # a subclass, as the fake tensors that an exported program keeps, may have no bits
         if isinstance(value, torch.Tensor):
             copied = self._copies or not isinstance(value, torch.nn.Parameter)
             first = id(value) not in self._seen  # layers keep lists of their own parameters
@@ -125,6 +131,11 @@ class ModuleState:
         return _Saved(value)
 
 
+def _kept(key: str) -> bool:
+    """Whether an attribute is saved: hooks come and go with those who look at a module."""
+    return "_hooks" not in key
+
+
 def _differing(key: str, now: dict[str, Any], saved: dict[str, _Saved]) -> Iterator[str]:
     """Names of what differs in an attribute: of a module's own tables, those of their entries."""
     if key in now and key in saved and _same(saved[key], now[key]):
@@ -144,12 +155,12 @@ def _same(saved: _Saved, now: Any) -> bool:
     value, content = saved.value, saved.content
     if now is not value:
         return isinstance(value, bool | int | float | str | bytes) and repr(now) == repr(value)
+    if content is None and saved.version is None:
+        return True
     if isinstance(value, torch.Tensor):
         if saved.version == _version(value) and value.numel() > _LARGE:
             return True
         return saved.version == _version(value) if content is None else _equal(value, content)
-    if content is None:
-        return True
     if isinstance(value, np.ndarray):
         return bool(value.shape == content.shape and value.tobytes() == content.tobytes())
     if isinstance(value, np.random.Generator):
@@ -209,7 +220,12 @@ def _equal(first: Any, second: Any) -> bool:
     """Whether two tensors hold the same bits."""
     if first.shape != second.shape or first.dtype != second.dtype:
         return False
-    return first.layout != second.layout or first.is_sparse or first.is_quantized or _bits(first) == _bits(second)
+    if first.layout != second.layout or first.is_sparse or first.is_quantized:
+        return True
+    try:
+        return _bits(first) == _bits(second)
+    except RuntimeError:  # a tensor without data
+        return True
 
 
 def _bits(tensor: Any) -> bytes:

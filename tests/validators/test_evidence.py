@@ -241,3 +241,15 @@ def test_a_batch_that_is_one_thing_is_compared_batch_by_batch(plain, tmp_path):
 
 def test_an_honest_source_is_consistent(plain):
     assert onnxtool.verify(plain, Plain(), inputs=INPUTS).subjects[0].parity.inconsistency is None
+
+
+def test_hooks_are_not_put_back():
+    """What looks at a module from outside adds and removes hooks of its own."""
+    module = Plain()
+    source = open_source(module, LoadOptions(inputs=(TensorSpec.parse(INPUTS[0]),)))
+    hook = module.linear.register_forward_pre_hook(lambda *_: None)
+    source.answer({"x": X})
+    hook.remove()
+    source.answer({"x": X})
+    assert not module.linear._forward_pre_hooks
+    assert not source.effects
