@@ -20,6 +20,9 @@ PERCENTILES = (0.5, 0.9, 0.99)
 HISTOGRAM_BINS = 40
 SERIES_POINTS = 120
 CHANGE_STRETCHES = 60
+FEWEST_ROUNDS = 8
+"""Rounds of all batches from which it is tested whether they differ."""
+
 DRIFT = 0.05
 """Smallest change of the median, as a share, that is reported."""
 
@@ -55,15 +58,30 @@ def summarise(samples_ns: NDArray[np.int64], confidence: float = CONFIDENCE, bat
 def between(samples_ns: NDArray[np.int64], batches: int) -> BatchSpread | None:
     """How the batches differ by their medians; None for a single one.
 
+    Whether they differ at all is Friedman's test ("The use of ranks to avoid the assumption of normality implicit in
+    the analysis of variance", JASA 32, 1937): each round ranks its batches, so that a slow round does
+    not count. A batch that ran once does not show whether its row was slow, or the machine.
+
     Args:
         samples_ns: Latencies in ns, in the order of the runs.
         batches: How many were run in turn.
     """
+    from scipy.stats import chi2, rankdata
+
     ran = min(batches, len(samples_ns))
     if ran < 2:
         return None
     low, high = np.quantile([np.median(samples_ns[place::batches]) for place in range(ran)], (0.05, 0.95))
-    return BatchSpread(batches=ran, low_s=float(low) / NS, high_s=float(high) / NS)
+    rounds = len(samples_ns) // batches
+    p_value = None
+    if rounds >= FEWEST_ROUNDS:
+        ranks = rankdata(samples_ns[: rounds * batches].reshape(rounds, batches), axis=1)
+        spread = ranks.var(axis=1, ddof=1).sum() / rounds  # of the ranks of a round; less than without ties
+        statistic = (
+            rounds * float(((ranks.mean(axis=0) - (batches + 1) / 2) ** 2).sum()) / spread if spread else 0.0
+        )
+        p_value = float(chi2.sf(statistic, batches - 1))
+    return BatchSpread(batches=ran, low_s=float(low) / NS, high_s=float(high) / NS, p_value=p_value)
 
 
 def percentile(ordered_ns: NDArray[np.int64], q: float, confidence: float) -> Percentile:

@@ -44,6 +44,9 @@ CONTENDED = 0.05
 DIFFERS = 1.5
 """Ratio of the slow batches to the fast ones from which they are shown to differ."""
 
+SIGNIFICANT = 0.001
+"""Probability of a difference by chance below which batches are said to differ."""
+
 SOURCE = "source"
 """The provider of a cell that measured the source model in its own framework."""
 
@@ -566,7 +569,13 @@ def doubts(cell: Cell) -> list[str]:
             f"{units.seconds(change.before_s)} to {units.seconds(change.after_s)}: throttling, or another load. "
             "Its percentiles mix both."
         )
-    if (spread := cell.latency.between if cell.latency else None) and spread.high_s > DIFFERS * spread.low_s:
+    spread = cell.latency.between if cell.latency else None
+    if (
+        spread is not None
+        and spread.p_value is not None
+        and spread.p_value <= SIGNIFICANT
+        and spread.high_s > DIFFERS * spread.low_s
+    ):
         found.append(
             f"the latency depends on the row: medians of {units.plural(spread.batches, 'batch')} go from "
             f"{units.seconds(spread.low_s)} to {units.seconds(spread.high_s)} (5th and 95th percentile)."

@@ -455,6 +455,10 @@ class BatchSpread(Record):
     batches: Count = Field(description="That were run at least once.")
     low_s: float = Field(description="5th percentile.")
     high_s: float = Field(description="95th percentile.")
+    p_value: float | None = Field(
+        default=None,
+        description="Probability of such a difference between equal batches; None where they ran too few times.",
+    )
 
 
 class Latency(Record):

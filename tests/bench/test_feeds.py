@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
+from scipy.stats import friedmanchisquare
 
 import onnxtool
 from onnxtool.bench import feeds
@@ -83,8 +84,26 @@ def test_the_spread_is_that_of_the_batches_medians() -> None:
     assert found is not None and found.batches == 5
     assert (found.low_s, found.high_s) == pytest.approx((120e-9, 480e-9))
     assert between(samples, 1) is None
-    few = between(samples[:3], 5)
-    assert few is not None and few.batches == 3
+    assert found.p_value is not None and found.p_value < 1e-6
+    few = between(samples[:37], 5)  # seven rounds
+    assert few is not None and (few.batches, few.p_value) == (5, None)
+
+
+@pytest.mark.parametrize("batches", [2, 5, 64])
+def test_equal_batches_are_not_said_to_differ(batches: int) -> None:
+    """On a quiet machine, and on one whose bursts slow a fifth of the runs down tenfold, for some runs each."""
+    rng = np.random.default_rng(batches)
+    p_values = []
+    for _ in range(200):
+        bursts = np.repeat(np.where(rng.random(batches * 6) < 0.2, 10, 1), 2)
+        p_values.append(between((1000 * bursts * rng.lognormal(0, 0.1, len(bursts))).astype(np.int64), batches))
+    small = sum(found is not None and found.p_value is not None and found.p_value <= 0.001 for found in p_values)
+    assert small <= 2
+    ranked = rng.lognormal(0, 0.1, (12, 3))
+    found = between((1e6 * ranked).astype(np.int64).ravel(), 3)
+    assert found is not None
+    assert found.p_value == pytest.approx(friedmanchisquare(*ranked.T).pvalue, rel=1e-6)
+    assert between(np.full(40, 7), 2).p_value == 1.0  # type: ignore[union-attr]
 
 
 def steps(path):
