@@ -42,9 +42,10 @@ class SklearnModel(SourceModel):
         self.names = tuple(str(name) for name in getattr(_first(model), "feature_names_in_", ()))
         self.reads_text = _reads_text(model)
         self.columns: tuple[Column, ...] = () if self.reads_text else columns_of(model, _width(model, options))
-        self._needs_double = any(
-            getattr(getattr(step, "cluster_centers_", None), "dtype", None) == np.float64
-            for step, _ in steps(model, ())
+        cluster = require("sklearn.cluster", "sklearn")
+        by_means = (cluster.KMeans, cluster.MiniBatchKMeans, cluster.BisectingKMeans)
+        self._centers_dtype = next(
+            (step.cluster_centers_.dtype for step, _ in steps(model, ()) if isinstance(step, by_means)), None
         )
         self.selects_columns = _selects_by_name(model)
         self.inputs = self._signature(options)
@@ -63,7 +64,7 @@ class SklearnModel(SourceModel):
         Raises:
             SourceError: it rejects the rows, as an encoder does with `handle_unknown="error"`.
         """
-        rows = self.rows({name: self._as_double(tensor) for name, tensor in tensors.items()})
+        rows = self.rows({name: self._as_fitted(tensor) for name, tensor in tensors.items()})
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of unknown categories and the like: such rows are intended
             try:
@@ -74,7 +75,7 @@ class SklearnModel(SourceModel):
 
     def steps(self, tensors: Tensors) -> Iterator[Step]:
         """The outputs of the steps of a pipeline, and of pipelines in it, for the rows; then those of the last."""
-        rows = self.rows({name: self._as_double(tensor) for name, tensor in tensors.items()})
+        rows = self.rows({name: self._as_fitted(tensor) for name, tensor in tensors.items()})
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # as in predict
             for name, step in _chain(self.model):
@@ -140,11 +141,13 @@ class SklearnModel(SourceModel):
     @property
     def rows_as(self) -> tuple[TensorSpec, ...]:
         """float64 for numbers, as data frames and files hold them, unless the user declared the inputs."""
-        return self.inputs if self._declared else in_double(self.inputs)
+        return self.inputs if self._declared or self._centers_dtype == np.float32 else in_double(self.inputs)
 
-    def _as_double(self, tensor: NDArray[Any]) -> NDArray[Any]:
-        """KMeans does not take float32 rows when it was fitted on float64 ones; the values stay the same."""
-        return tensor.astype(np.float64) if self._needs_double and tensor.dtype == np.float32 else tensor
+    def _as_fitted(self, tensor: NDArray[Any]) -> NDArray[Any]:
+        """KMeans refuses float rows of another precision than those that it was fitted on, so a caller casts them."""
+        if self._centers_dtype is None or tensor.dtype.kind != "f":
+            return tensor
+        return tensor.astype(self._centers_dtype, copy=False)
 
     def _with_missing(self, values: NDArray[Any], place: int) -> NDArray[Any]:
         """ONNX has no missing text: the empty string stands for it, where the model has something missing."""

@@ -255,3 +255,15 @@ def test_bagged_and_boosted_trees_give_thresholds() -> None:
             assert ROWS[:, place].min() <= marks.min()
             assert marks.max() <= ROWS[:, place].max()
     assert columns[0].missing > 0  # histogram gradient boosting takes missing values
+
+
+@pytest.mark.parametrize("fitted", [np.float32, np.float64])
+@pytest.mark.parametrize("given", [np.float32, np.float64])
+def test_kmeans_gets_rows_of_the_precision_that_it_was_fitted_on(fitted: type, given: type) -> None:
+    rows = np.random.default_rng(0).normal(size=(40, 3))
+    model = KMeans(3, n_init=1, random_state=0).fit(rows.astype(fitted))
+    source = SklearnModel(model, LoadOptions())
+    assert source.rows_as[0].dtype == np.dtype(fitted).name
+    np.testing.assert_array_equal(
+        source.predict({"X": rows.astype(given)})["label"], model.predict(rows.astype(given).astype(fitted))
+    )
