@@ -45,7 +45,7 @@ DIFFERS = 1.5
 """Ratio of the slow batches to the fast ones from which they are shown to differ."""
 
 SIGNIFICANT = 0.001
-"""Probability of a difference by chance below which batches are said to differ."""
+"""Probability of a difference by chance below which batches count as different."""
 
 SOURCE = "source"
 """The provider of a cell that measured the source model in its own framework."""

@@ -71,8 +71,12 @@ def _compared(
     if differing := _differing(source, first, found[len(pieces) :], tolerances):
         return _record(source, "stateful", (whole[0], pieces[0], whole[0]), count, differing)
     answers = _joined(found[: len(pieces)], counts)
-    expected = {name: array for name, array in _joined(first, [size] * len(first)).items() if name in answers}
-    turned = {name: array[order] for name, array in answers.items() if name in expected}
+    expected = {
+        name: array
+        for name, array in _joined(first, [size] * len(first)).items()
+        if name in answers and answers[name].shape == array.shape
+    }
+    turned = {name: answers[name][order] for name in expected}
     differing = _differing(source, [expected], [turned], tolerances, labels=False)
     if not differing:
         return None
@@ -109,11 +113,15 @@ def _differing(
 
 
 def _joined(answers: Sequence[Tensors], counts: Sequence[int]) -> Tensors:
-    """Outputs that have a place along the first axis for each row, one batch after another."""
+    """Outputs that have a place along the first axis for each row, one batch after another.
+
+    An output whose other axes follow the batch, such as one as long as its longest row, is left out.
+    """
     return {
         name: np.concatenate([np.asarray(answer[name]) for answer in answers])
         for name in answers[0]
         if all(np.ndim(a[name]) and len(a[name]) == count for a, count in zip(answers, counts, strict=True))
+        and len({np.shape(answer[name])[1:] for answer in answers}) == 1
     }
 
 
