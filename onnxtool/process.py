@@ -62,6 +62,15 @@ def run_worker(
     return Outcome(text.decode(errors="replace"), process.returncode if in_time else None)
 
 
+def kill_group(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process that leads a group of its own, and all in the group; on Windows the process alone."""
+    if os.name != "posix":
+        process.kill()
+        return
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
 @contextmanager
 def _worker(
     module: Sequence[str], task: BinaryIO, answer: BinaryIO, log_end: IO[bytes], environment: Mapping[str, str]
@@ -80,8 +89,7 @@ def _worker(
     try:
         yield process
     finally:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
+        kill_group(process)
         process.wait()
 
 

@@ -7,19 +7,13 @@ on the CPU are made and run in a confined process with limits; what comes back a
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
-import signal
-import subprocess
-import sys
-import tempfile
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +22,7 @@ from onnxtool.models.rows.channel import read_message, write_message
 from onnxtool.models.signature import Tensors
 from onnxtool.process import signal_name
 from onnxtool.reports import units
-from onnxtool.sandbox.launch import confinement, environment
+from onnxtool.sandbox.launch import ConfinedProcess
 from onnxtool.sandbox.limits import Limits
 
 WORKER = "onnxtool.models.onnx.runtime_worker"
@@ -200,26 +194,13 @@ class RuntimeProcess:
         self.limits = limits
         self._lock = threading.RLock()
         self._reason = ""  # of its end, which whoever asks again is to hear too
-        folder = Path(tempfile.mkdtemp(prefix="onnxtool-runtime-"))
-        # The kernel ends a process with the thread that started it, and another thread may end before we do.
-        parent = os.getpid() if threading.current_thread() is threading.main_thread() else 0
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", *confinement(limits, [folder], readable), WORKER, str(parent)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**environment(folder), "ORT_DISABLE_TELEMETRY": "1"},
-            process_group=0 if os.name == "posix" else None,
-        )
-        self._requests, self._answers = (
-            cast(BinaryIO, pipe) for pipe in (self._process.stdin, self._process.stdout)
-        )
-        self.end = weakref.finalize(self, _end, self._process, folder)
+        self._process = ConfinedProcess(WORKER, limits, readable, variables={"ORT_DISABLE_TELEMETRY": "1"})
+        self.end = self._process.end
 
     @property
     def ended(self) -> bool:
         """Whether it has ended."""
-        return self._process.poll() is not None
+        return self._process.ended
 
     def close(self, session: int) -> None:
         """Forget a session."""
@@ -234,24 +215,18 @@ class RuntimeProcess:
             ModelError: there is none, or it makes no sense.
             RuntimeError: the request failed.
         """
-        late = threading.Event()
-        with self._lock:
-            timer = threading.Timer(self.limits.timeout, _stop, (self._process, late))
-            timer.daemon = True
-            timer.start()
+        with self._lock, self._process.deadline() as late:
             try:
-                write_message(self._requests, {**content, "names": list(names)}, tensors)
-                answer, arrays = read_message(self._answers, self.limits.memory)
+                write_message(self._process.requests, {**content, "names": list(names)}, tensors)
+                answer, arrays = read_message(self._process.answers, self.limits.memory)
             except (EOFError, BrokenPipeError):
                 self._reason = self._reason or self._end_of(late.is_set())
                 raise ModelError(self._reason) from None
             except ValueError as error:
-                _kill(self._process)  # half of a message may be left
+                self._process.kill()  # half of a message may be left
                 raise ModelError(
                     f"The model gives more than {units.size(self.limits.memory)}, or what is no array."
                 ) from error
-            finally:
-                timer.cancel()
         if not isinstance(answer, dict):
             raise ModelError("The process that ran the model gave an answer that makes no sense.")
         if "error" in answer:
@@ -259,7 +234,7 @@ class RuntimeProcess:
         return answer.get("value"), arrays
 
     def _end_of(self, late: bool) -> str:
-        code = self._process.wait()
+        code = self._process.process.wait()
         if late:
             return (
                 f"The model ran longer than {self.limits.timeout:g} s. If it may take longer, say so with "
@@ -270,26 +245,3 @@ class RuntimeProcess:
             f"The model ended the process that ran it, {how}. It is damaged, or needs more than "
             f"{units.size(self.limits.memory)} of memory (--sandbox-memory)."
         )
-
-
-def _stop(process: subprocess.Popen[bytes], late: threading.Event) -> None:
-    late.set()
-    _kill(process)
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    if os.name != "posix":
-        process.kill()
-        return
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-
-
-def _end(process: subprocess.Popen[bytes], folder: Path) -> None:
-    _kill(process)
-    process.wait()
-    for stream in (process.stdin, process.stdout):
-        if stream is not None:
-            with contextlib.suppress(OSError):  # a broken pipe, with half a request in the buffer
-                stream.close()
-    shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The process of `isolated`: `python -m onnxtool.sandbox BOUNDS onnxtool.models.onnx.runtime_worker PARENT`.
+"""The process of `isolated`: `python -m onnxtool.sandbox BOUNDS onnxtool.models.onnx.runtime_worker PARENT FOLDER`.
 
 Requests come on standard input, answers go to what was standard output.
 """

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import shutil
-import signal
 import stat
-import subprocess
-import sys
 import tempfile
 import threading
-import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import onnx
 from pydantic import TypeAdapter, ValidationError
@@ -42,7 +36,7 @@ from onnxtool.opening.messages import (
 )
 from onnxtool.process import last_line, signal_name
 from onnxtool.reports import units
-from onnxtool.sandbox.launch import UNCONFINED, confinement, environment
+from onnxtool.sandbox.launch import UNCONFINED, ConfinedProcess
 from onnxtool.sandbox.limits import Limits
 
 if TYPE_CHECKING:
@@ -80,24 +74,14 @@ class SandboxedSource(SourceModel):
         self.notes: list[str] = []
         self._source = source
         self._lock = threading.Lock()
-        self._folder = Path(tempfile.mkdtemp(prefix="onnxtool-source-"))
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the process
-        # The kernel ends a process with the thread that started it, and another thread may end before we do.
-        parent = os.getpid() if threading.current_thread() is threading.main_thread() else 0
-        confined = confinement(limits, [self._folder], files_of(source, options))
-        self._process = subprocess.Popen(
-            # -P: the current folder is on its import path only where it is on ours
-            [sys.executable, "-P", "-m", *confined, "onnxtool.worker", str(parent), str(self._folder)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            env={**environment(self._folder), "JOBLIB_MULTIPROCESSING": "0"},  # no processes in there
-            process_group=0 if os.name == "posix" else None,
+        self._process = ConfinedProcess(
+            "onnxtool.worker",
+            limits,
+            files_of(source, options),
+            log=self._log,
+            variables={"JOBLIB_MULTIPROCESSING": "0"},  # no processes in there
         )
-        self._requests, self._answers = (
-            cast(BinaryIO, pipe) for pipe in (self._process.stdin, self._process.stdout)
-        )
-        weakref.finalize(self, _end, self._process, self._log, self._folder)
         lacking = self._checked(_TEXTS.validate_python, self._request("confinement", {}, {})[0])
         if lacking:
             log.warning("%s is opened in a sandbox that is incomplete here: %s.", source, "; ".join(lacking))
@@ -184,7 +168,7 @@ class SandboxedSource(SourceModel):
     def _take_answer(self, folder: Path) -> OnnxModel:
         """What it has converted to, moved to where it can change nothing any more of what is looked at here."""
         try:
-            (self._folder / ANSWER).rename(folder)
+            (self._process.folder / ANSWER).rename(folder)
             plain = stat.S_ISDIR(folder.lstat().st_mode)
             found = [entry.stat(follow_symlinks=False) for entry in os.scandir(folder)] if plain else []
         except OSError as error:
@@ -204,20 +188,14 @@ class SandboxedSource(SourceModel):
             raise self._garbled() from error
 
     def _request(self, request: Request, content: Mapping[str, object], tensors: Tensors) -> tuple[Any, Tensors]:
-        late = threading.Event()
-        timer = threading.Timer(self.limits.timeout, _stop, (self._process, late))
-        timer.daemon = True
-        with self._lock:
-            timer.start()
+        with self._lock, self._process.deadline() as late:
             try:
-                write_message(self._requests, {"request": request, **content}, tensors)
-                answer, arrays = read_message(self._answers, self.limits.memory)
+                write_message(self._process.requests, {"request": request, **content}, tensors)
+                answer, arrays = read_message(self._process.answers, self.limits.memory)
             except (EOFError, BrokenPipeError):
                 raise SourceError(self._end_of(request, late.is_set())) from None
             except ValueError as error:
                 raise self._garbled() from error
-            finally:
-                timer.cancel()
         if not isinstance(answer, dict):
             raise self._garbled()
         self._note(self._checked(_TEXTS.validate_python, answer.get("warnings", [])))
@@ -243,7 +221,7 @@ class SandboxedSource(SourceModel):
     def _end_of(self, request: Request, late: bool) -> str:
         """The reason why there is no answer."""
         doing = _DOING.get(request, "run it")
-        code = self._process.wait()
+        code = self._process.process.wait()
         if late:
             return (
                 f"{self._source}: it took more than {self.limits.timeout:g} s to {doing}. "
@@ -273,27 +251,3 @@ class SandboxedSource(SourceModel):
         return SourceError(
             f"{self._source}: its process gave an answer that makes no sense. Do not trust the file."
         )
-
-
-def _stop(process: subprocess.Popen[bytes], late: threading.Event) -> None:
-    late.set()
-    _kill(process)
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End it, and what it forked."""
-    if os.name != "posix":
-        process.kill()
-        return
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-
-
-def _end(process: subprocess.Popen[bytes], log: IO[bytes], folder: Path) -> None:
-    _kill(process)
-    process.wait()
-    for stream in (process.stdin, process.stdout, log):
-        if stream is not None:
-            with contextlib.suppress(OSError):  # a broken pipe, with half a request in the buffer
-                stream.close()
-    shutil.rmtree(folder, ignore_errors=True)

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+import threading
+import weakref
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
+from typing import IO, BinaryIO, cast
 
+from onnxtool.process import kill_group
 from onnxtool.sandbox.limits import Limits
 
 _PASSED = {"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT"}
@@ -48,6 +55,89 @@ def environment(folder: Path) -> dict[str, str]:
     }
     own = dict.fromkeys(("TMPDIR", "TEMP", "TMP", "XDG_CACHE_HOME", "MPLCONFIGDIR"), str(folder))
     return {**passed, **own, "PYTHONPATH": os.pathsep.join(sys.path)}
+
+
+class ConfinedProcess:
+    """A module of ours in a confined process that answers requests over pipes.
+
+    It ends, and its folder goes, when this object does.
+
+    Args:
+        module: The module. Its arguments are the id of its parent, 0 where it may outlive the parent, and its folder.
+        limits: What it may use.
+        readable: What it may read besides the system's files and Python's.
+        log: Where its standard error goes, closed with it; None drops it.
+        variables: Additions to its environment.
+
+    Attributes:
+        folder: Where it may write.
+        requests: Its standard input.
+        answers: Its standard output.
+        end: Kills it with all that it started, and deletes its folder; more than once does no harm.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        limits: Limits,
+        readable: Iterable[Path],
+        *,
+        log: IO[bytes] | None = None,
+        variables: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="onnxtool-confined-"))
+        self.log = log
+        self._timeout = limits.timeout
+        # The kernel ends a process with the thread that started it, and another thread may end before we do.
+        parent = os.getpid() if threading.current_thread() is threading.main_thread() else 0
+        confined = confinement(limits, [self.folder], readable)
+        self.process = subprocess.Popen(
+            # -P: the current folder is on its import path only where it is on ours
+            [sys.executable, "-P", "-m", *confined, module, str(parent), str(self.folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log or subprocess.DEVNULL,
+            env={**environment(self.folder), **variables},
+            process_group=0 if os.name == "posix" else None,
+        )
+        self.requests, self.answers = (cast(BinaryIO, pipe) for pipe in (self.process.stdin, self.process.stdout))
+        self.end = weakref.finalize(self, _end, self.process, log, self.folder)
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended."""
+        return self.process.poll() is not None
+
+    def kill(self) -> None:
+        """Kill it and all that it started."""
+        kill_group(self.process)
+
+    @contextmanager
+    def deadline(self) -> Iterator[threading.Event]:
+        """Kill it when the block takes longer than the limits allow; the event then is set."""
+        late = threading.Event()
+
+        def stop() -> None:
+            late.set()
+            self.kill()
+
+        timer = threading.Timer(self._timeout, stop)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield late
+        finally:
+            timer.cancel()
+
+
+def _end(process: subprocess.Popen[bytes], log: IO[bytes] | None, folder: Path) -> None:
+    kill_group(process)
+    process.wait()
+    for stream in (process.stdin, process.stdout, log):
+        if stream is not None:
+            with suppress(OSError):  # a broken pipe, with half a request in the buffer
+                stream.close()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def lacks() -> list[str]:

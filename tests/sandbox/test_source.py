@@ -111,7 +111,7 @@ def test_a_source_is_measured_in_it(iris, tmp_path):
 def test_its_process_and_folder_go_with_it(iris):
     before = {child.pid for child in psutil.Process().children()}
     source = open_source(iris, LoadOptions(limits=LIMITS))
-    folder = source._folder
+    folder = source._process.folder
     (process,) = [child for child in psutil.Process().children() if child.pid not in before]
     assert folder.is_dir()
     del source
@@ -146,7 +146,7 @@ def test_too_large(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL])
 def test_a_crash_is_an_error_that_says_how(iris, number):
     source = open_source(iris, LoadOptions(limits=LIMITS))
-    os.kill(source._process.pid, number)
+    os.kill(source._process.process.pid, number)
     with pytest.raises(SourceError, match=f"ended by {number.name}.*damaged"):
         source.predict({"X": np.ones((1, 4), np.float32)})
 
