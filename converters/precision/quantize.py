@@ -13,12 +13,16 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
 import onnx
+from onnx import numpy_helper
 
 from onnxtool.converters.graph.finish import default_opset
+from onnxtool.converters.graph.repairs import consumed, fresh_name
 from onnxtool.converters.precision.graph import PRODUCTS, put_in_order
 from onnxtool.errors import ConversionError, require
 from onnxtool.models.onnx.artifact import first_line
+from onnxtool.models.onnx.evaluate import attribute
 from onnxtool.models.signature import Tensors
 
 Method: TypeAlias = Literal["MinMax", "Percentile", "Entropy"]
@@ -76,7 +80,9 @@ class Calibrated:
             raise ConversionError(
                 f"--precision int8 needs opset {OLDEST_OPSET}: give --opset {OLDEST_OPSET} or later."
             )
-        self.model, self._batches = model, batches
+        self.model, self._batches = onnx.ModelProto(), batches
+        self.model.CopyFrom(model)
+        _spread_biases(self.model.graph)
         self._ranges: dict[Method, Any] = {}
 
     def quantized(self, recipe: Recipe, kept: Collection[str] = ()) -> onnx.ModelProto:
@@ -117,6 +123,29 @@ class Calibrated:
                     calibrator.collect_data(SimpleNamespace(get_next=partial(next, iter([batch]), None)))
                 self._ranges[method] = calibrator.compute_data()
         return self._ranges[method]
+
+
+def _spread_biases(graph: onnx.GraphProto) -> None:
+    """Give each constant bias of a Gemm a number a column, in place: the quantizer takes no other shape of it.
+
+    ONNX lets a bias broadcast, and optimisers that fuse MatMul and Add leave it as [1, columns].
+    """
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    replaced = set()
+    for node in graph.node:
+        if node.op_type != "Gemm" or not {*node.input[1:3]} <= constants.keys() or len(node.input) < 3:
+            continue
+        bias, weight = numpy_helper.to_array(constants[node.input[2]]), constants[node.input[1]]
+        columns = weight.dims[0 if attribute(node, "transB", 0) else 1]
+        if bias.shape == (columns,) or bias.size not in (1, columns) or bias.shape[:-1] not in ((), (1,)):
+            continue  # as it should be, or with a number a row
+        name = fresh_name(graph, f"{node.input[2]}_columns")
+        spread = np.broadcast_to(bias.reshape(-1), (columns,))
+        graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(spread), name))
+        replaced.add(node.input[2])
+        node.input[2] = name
+    for name in replaced - consumed(graph):
+        graph.initializer.remove(constants[name])
 
 
 def dynamically_quantized(

@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 from catboost import CatBoostClassifier
 from click.testing import CliRunner
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 
@@ -19,6 +19,7 @@ from onnxtool.api import optimizing
 from onnxtool.cli import cli
 from onnxtool.converters.precision import half
 from onnxtool.converters.precision.graph import prepared
+from onnxtool.converters.precision.quantize import QUANTIZED, Calibrated, Recipe
 from onnxtool.errors import ConversionError, UsageError
 from onnxtool.reports.render import render
 
@@ -273,6 +274,35 @@ def test_a_portable_optimisation_comes_first(networks, converted, tmp_path):
     assert report
     assert len(report.subjects[0].conversion.candidates) == 4
     assert report.subjects[0].conversion.lowering.passed
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("shape", [(5,), (1, 5), (1, 1), (1,), (), (5, 1)])
+def test_a_bias_of_any_shape_is_quantized(shape, transposed):
+    """Optimisers fuse MatMul and Add into a Gemm with a bias of [1, columns], which the quantizer refuses."""
+    rng = np.random.default_rng(0)
+    count = 5 if shape == (5, 1) else 32  # a number a row is left as it is
+    rows = rng.normal(size=(count, 3)).astype(np.float32)
+    weight, bias = rng.normal(size=(3, 5)).astype(np.float32), rng.normal(size=shape).astype(np.float32)
+    node = helper.make_node("Gemm", ["x", "w", "b"], ["y"], name="layer", transB=int(transposed))
+    graph = helper.make_graph(
+        [node],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, 5])],
+        [
+            numpy_helper.from_array(weight.T.copy() if transposed else weight, "w"),
+            numpy_helper.from_array(bias, "b"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    calibrated = Calibrated(prepared(model, "int8", QUANTIZED), [{"x": rows}])
+    if shape == (5, 1):
+        assert calibrated.model.graph.initializer[1].dims == [5, 1]
+        return
+    (quantized,) = run(calibrated.quantized(Recipe()), rows)
+    np.testing.assert_allclose(quantized, rows @ weight + bias, atol=0.1)
+    assert model.graph.initializer[1].dims == list(shape)  # the caller's stays as it was
 
 
 def test_options_that_do_not_go_together(converted, tmp_path):
