@@ -67,13 +67,16 @@ schema: $(VENV)/.test
 # what is pinned and adds what is new. The same versions with hashes are a separate file: one hash in a constraints file,
 # and pip requires a hash of all, which `-e .` cannot have. Torch, and the CUDA libraries that come with it, are not in
 # it: which build is right depends on the machine.
+# tf-keras asks for the package `tensorflow`; where the tests run on `tensorflow-cpu`, it must not come beside it.
 UPGRADE := --upgrade
+EXTRAS := --extra all --extra test --extra timm --extra keras2
 COMPILE = $(TOOLS)/bin/uv pip compile --quiet --universal --python-version 3.11 --no-annotate \
 	--custom-compile-command "make lock"
 lock: $(VENV)/.tools
 	mkdir -p build && echo 'torch==$(TORCH)' >build/held.txt
-	$(COMPILE) pyproject.toml --extra all --extra test --extra gpu $(UPGRADE) -c build/held.txt -o constraints.txt
-	$(COMPILE) pyproject.toml --extra all --extra test --generate-hashes -c constraints.txt -o requirements.lock
+	$(COMPILE) pyproject.toml $(EXTRAS) --extra gpu $(UPGRADE) -c build/held.txt -o constraints.txt
+	$(COMPILE) pyproject.toml $(EXTRAS) --generate-hashes -c constraints.txt -o requirements.lock
+	sed -i -E "s/^(tensorflow==[0-9.]+)( .)?$$/\1 ; platform_machine != 'x86_64' or sys_platform != 'linux'\2/" constraints.txt requirements.lock
 	sed -i -E '/^(torch|triton|cuda-|nvidia-)/,/[^\\]$$/d' requirements.lock
 	printf '%s\n' cyclonedx-bom pip-audit uv | $(COMPILE) - --generate-hashes $(UPGRADE) -o tools.lock
 
