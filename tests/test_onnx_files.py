@@ -12,8 +12,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import onnxtool
-from onnxtool.errors import ModelError
+from onnxtool.converters.graph.optimizers import optimizers, rewrite
+from onnxtool.errors import ConversionError, ModelError
 from onnxtool.models.onnx.artifact import OnnxModel
+from onnxtool.models.onnx.isolated import isolated
 
 CLI = Path(sys.executable).with_name("onnxtool")
 OPSETS = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
@@ -222,3 +224,17 @@ def test_without_a_sandbox_a_model_runs_in_this_process(tmp_path):
     before = len(psutil.Process().children())
     assert onnxtool.verify(tmp_path / "m.onnx", tmp_path / "m.onnx", sandbox=None)
     assert len(psutil.Process().children()) == before
+
+
+@pytest.mark.parametrize("name", [optimizer.name for optimizer in optimizers("full")])
+def test_an_optimizer_runs_in_the_process_of_a_model(name):
+    optimizer = next(found for found in optimizers("full") if found.name == name)
+    sound = laughing(2, 1)
+    here = rewrite(sound, optimizer)
+    with isolated(onnxtool.Limits()):
+        assert rewrite(sound, optimizer) == here
+        try:
+            rewrite(dividing(), optimizer)  # who computes what is constant ends the process
+        except (ModelError, ConversionError) as error:
+            assert "SIGFPE" in str(error) or "fails" in str(error)
+        assert rewrite(sound, optimizer)

@@ -16,8 +16,11 @@ import onnx
 
 from onnxtool.errors import ConversionError, OnnxtoolError, require
 from onnxtool.models.onnx.artifact import all_nodes, first_line, fits_inline
+from onnxtool.models.onnx.isolated import is_isolated, rewrite_isolated
 
 Optimize: TypeAlias = Literal["none", "basic", "full"]
+
+WORKER = "onnxtool.converters.graph.optimizer_worker"
 
 STANDARD = ("", "ai.onnx", "ai.onnx.ml")
 """Domains of operators that every runtime may know."""
@@ -61,6 +64,7 @@ def optimizers(level: Optimize) -> Sequence[Optimizer]:
 def rewrite(model: onnx.ModelProto, optimizer: Optimizer) -> onnx.ModelProto:
     """The model as an optimiser rewrites it, with its metadata, names and opsets restored.
 
+    Within `isolated` it runs in a process of its own: it computes what is constant, and a model may ask for anything.
     Inputs, outputs and their dimensions, metadata and producer are the model's; operator sets that no node uses
     are left out.
 
@@ -75,15 +79,24 @@ def rewrite(model: onnx.ModelProto, optimizer: Optimizer) -> onnx.ModelProto:
     if not fits_inline(model):
         raise ConversionError("It takes no model above 2 GB.")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            rewritten = optimizer.run(model)
+        if is_isolated():
+            content = rewrite_isolated(WORKER, {"optimizer": optimizer.name}, model.SerializeToString())
+            rewritten = onnx.load_from_string(content)
+        else:
+            rewritten = optimized(model, optimizer)
     except OnnxtoolError:
         raise
     except Exception as error:  # each has exceptions of its own, from C++ too
         raise ConversionError(f"It fails: {first_line(error)}") from error
     restore(rewritten, model)
     return rewritten
+
+
+def optimized(model: onnx.ModelProto, optimizer: Optimizer) -> onnx.ModelProto:
+    """What an optimiser makes of a model, in this process and without its warnings."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return optimizer.run(model)
 
 
 def restore(rewritten: onnx.ModelProto, model: onnx.ModelProto) -> None:

@@ -89,6 +89,24 @@ def reference_isolated(model: bytes, feeds: Tensors) -> Tensors:
     return {name: arrays[str(place)] for place, name in enumerate(names)}
 
 
+def rewrite_isolated(worker: str, content: dict[str, Any], model: bytes) -> bytes:
+    """A model as a program rewrites it that runs in a process of its own.
+
+    Args:
+        worker: Module of the process, which calls `runtime_worker.serve`.
+        content: The request.
+        model: The model, serialized.
+
+    Raises:
+        ModelError: the program ends the process, or takes more than its limits.
+        RuntimeError: the program fails.
+    """
+    runtimes = _runtimes.get()
+    assert runtimes is not None  # noqa: S101 - as above
+    _, arrays = runtimes.shared(worker).request(content, _as_tensor(model), [])
+    return arrays["model"].tobytes()
+
+
 @dataclass(frozen=True, slots=True)
 class Value:
     """An input or output of a session, as ONNX Runtime describes it."""
@@ -152,17 +170,18 @@ def _as_tensor(content: bytes) -> Tensors:
 
 
 class _Runtimes:
-    """The processes of a block: one for models in memory, and one for each file that has external data."""
+    """The processes of a block: one a module for models in memory, and one for each file that has external data."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self._shared: RuntimeProcess | None = None
+        self._shared: dict[str, RuntimeProcess] = {}
         self._others: list[RuntimeProcess] = []
 
-    def shared(self) -> RuntimeProcess:
-        if self._shared is None or self._shared.ended:
-            self._shared = RuntimeProcess(self.limits, [])
-        return self._shared
+    def shared(self, worker: str = WORKER) -> RuntimeProcess:
+        process = self._shared.get(worker)
+        if process is None or process.ended:
+            process = self._shared[worker] = RuntimeProcess(self.limits, [], worker)
+        return process
 
     def open(self, model: Path | bytes, files: Sequence[Path], *, optimized: bool, severity: int) -> Session:
         content: dict[str, Any] = {"request": "open", "optimized": optimized, "severity": severity}
@@ -177,9 +196,8 @@ class _Runtimes:
         return Session(process, process.request(content, tensors, [])[0])
 
     def end(self) -> None:
-        for process in (self._shared, *self._others):
-            if process is not None:
-                process.end()
+        for process in (*self._shared.values(), *self._others):
+            process.end()
 
 
 class RuntimeProcess:
@@ -188,13 +206,14 @@ class RuntimeProcess:
     Args:
         limits: What it may use.
         readable: The files that it may read.
+        worker: Its module.
     """
 
-    def __init__(self, limits: Limits, readable: Sequence[Path]) -> None:
+    def __init__(self, limits: Limits, readable: Sequence[Path], worker: str = WORKER) -> None:
         self.limits = limits
         self._lock = threading.RLock()
         self._reason = ""  # of its end, which whoever asks again is to hear too
-        self._process = ConfinedProcess(WORKER, limits, readable, variables={"ORT_DISABLE_TELEMETRY": "1"})
+        self._process = ConfinedProcess(worker, limits, readable, variables={"ORT_DISABLE_TELEMETRY": "1"})
         self.end = self._process.end
 
     @property
@@ -239,6 +258,11 @@ class RuntimeProcess:
             return (
                 f"The model ran longer than {self.limits.timeout:g} s. If it may take longer, say so with "
                 "--sandbox-timeout."
+            )
+        if self._process.overfull.is_set():
+            return (
+                f"The process that ran the model wrote more than {units.size(self.limits.memory)}. If it may write "
+                "as much, say so with --sandbox-memory."
             )
         how = f"by {signal_name(-code)}" if code < 0 else f"with exit code {code}"
         return (

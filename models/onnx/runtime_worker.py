@@ -9,7 +9,8 @@ import os
 import signal
 import sys
 import warnings
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -18,9 +19,22 @@ from onnxtool.janitor import die_with
 from onnxtool.models.rows.channel import read_message, write_message
 from onnxtool.models.signature import Tensors, dtype_name
 
+Answer: TypeAlias = Callable[[dict[str, Any], Tensors], tuple[object, Tensors]]
+"""What a worker makes of a request and its arrays: a value for JSON, and arrays."""
+
 
 def main() -> None:
     """Answer until there are no more requests."""
+    sessions: dict[int, Any] = {}
+    serve(lambda content, tensors: _answer(content, tensors, sessions))
+
+
+def serve(answer_to: Answer) -> None:
+    """Answer until there are no more requests; the arguments are those of `ConfinedProcess`.
+
+    Args:
+        answer_to: Answers one request; what it raises is an answer too.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
     if parent := int(sys.argv[1]):
         die_with(parent)
@@ -28,7 +42,6 @@ def main() -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1):
         os.dup2(null, stream)
-    sessions: dict[int, Any] = {}
     while True:
         try:
             content, tensors = read_message(requests, sys.maxsize)
@@ -36,11 +49,13 @@ def main() -> None:
             return
         made: Tensors = {}
         try:
-            value, made = _answer(content, tensors, sessions)
+            value, made = answer_to(content, tensors)
             answer: dict[str, object] = {"value": value}
         except MemoryError:
             answer = {"error": "bad allocation: there is not enough memory"}
-        except Exception as error:  # the exceptions of ONNX Runtime and of the reference have no common base
+        except (
+            Exception
+        ) as error:  # the exceptions of ONNX Runtime, the reference and optimisers have no common base
             answer = {"error": str(error) or type(error).__name__}
         write_message(answers, answer, made)
 

@@ -227,6 +227,11 @@ class SandboxedSource(SourceModel):
                 f"{self._source}: it took more than {self.limits.timeout:g} s to {doing}. "
                 "If it may take longer, say so with --sandbox-timeout."
             )
+        if self._process.overfull.is_set():
+            return (
+                f"{self._source}: its process wrote more than {units.size(self.limits.memory)} to {doing}. "
+                "If it may write as much, say so with --sandbox-memory."
+            )
         if code == UNCONFINED:
             return f"{self._source} was not opened. {self._last_words()} --sandbox=require needs all of it."
         how = f"was ended by {signal_name(-code)}" if code < 0 else f"ended with exit code {code}"

@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import IO, BinaryIO, cast
 
 from onnxtool.process import kill_group
+from onnxtool.sandbox.disk import used
 from onnxtool.sandbox.limits import Limits
 
 _PASSED = {"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT"}
@@ -27,6 +28,9 @@ _PASSED_FAMILIES = (
 )
 """Variables that configure libraries. The rest of an environment in CI may be credentials."""
 
+
+_DISK_CHECK_S = 0.5
+"""Seconds between two looks at what a process has written: a disk takes some hundred MB between them."""
 
 UNCONFINED = 77
 """Exit code of a process that was to be confined wholly or not at all, and could not be."""
@@ -73,6 +77,7 @@ class ConfinedProcess:
         folder: Where it may write.
         requests: Its standard input.
         answers: Its standard output.
+        overfull: Set when it was killed because its files took more of the disk than it may have memory.
         end: Kills it with all that it started, and deletes its folder; more than once does no harm.
     """
 
@@ -101,6 +106,9 @@ class ConfinedProcess:
             process_group=0 if os.name == "posix" else None,
         )
         self.requests, self.answers = (cast(BinaryIO, pipe) for pipe in (self.process.stdin, self.process.stdout))
+        self.overfull = threading.Event()
+        watched = (self.process, self.folder, limits.memory, self.overfull)
+        threading.Thread(target=_watch_disk, args=watched, daemon=True).start()
         self.end = weakref.finalize(self, _end, self.process, log, self.folder)
 
     @property
@@ -128,6 +136,17 @@ class ConfinedProcess:
             yield late
         finally:
             timer.cancel()
+
+
+def _watch_disk(process: subprocess.Popen[bytes], folder: Path, most: int, overfull: threading.Event) -> None:
+    """Kill a process whose files outgrow what it may have; ends with the process."""
+    while process.poll() is None:
+        if used(folder, process.pid) > most:
+            overfull.set()
+            kill_group(process)
+            return
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_DISK_CHECK_S)
 
 
 def _end(process: subprocess.Popen[bytes], log: IO[bytes] | None, folder: Path) -> None:

@@ -28,7 +28,7 @@ class Limits:
     """Limits of the process of a source file.
 
     Attributes:
-        memory: Bytes that it may allocate (RLIMIT_DATA).
+        memory: Bytes that it may allocate (RLIMIT_DATA), and that all of its files may take up.
         timeout: Seconds that it may take to answer: to open the file, to convert it, to run a batch of rows.
         files: Files that it may have open at a time.
         require: Whether the file is refused where the system cannot keep every promise of the sandbox; otherwise a

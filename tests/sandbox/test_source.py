@@ -274,3 +274,36 @@ def test_an_answer_that_is_no_plain_file_is_not_followed(how, tmp_path, monkeypa
             sandbox=Limits(memory=2 << 30),
         )
     assert not (tmp_path / "m.onnx").exists()
+
+
+FILLING = """
+import mmap, os, tempfile, time
+
+class Own:
+    def __init__(self, how): self.how = how
+    def __setstate__(self, state):
+        for place in range(4):
+            name = f"{tempfile.gettempdir()}/{place}"
+            file = tempfile.TemporaryFile() if state["how"] == "deleted" else open(name, "w+b")
+            file.write(bytes(200 << 20))
+            file.flush()
+            if state["how"] == "mapped":
+                state[place] = mmap.mmap(file.fileno(), 0)
+                os.unlink(file.name)
+                file.close()
+            else:
+                state[place] = file
+        time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("how", ["named", "deleted", "mapped"])
+def test_files_of_a_source_have_a_limit_in_all(how, tmp_path, monkeypatch):
+    (tmp_path / "onnxtool_filling.py").write_text(FILLING)
+    monkeypatch.syspath_prepend(tmp_path)
+    import onnxtool_filling
+
+    joblib.dump(onnxtool_filling.Own(how), tmp_path / "m.joblib")
+    options = LoadOptions(limits=Limits(memory=512 << 20, timeout=40), trust=("onnxtool_filling.Own",))
+    with pytest.raises(SourceError, match=r"wrote more than 512 MiB to open it.*--sandbox-memory"):
+        open_source(tmp_path / "m.joblib", options)
