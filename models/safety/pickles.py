@@ -476,7 +476,7 @@ def _open(path: Path) -> Iterator[Stream]:
 def _decompressor(packing: Packing, raw: BinaryIO) -> BinaryIO:
     if packing == "lz4":
         try:
-            import lz4.frame  # type: ignore[import-not-found,unused-ignore]
+            import lz4.frame
         except ModuleNotFoundError as error:
             raise SourceError("is compressed with lz4. Install it with: pip install lz4") from error
         return cast(BinaryIO, lz4.frame.open(raw, "rb"))
