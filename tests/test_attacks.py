@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -9,10 +10,16 @@ import zipfile
 from pathlib import Path
 
 import joblib
+import lightgbm
 import numpy as np
 import onnx
 import pytest
+import xgboost
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
+
+from onnxtool import Limits, convert
+from onnxtool.errors import SourceError
 
 MEMORY = 1 << 30
 
@@ -192,3 +199,95 @@ def test_names_do_not_drive_the_terminal(tmp_path):
         done = onnxtool(tmp_path, *VERBS[verb], *(["--explain"] if verb == "verify" else []))
         assert done.returncode == 0, done.stderr
         assert not set(done.stdout + done.stderr) & {"\x1b", "\x07", "\x9b", "\r"}
+
+
+# -- Files that end, hang or bury the library that reads them --------------------------------------------------
+
+
+def hash_bomb(folder):
+    """Keys of one hash: a dictionary of n of them takes n squared comparisons to build."""
+    model = LogisticRegression().fit([[0.0], [1.0]], [0, 1])
+    model.extra = dict.fromkeys(place * (2**61 - 1) for place in range(1, 60_000))
+    joblib.dump(model, folder / "m.joblib")
+    return folder / "m.joblib", "took more than 5 s to open it"
+
+
+def arrow_without_buffers(folder):
+    class Array:
+        def __reduce__(self):
+            import pyarrow
+
+            return pyarrow.lib._restore_array, ((pyarrow.int64(), 1_000_000, 0, 0, [None, None], [], None),)
+
+    model = LogisticRegression().fit([[0.0], [1.0]], [0, 1])
+    model.extra = Array()
+    joblib.dump(model, folder / "m.joblib")
+    return folder / "m.joblib", "values buffer"
+
+
+def false_node(folder):
+    model = RandomForestClassifier(1).fit([[0.0], [1.0]] * 5, [0, 1] * 5)
+    tree = model.estimators_[0].tree_
+    state = tree.__getstate__()
+    state["nodes"] = state["nodes"].copy()
+    state["nodes"]["left_child"][0] = 10**8
+    tree.__setstate__(state)
+    joblib.dump(model, folder / "m.joblib")
+    return folder / "m.joblib", "ended by SIGSEGV"
+
+
+def false_split_of_xgboost(folder):
+    model = xgboost.XGBClassifier(n_estimators=2).fit([[0.0], [1.0]] * 5, [0, 1] * 5)
+    model.save_model(folder / "m.json")
+    content = json.loads((folder / "m.json").read_text())
+    tree = content["learner"]["gradient_booster"]["model"]["trees"][0]
+    tree["left_children"][0] = tree["split_indices"][0] = 10**8
+    (folder / "m.json").write_text(json.dumps(content))
+    return folder / "m.json", "m.json"
+
+
+def deep_json_of_xgboost(folder):
+    (folder / "m.json").write_text('{"learner":' + "[" * 100_000 + "]" * 100_000 + "}")
+    return folder / "m.json", "ended by SIGSEGV"
+
+
+def false_child_of_lightgbm(folder):
+    model = lightgbm.LGBMClassifier(n_estimators=2, min_child_samples=2, verbose=-1)
+    model.fit([[0.0], [1.0]] * 5, [0, 1] * 5).booster_.save_model(folder / "m.txt")
+    text = re.sub(r"left_child=\S+", "left_child=99999999", (folder / "m.txt").read_text(), count=1)
+    (folder / "m.txt").write_text(text)
+    return folder / "m.txt", "ended by SIG"
+
+
+def deep_keras(folder):
+    with zipfile.ZipFile(folder / "m.keras", "w") as made:
+        made.writestr(
+            "metadata.json", json.dumps({"keras_version": "3.12.0", "date_saved": "2026-01-01@00:00:00"})
+        )
+        made.writestr("config.json", "[" * 100_000 + "]" * 100_000)
+        made.writestr("model.weights.h5", b"")
+    return folder / "m.keras", "nested more deeply"
+
+
+BURYING = [
+    hash_bomb,
+    arrow_without_buffers,
+    false_node,
+    false_split_of_xgboost,
+    deep_json_of_xgboost,
+    false_child_of_lightgbm,
+    deep_keras,
+]
+
+
+@pytest.mark.parametrize("make", BURYING)
+def test_a_file_that_ends_or_hangs_its_library_is_one_line(make, tmp_path):
+    path, message = make(tmp_path)
+    seconds = 5 if make is hash_bomb else 30
+    with pytest.raises(SourceError, match=message) as raised:
+        convert(path, tmp_path / "m.onnx", sandbox=Limits(timeout=seconds))
+    assert "\n" not in str(raised.value)
+    assert "Traceback" not in str(raised.value)
+    done = onnxtool(tmp_path, "convert", path.name, "--sandbox-timeout", seconds)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]

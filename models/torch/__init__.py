@@ -250,7 +250,8 @@ def build(reference: str, weights: Path | None = None) -> Any:
         if not hasattr(found, part):
             close = difflib.get_close_matches(part, dir(found), n=3)
             hint = f" Did you mean {' or '.join(close)}?" if close else ""
-            raise SourceError(f"{package} has no {attribute}.{hint}")
+            where = getattr(sys.modules[package], "__file__", None) or "no file"
+            raise SourceError(f"The module {package} ({where}) has no {attribute}.{hint}")
         found = getattr(found, part)
     module = found if isinstance(found, torch.nn.Module) else _call(found, reference)
     if not isinstance(module, torch.nn.Module):

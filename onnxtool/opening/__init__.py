@@ -36,7 +36,10 @@ def open_source(source: object, options: LoadOptions) -> SourceModel:
         path = Path(text) if Path(text).exists() else None
         if options.limits and framework.confined and path:
             return SandboxedSource(str(source), options, options.limits)
-        model = framework.load(text, options)
+        try:
+            model = framework.load(text, options)
+        except RecursionError as error:
+            raise SourceError(f"{text} is nested more deeply than Python can follow: it is damaged.") from error
         saved_by = framework.saved_by(text, model) if path else []
     owner = _by(lambda f: f.owns(model), f"No framework knows what to do with a {_class_name(model)}.")
     wrapped = owner.wrap(model, options)

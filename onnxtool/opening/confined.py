@@ -209,7 +209,11 @@ class SandboxedSource(SourceModel):
             )
         if kind := error_class(str(name)):
             raise kind(message)
-        raise RuntimeError(f"in the process of {self._source}:\n{message}")
+        raise SourceError(
+            f"{self._source}: the attempt to {_DOING.get(request, 'run it')} failed with "
+            f"{last_line(message) or 'no message'}. The file is damaged, or holds what onnxtool does not expect. If "
+            "you trust it, --no-sandbox shows where."
+        ) from RuntimeError(message)
 
     def _note(self, warnings: Sequence[str]) -> None:
         """Keep for the report what was warned of, each once."""
