@@ -9,7 +9,7 @@ EPOCH = $(shell git log -1 --format=%ct)
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' onnxtool/_version.py)
 
 .NOTPARALLEL: # two pips in one environment would meet
-.PHONY: demo test check lint types mcs bench reliability schema lock wheel sbom audit clean
+.PHONY: demo test test-floors check lint types mcs bench reliability schema lock wheel sbom audit clean
 
 demo: $(VENV)/.demo
 	$(VENV)/bin/onnxtool demo --out demo
@@ -56,6 +56,22 @@ bench: $(VENV)/.test
 # What comes of it is in reports/reliability/.
 reliability: $(VENV)/.test
 	$(VENV)/bin/python -m benchmarks.reliability
+
+# Every test that SECURITY.md names, with the oldest releases that pyproject.toml allows. Where no CPU build of the oldest
+# torch is found, it is the locked one.
+FLOORS := build/floors
+UV_FLOORS := $(TOOLS)/bin/uv pip install --quiet --python $(FLOORS)
+test-floors: $(VENV)/.tools
+	$(TOOLS)/bin/uv venv --quiet --clear --seed --python $(PYTHON) $(FLOORS)
+	grep -E '^(pytest.*|hypothesis|jsonschema|platformdirs|pythonnet|pyyaml|xmlschema)==' constraints.txt >build/floors-tools.txt
+	$(TOOLS)/bin/uv pip compile --quiet --resolution lowest-direct --python-version 3.11 --no-annotate --no-emit-package torch \
+		pyproject.toml --extra all build/floors-tools.txt -o build/floors.txt
+	$(UV_FLOORS) --torch-backend cpu 'torch==$(shell sed -n 's/.*"torch>=\([0-9.]*\)".*/\1/p' pyproject.toml)' \
+		2>/dev/null || $(FLOORS)/bin/pip install --quiet 'torch==$(TORCH)+cpu'
+	$(UV_FLOORS) -r build/floors.txt
+	$(UV_FLOORS) --no-deps -e .
+	$(FLOORS)/bin/python -m pytest --quiet $(WORKERS) -W default \
+		$$(grep -o 'tests/[^`]*' SECURITY.md | grep -v -e test_lock -e test_wheel -e targets | sort -u)
 
 # Files that are generated from the code, and checked by the tests.
 schema: $(VENV)/.test
