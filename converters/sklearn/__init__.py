@@ -17,6 +17,7 @@ from typing import Any
 import onnx
 
 from onnxtool.converters.framework import Conversion, ConvertOptions, Framework, frameworks
+from onnxtool.converters.sklearn.custom import custom_steps
 from onnxtool.converters.sklearn.graph import ML, ML_OPSET, completed
 from onnxtool.converters.sklearn.outputs import (
     merged,
@@ -93,7 +94,7 @@ def convert_registered(source: Any, opset: int) -> Conversion:
     Raises:
         ConversionError: an estimator has no converter, or its converter fails.
     """
-    with registered(register):
+    with registered(register), custom_steps(source):
         return _converted(source, opset)
 
 

@@ -39,7 +39,7 @@ class SklearnModel(SourceModel):
         self.framework = "sklearn"
         self.framework_version = str(require("sklearn", "sklearn").__version__)
         self.model = model
-        self.names = tuple(str(name) for name in getattr(_first(model), "feature_names_in_", ()))
+        self.names = _names(model, options)
         self.reads_text = _reads_text(model)
         self.columns: tuple[Column, ...] = () if self.reads_text else columns_of(model, _width(model, options))
         cluster = require("sklearn.cluster", "sklearn")
@@ -209,12 +209,36 @@ def _width(model: Any, options: LoadOptions) -> int:
         and isinstance(options.inputs[0].shape[1], int)
     ):
         return options.inputs[0].shape[1]
-    if not any(name.endswith("_") and not name.endswith("__") for name in vars(model)):
+    if options.data:  # an estimator of the user's own, which need not count its columns
+        return sum(tensor.shape[1] if tensor.ndim > 1 else 1 for tensor in options.data.values())
+    if not hasattr(model, "steps") and not any(
+        name.endswith("_") and not name.endswith("__") for name in vars(model)
+    ):
         raise SourceError(f"The {type(model).__name__} is not fitted. Fit it, then save it again.")
     raise SourceError(
-        f"The {type(model).__name__} does not say how many columns it takes. Say it with --input, "
-        f"as in {MATRIX}:float32[{BATCH},4]."
+        f"The {type(model).__name__} does not say how many columns it takes. Give rows of the columns that it takes "
+        f"with --data or, for a matrix, their number with --input, as in {MATRIX}:float32[{BATCH},4]."
     )
+
+
+def _names(model: Any, options: LoadOptions) -> tuple[str, ...]:
+    """The names of the columns that a model was fitted on, if it was a data frame.
+
+    A step of the user's own need not know them: then they are those of the data, if the model takes a frame of it.
+    """
+    first = _first(model)
+    known = tuple(str(name) for name in getattr(first, "feature_names_in_", ()))
+    table = {name: values for name, values in options.data.items() if name and values.ndim == 1}
+    if known or not table or hasattr(first, "n_features_in_") or _reads_text(model):
+        return known
+    frame = require("pandas", "sklearn").DataFrame({name: values[:2] for name, values in table.items()})
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            next(iter(answers(model).values()))(frame)
+    except Exception:  # the user's own code may raise anything at what is no matrix
+        return ()
+    return tuple(table)
 
 
 def _first(model: Any) -> Any:

@@ -1,0 +1,1 @@
+"""Steps of scikit-learn pipelines that come from other libraries, a module a library."""
