@@ -240,8 +240,8 @@ class RadialBasis(BaseEstimator, TransformerMixin):  # type: ignore[misc]
         return self
 
     def transform(self, X: Any) -> Any:
-        apart = X[:, None, :] - self.centers_[None, :, :]
-        return np.exp(-0.5 * np.sum(apart**2, axis=2))
+        difference = X[:, None, :] - self.centers_[None, :, :]
+        return np.exp(-0.5 * np.sum(difference**2, axis=2))
 
 
 class ScaledThenSquared(BaseEstimator, TransformerMixin):  # type: ignore[misc]

@@ -63,20 +63,20 @@ def custom_steps(source: Any) -> Iterator[None]:
         return
     seen = _seen(source, traced)
     own = {id(step) for step in traced}
-    apart = {id(step) for step, after in before if id(after) in own or hasattr(after, "transformers_")}
+    separate = {id(step) for step, after in before if id(after) in own or hasattr(after, "transformers_")}
     update = require("skl2onnx", "sklearn").update_registered_converter
     for step in traced:
         if type(step).__name__ == "FunctionTransformer":
             continue
         kind = type(step)
         update(
-            kind, f"Traced{kind.__module__}{kind.__name__}", _shapes, _write, parser=_parser(seen, apart),
+            kind, f"Traced{kind.__module__}{kind.__name__}", _shapes, _write, parser=_parser(seen, separate),
             options={"zipmap": [True, False, "columns"], "nocl": [True, False], "output_class_labels": [False, True],
                      "raw_scores": [True, False]} if _classifies(step) else None,
         )  # fmt: skip
     if any(type(step).__name__ == "FunctionTransformer" for step in traced):
         kind = require("sklearn.preprocessing", "sklearn").FunctionTransformer
-        update(kind, "TracedFunctionTransformer", _shapes, _write, parser=_parser(seen, apart))
+        update(kind, "TracedFunctionTransformer", _shapes, _write, parser=_parser(seen, separate))
     yield
 
 
@@ -152,12 +152,12 @@ def _plain(column: Any) -> NDArray[Any]:
 # -- Tracing a step ---------------------------------------------------------------------------------------------
 
 
-def _parser(seen: Mapping[int, Given], apart: set[int]) -> Callable[..., Any]:
+def _parser(seen: Mapping[int, Given], separate: set[int]) -> Callable[..., Any]:
     """Trace a step as soon as its inputs are known: only then is it known what comes out.
 
     Args:
         seen: What each step is given, by its id.
-        apart: Ids of the steps whose columns the next step picks by name, so that they stay apart.
+        separate: Ids of the steps whose columns the next step picks by name, so that they stay separate.
     """
 
     def parse(scope: Any, model: Any, inputs: Any, custom_parsers: Any = None) -> Any:
@@ -174,12 +174,12 @@ def _parser(seen: Mapping[int, Given], apart: set[int]) -> Callable[..., Any]:
         for name, parts in made.items():
             frame = parts.names is not None
             kinds = {example.dtype == object for _, example in parts.outputs}
-            if frame and len(kinds) > 1 and id(model) not in apart:
+            if frame and len(kinds) > 1 and id(model) not in separate:
                 raise ConversionError(
                     f"{type(model).__name__} gives columns of numbers and of text, "
                     "which one tensor of ONNX cannot hold. Let a ColumnTransformer that picks them by name come next."
                 )
-            if frame and id(model) in apart:
+            if frame and id(model) in separate:
                 for column, (_, example) in zip(parts.names or (), parts.outputs, strict=True):
                     variable = scope.declare_local_variable(str(column), _type(example, numbers, 1))
                     variable.raw_name_ = str(column)
@@ -257,7 +257,7 @@ def _validated(model: Any, rows: Any) -> Any:
 
 
 def _functions(model: Any) -> dict[str, Callable[[Any], Any]]:
-    """What a step of a user's own class is asked for, by the name that the answer has."""
+    """What a step of a user's own class gives, by the name that the answer has."""
     base = require("sklearn.base", "sklearn")
     own = delegating(model)
 
@@ -414,7 +414,7 @@ class Delegate:
 
     @property
     def __class__(self) -> Any:
-        """What `isinstance` is told."""
+        """What `isinstance` takes it for."""
         return type(self.__dict__["_model"])
 
     @__class__.setter

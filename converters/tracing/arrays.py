@@ -71,7 +71,7 @@ class Traced(NDArrayOperatorsMixin):
 
     @property
     def __class__(self) -> Any:
-        """What `isinstance` is told."""
+        """What `isinstance` takes it for."""
         return np.ndarray
 
     @__class__.setter
@@ -359,15 +359,15 @@ def reshape(array: Any, shape: Any, order: str = "C") -> Traced:
     array = lift(array)
     sizes = (shape,) if isinstance(shape, int | np.integer) else tuple(shape)
     example = array.example.reshape(sizes)
-    wanted = [-1 if is_rows(size) else int(size) for size in example.shape]
-    if wanted.count(-1) == 0 and row_axis(array) is not None:
+    target = [-1 if is_rows(size) else int(size) for size in example.shape]
+    if target.count(-1) == 0 and row_axis(array) is not None:
         multiple = [place for place, size in enumerate(example.shape) if size % current().rows == 0]
         if len(multiple) != 1:
             raise UntraceableError("a shape that fits this number of rows alone")
-        wanted[multiple[0]] = -1
-    if wanted.count(-1) > 1:
+        target[multiple[0]] = -1
+    if target.count(-1) > 1:
         raise UntraceableError("an array of rows by rows: what a row gives would depend on the others")
-    return emit("Reshape", [array, integers(*wanted)], example)
+    return emit("Reshape", [array, integers(*target)], example)
 
 
 def transpose(array: Any, axes: Any = None) -> Traced:

@@ -229,7 +229,7 @@ class TracedSeries(_Table):
 
     @property
     def __class__(self) -> Any:
-        """What `isinstance` is told."""
+        """What `isinstance` takes it for."""
         return pd.Series
 
     @__class__.setter
@@ -425,7 +425,7 @@ class TracedFrame(_Table):
 
     @property
     def __class__(self) -> Any:
-        """What `isinstance` is told."""
+        """What `isinstance` takes it for."""
         return pd.DataFrame
 
     @__class__.setter
@@ -713,7 +713,7 @@ class TracedFrame(_Table):
     map = applymap
 
     def join(self, other: Any, *_: Any, **__: Any) -> TracedFrame:
-        """With another frame's columns beside its own."""
+        """With another frame's columns after its own."""
         more = other.to_frame() if is_series(other) else other
         return TracedFrame({**self.columns_, **more.columns_})
 
@@ -909,8 +909,8 @@ def looked_up(array: Traced, mapping: Mapping[Any, Any], default: Any = None) ->
     else:
         known = np.array([float(key) for key in keys if not isinstance(key, str)])
         values = [value for key, value in zip(keys, values, strict=True) if not isinstance(key, str)]
-        beside = np.equal(astype(array, np.dtype(float))[:, None], known.reshape(1, -1))
-        ends = np.concatenate([np.where(beside, 1, 0), np.ones((1, 1), dtype=np.int64)], axis=1)
+        same = np.equal(astype(array, np.dtype(float))[:, None], known.reshape(1, -1))
+        ends = np.concatenate([np.where(same, 1, 0), np.ones((1, 1), dtype=np.int64)], axis=1)
         places = np.argmax(ends, axis=1)
     table = np.array([*values, default], dtype=object if texts else None)
     if not texts and table.dtype.kind not in "biuf":
@@ -966,7 +966,7 @@ def _assigned(array: Traced, key: Any, value: Any) -> Traced:
 
 
 def _fitting(value: Any, array: Traced) -> Any:
-    """A value that may stand beside an array's; text that is missing is the empty text."""
+    """A value that may stand among an array's; text that is missing is the empty text."""
     value = _plain(value)
     if array.dtype == object and (value is None or (isinstance(value, float) and np.isnan(value))):
         return ""

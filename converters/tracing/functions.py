@@ -1,4 +1,4 @@
-"""NumPy's array functions, reductions apart, on traced arrays."""
+"""NumPy's array functions, except reductions, on traced arrays."""
 
 from __future__ import annotations
 
@@ -139,8 +139,8 @@ def _searchsorted(a: Any, v: Any, side: str = "left", sorter: Any = None) -> Any
     v = lift(v)
     if not len(edges):
         return astype(v * 0, np.dtype(np.int64))
-    beside = v[..., None]
-    after = np.less_equal(beside, edges) if side == "left" else np.less(beside, edges)
+    each_edge = v[..., None]
+    after = np.less_equal(each_edge, edges) if side == "left" else np.less(each_edge, edges)
     return len(edges) - np.sum(after, axis=-1)
 
 

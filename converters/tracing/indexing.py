@@ -57,7 +57,7 @@ def put(array: Traced, key: Any, value: Any) -> Traced:
     if is_traced(key):
         if key.dtype != bool:
             raise UntraceableError("an assignment to places that are computed")
-        return _where(_beside(key, array), value, array)
+        return _where(_for_columns(key, array), value, array)
     keys = _whole_key(array, key)
     if any(each is None for each in keys):
         raise UntraceableError("an assignment to a new dimension")
@@ -71,7 +71,7 @@ def put(array: Traced, key: Any, value: Any) -> Traced:
         raise UntraceableError(ROWS_CHOSEN)
     plain = [slice(None) if is_traced(each) else each for each in keys]
     old = get(array, tuple(plain))
-    new = _where(_beside(conditions[0], old), value, old) if conditions else lift(value)
+    new = _where(_for_columns(conditions[0], old), value, old) if conditions else lift(value)
     new = broadcast(astype(new, array.dtype), old.shape)
     if not axes:
         return new
@@ -89,7 +89,7 @@ def _where(condition: Traced, value: Any, otherwise: Traced) -> Traced:
     return astype(lift(np.where(condition, astype(lift(value), otherwise.dtype), otherwise)), otherwise.dtype)
 
 
-def _beside(condition: Traced, array: Traced) -> Traced:
+def _for_columns(condition: Traced, array: Traced) -> Traced:
     """A condition on rows, for all columns of them."""
     if condition.dtype != bool:
         raise UntraceableError("an assignment to places that are computed")

@@ -101,9 +101,9 @@ def _var(array: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof:
     array = array if array.dtype.kind == "f" else astype(array, np.dtype(float))
     axes = _axes(array, axis)
     count = int(np.prod([array.shape[each] for each in axes]))
-    apart = array - np.mean(array, axis=axis, keepdims=True)
+    difference = array - np.mean(array, axis=axis, keepdims=True)
     degrees = array.dtype.type(max(count - more.get("correction", ddof), 0))
-    return np.sum(apart * apart, axis=axis, keepdims=keepdims is True) / degrees
+    return np.sum(difference * difference, axis=axis, keepdims=keepdims is True) / degrees
 
 
 @implements(np.std)
@@ -272,8 +272,8 @@ def _nanvar(array: Any, axis: Any = None, dtype: Any = None, out: Any = None, dd
             **_: Any) -> Any:  # fmt: skip
     array = lift(array)
     present = astype(lift(np.sum(np.logical_not(np.isnan(array)), axis=axis, keepdims=keepdims)), array.dtype)
-    apart = array - np.nanmean(array, axis=axis, keepdims=True)
-    found = np.nansum(apart * apart, axis=axis, keepdims=keepdims) / (present - ddof)
+    difference = array - np.nanmean(array, axis=axis, keepdims=True)
+    found = np.nansum(difference * difference, axis=axis, keepdims=keepdims) / (present - ddof)
     return np.where(present > ddof, found, np.nan)
 
 

@@ -267,8 +267,8 @@ def _floor_divide(a: Traced, b: Traced) -> Any:
         return np.where(np.logical_and(rest != 0, np.not_equal(rest < 0, b < 0)), cut - 1, cut)
     rest = emit("Mod", [a, b], np.fmod(a.example, b.example), fmod=1)
     quotient = (a - rest) / b
-    apart = np.logical_and(rest != 0, np.not_equal(rest < 0, b < 0))
-    quotient = np.where(apart, quotient - 1, quotient)
+    opposite = np.logical_and(rest != 0, np.not_equal(rest < 0, b < 0))
+    quotient = np.where(opposite, quotient - 1, quotient)
     whole = np.floor(quotient)
     whole = np.where(quotient - whole > 0.5, whole + 1, whole)
     return np.where(b == 0, a / b, whole)
