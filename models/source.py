@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict
 
+from onnxtool.models.own_code import files_of_code
 from onnxtool.models.rows.domain import Domain
 from onnxtool.models.signature import Role, Tensors, TensorSpec
 from onnxtool.reports.model import SavedBy
@@ -25,7 +26,10 @@ class LoadOptions:
     """Options of opening a source model.
 
     Attributes:
-        trust: Full names, `package.Class`, that a pickle may use besides those known to be safe.
+        trust: Full names, `package.Class`, of what a pickle may use besides what is known to be safe, or of modules
+            all of which it may use.
+        code: Folders of the user's own modules, and scripts or notebooks whose definitions stand for `__main__`.
+        plugins: Modules to import before a source is opened: they register converters.
         inputs: Input signature given by the user, for models that carry none.
         weights: Weights for a model built by a callable.
         signature: Name of a SavedModel's signature.
@@ -37,6 +41,8 @@ class LoadOptions:
     __pydantic_config__: ClassVar = ConfigDict(arbitrary_types_allowed=True)
 
     trust: tuple[str, ...] = ()
+    code: tuple[Path, ...] = ()
+    plugins: tuple[str, ...] = ()
     inputs: tuple[TensorSpec, ...] = ()
     weights: Path | None = None
     signature: str | None = None
@@ -47,7 +53,8 @@ class LoadOptions:
 
 def files_of(source: str, options: LoadOptions) -> list[Path]:
     """The files that are read to open a source."""
-    return [Path(source), *([options.weights] if options.weights else [])]
+    weights = [options.weights] if options.weights else []
+    return [Path(source), *weights, *files_of_code(source, options.trust, options.code)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,12 +23,15 @@ if TYPE_CHECKING:
     from onnxtool.api import convert as convert
     from onnxtool.api import lint as lint
     from onnxtool.api import verify as verify
+    from onnxtool.converters.tracing.converters import register_converter as register_converter
     from onnxtool.sandbox.limits import Limits as Limits
 
 # A conversion tool reports to its user and to nobody else. ONNX Runtime reads this when it is imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-__all__ = ["Limits", "OnnxtoolError", "__version__", "bench", "bundle", "convert", "lint", "verify"]
+__all__ = [
+    "Limits", "OnnxtoolError", "__version__", "bench", "bundle", "convert", "lint", "register_converter", "verify",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
@@ -40,6 +43,10 @@ def __getattr__(name: str) -> Any:
         from onnxtool import api
 
         return getattr(api, name)
+    if name == "register_converter":
+        from onnxtool.converters.tracing.converters import register_converter
+
+        return register_converter
     if name == "Limits":
         from onnxtool.sandbox.limits import Limits
 

@@ -110,7 +110,16 @@ _loading = _options(
     ),
     click.option(
         "--trust", multiple=True, metavar="NAME",
-        help="Full name of a class, package.Class, that the source file may use. Repeatable.",
+        help="Full name of a class or function, package.Class, that the source file may use, or of a module all of "
+        "which it may use. Repeatable.",
+    ),
+    click.option(
+        "--code", multiple=True, type=click.Path(path_type=Path), metavar="PATH",
+        help="Folder of your own modules that the source file names, or the .py or .ipynb that saved it. Repeatable.",
+    ),
+    click.option(
+        "--plugin", "plugins", multiple=True, metavar="MODULE",
+        help="Module that registers converters with onnxtool.register_converter. Repeatable.",
     ),
     click.option(
         "--weights", type=click.Path(path_type=Path),

@@ -35,7 +35,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from onnxtool.errors import MissingExtraError, SourceError, require
-from onnxtool.sandbox import confine
+from onnxtool.models.own_code import is_trusted
 
 Level: TypeAlias = Literal["value", "callable", "constructible", "both"]
 Operation: TypeAlias = Literal["REDUCE", "NEWOBJ"]
@@ -79,13 +79,17 @@ class Admitted:
         return self.trusted or (operation in OPERATIONS[self.level] and self.accepts(args))
 
 
+CLOUDPICKLE = "cloudpickle"
+"""Its files hold code, which may do anything: who trusts it need trust no other name in them."""
+
+
 def admit(module: str, name: str, trust: Sequence[str] = ()) -> Admitted | None:
     """Check a name that a pickle looks up.
 
     Args:
         module: The module, as the pickle spells it.
         name: The qualified name in the module.
-        trust: Full names that the user vouches for; they may do anything.
+        trust: Full names that the user vouches for, or their modules; they may do anything.
 
     Returns:
         What it stands for, or None when it is not known to be safe.
@@ -95,8 +99,14 @@ def admit(module: str, name: str, trust: Sequence[str] = ()) -> Admitted | None:
         MissingExtraError: its library is not installed.
     """
     full = f"{module}.{name}"
-    if full in trust:
-        return Admitted(full, "both", _resolve_trusted(module, name), _anything, trusted=True)
+    if not is_trusted(full, trust):
+        found = _known(full, module, name)
+        if found is not None or CLOUDPICKLE not in trust:
+            return found
+    return Admitted(full, "both", _resolve_trusted(module, name), _anything, trusted=True)
+
+
+def _known(full: str, module: str, name: str) -> Admitted | None:
     if not re.fullmatch(r"\w+(\.\w+)*", module) or not name.isidentifier():
         return None
     # NumPy 2 moved its internals; pickles of both layouts are read by both.
@@ -576,15 +586,12 @@ def _installed(root: str) -> str:
 
 
 def _resolve_trusted(module: str, name: str) -> Any:
-    if module == "__main__" and confine.confined:
-        raise SourceError(
-            f"uses {module}.{name}, a class of the program that saved it, which the sandbox does not have. Move it "
-            "to a module that can be imported, or open the file outside: --no-sandbox, sandbox=None in Python."
-        )
     try:
         return functools.reduce(getattr, name.split("."), importlib.import_module(module))
     except (ImportError, AttributeError) as error:
-        raise SourceError(
-            f"uses {module}.{name}, which is trusted but cannot be imported. "
-            "Install the package that has it, or put its folder on PYTHONPATH."
-        ) from error
+        remedy = (
+            "It is of the script or notebook that saved the file: name that with --code, as in --code train.py."
+            if module == "__main__"
+            else "Install the package that has it, or give the folder of its module with --code."
+        )
+        raise SourceError(f"uses {module}.{name}, which is trusted but cannot be imported. {remedy}") from error

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from onnxtool.errors import OnnxtoolError, SourceError, UntrustedError, require
 from onnxtool.models.safety.admission import (
+    CLOUDPICKLE,
     MEMMAP,
     PARTIAL,
     Admitted,
@@ -95,6 +96,13 @@ def load(path: Path, trust: Sequence[str] = ()) -> object:
         SourceError: it is damaged, or does not fit the installed libraries.
         MissingExtraError: a library that it needs is not installed.
     """
+    if CLOUDPICKLE not in trust:  # whose files are code, which no rehearsal can follow
+        _rehearse(path, trust)
+    with _warnings_later(), _damage(path), _open(path) as stream:
+        return Loader(stream, trust).load()
+
+
+def _rehearse(path: Path, trust: Sequence[str]) -> None:
     with _damage(path), _open(path) as stream:
         rehearsal = Rehearsal(stream, trust)
         try:
@@ -107,8 +115,6 @@ def load(path: Path, trust: Sequence[str] = ()) -> object:
         raise UntrustedError(_refusal(path, sorted(rehearsal.refused)))
     if rehearsal.violation:
         raise UntrustedError(f"{path} {rehearsal.violation}. No saved model needs that; none of it has run.")
-    with _warnings_later(), _damage(path), _open(path) as stream:
-        return Loader(stream, trust).load()
 
 
 def load_skops(path: Path, trust: Sequence[str] = ()) -> object:
@@ -488,6 +494,11 @@ def _decompressor(packing: Packing, raw: BinaryIO) -> BinaryIO:
 
 
 def _refusal(path: Path, names: Sequence[str]) -> str:
+    if any(name.startswith(f"{CLOUDPICKLE}.") for name in names):
+        return (
+            f"{path} holds code, put there by cloudpickle, which may do anything. Nothing of it has run. "
+            f"If you know who made the file: --trust {CLOUDPICKLE}"
+        )
     flags = " ".join(f"--trust {name}" for name in names)
     return (
         f"{path} uses {', '.join(names)}, not known to be safe. Nothing of it has run. "

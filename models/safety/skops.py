@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from onnxtool.models.own_code import is_trusted
 from onnxtool.models.safety.admission import OPERATIONS, STAND_INS, Admitted, admit, is_function
 from onnxtool.models.safety.attributes import hides_method
 
@@ -43,7 +44,9 @@ def refused(schema: Any, trust: Sequence[str]) -> list[str]:
         SourceError: a name is known to be safe, but the installed library does not have it.
         ValueError: it is of an unknown form.
     """
-    found = {name for node in _nodes(schema) if (name := _name(node)) not in trust and not _is_known(node, name)}
+    found = {
+        name for node in _nodes(schema) if not is_trusted(name := _name(node), trust) and not _is_known(node, name)
+    }
     return sorted(found)
 
 

@@ -33,7 +33,11 @@ class LoadArguments(TypedDict, total=False):
 
     Attributes:
         inputs: `NAME:DTYPE[DIMS]`, one for each input, for models that carry no signature.
-        trust: Full names, `package.Class`, that a pickle may use besides those known to be safe.
+        trust: Full names, `package.Class`, of what a pickle may use besides what is known to be safe, or of modules
+            all of which it may use; a module may lie next to the file.
+        code: Folders of your own modules that it names, and the script or notebook (`.py`, `.ipynb`) that saved it:
+            its functions and classes stand for `__main__`, and nothing else of it is run.
+        plugins: Modules to import before a source file is opened, for the converters that they register.
         weights: Weights (safetensors, or a state dict) for a module built by a callable.
         signature: Name of a SavedModel's signature.
         sandbox: Limits of the process of a source file: `onnxtool.Limits()` by default. `"require"` refuses the
@@ -43,6 +47,8 @@ class LoadArguments(TypedDict, total=False):
 
     inputs: Sequence[str | TensorSpec]
     trust: Sequence[str]
+    code: Sequence[PathLike]
+    plugins: Sequence[str]
     weights: PathLike | None
     signature: str | None
     sandbox: Limits | Literal["require"] | None
@@ -89,6 +95,8 @@ def load_options(raw: Tensors, load: LoadArguments, provider: str = "cpu") -> Lo
     weights = load.get("weights")
     return LoadOptions(
         trust=tuple(load.get("trust", ())),
+        code=tuple(map(Path, load.get("code", ()))),
+        plugins=tuple(load.get("plugins", ())),
         inputs=tuple(TensorSpec.parse(spec) if isinstance(spec, str) else spec for spec in load.get("inputs", ())),
         weights=Path(weights) if weights is not None else None,
         signature=load.get("signature"),

@@ -9,6 +9,7 @@ from typing import Any
 from onnxtool.converters.framework import Conversion, ConvertOptions, Framework, frameworks
 from onnxtool.errors import SourceError
 from onnxtool.models.mlflow_folder import is_mlflow, model_in
+from onnxtool.models.own_code import make_available
 from onnxtool.models.signature import Tensors
 from onnxtool.models.source import LoadOptions, SourceModel
 from onnxtool.opening.confined import SandboxedSource
@@ -36,6 +37,7 @@ def open_source(source: object, options: LoadOptions) -> SourceModel:
         path = Path(text) if Path(text).exists() else None
         if options.limits and framework.confined and path:
             return SandboxedSource(str(source), options, options.limits)
+        make_available(text, options.trust, options.code, options.plugins)
         try:
             model = framework.load(text, options)
         except RecursionError as error:
