@@ -13,7 +13,7 @@ from onnxtool.files import write_text
 
 RECORDS = Path(__file__).parents[2] / "reports" / "reliability"
 RUNS = {
-    "fuzz": ["--inputs", "100000"],
+    "fuzz": ["--inputs", "300000"],
     "kill": ["--points", "210"],
     "load": ["--cells", "500"],
     "faults": ["--rounds", "5"],

@@ -13,6 +13,7 @@ from onnxtool._version import __version__
 from onnxtool.errors import ConversionError
 from onnxtool.files import writing
 from onnxtool.models.onnx.artifact import first_line, fits_inline
+from onnxtool.models.onnx.shapes import with_inferred_shapes
 from onnxtool.models.signature import BATCH, TensorSpec
 
 # Names that converters make up for a dimension they know nothing of: unk__63, s77, ?, None, '', onnx::Dim_3.
@@ -90,7 +91,7 @@ def _infer_output_shapes(model: onnx.ModelProto) -> None:
     """Fill in output shapes that the converter left out, as far as ONNX's shape inference knows them."""
     if not fits_inline(model):
         return
-    inferred = {value.name: value for value in onnx.shape_inference.infer_shapes(model).graph.output}
+    inferred = {value.name: value for value in with_inferred_shapes(model).graph.output}
     for value in model.graph.output:
         if value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape"):
             value.CopyFrom(inferred[value.name])

@@ -11,6 +11,7 @@ from onnx import TensorProto, inliner
 
 from onnxtool.errors import ConversionError
 from onnxtool.models.onnx.artifact import all_nodes, fits_inline
+from onnxtool.models.onnx.shapes import with_inferred_shapes
 
 PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 """Operators in which networks spend their time, and whose weights are most of a file."""
@@ -30,7 +31,7 @@ def prepared(model: onnx.ModelProto, precision: str, operators: Collection[str])
     if not fits_inline(model):
         raise ConversionError(f"--precision {precision} takes no model above 2 GB.")
     copy = inliner.inline_local_functions(model) if model.functions else model
-    copy = onnx.shape_inference.infer_shapes(copy, data_prop=True)
+    copy = with_inferred_shapes(copy, values=True)
     weights = {tensor.name for tensor in copy.graph.initializer if tensor.data_type == TensorProto.FLOAT}
     weights |= {
         node.output[0]

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
+import onnx
 
 from onnxtool.errors import require
 from onnxtool.janitor import die_with
@@ -80,6 +81,10 @@ def _answer(content: dict[str, Any], tensors: Tensors, sessions: dict[int, Any])
             feeds = {name: tensors[str(place)] for place, name in enumerate(content["names"])}
             found = reference(tensors["model"].tobytes(), feeds)
             return list(found), {str(place): array for place, array in enumerate(found.values())}
+        case "shapes":
+            model = onnx.load_from_string(tensors["model"].tobytes())
+            inferred = onnx.shape_inference.infer_shapes(model, data_prop=content["values"]).SerializeToString()
+            return None, {"model": np.frombuffer(inferred, dtype=np.uint8)}
         case request:
             raise AssertionError(request)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import accumulate, product
@@ -11,10 +12,12 @@ from typing import TypeAlias
 import numpy as np
 import onnx
 
-from onnxtool.errors import UsageError
+from onnxtool.errors import ModelError, UsageError
 from onnxtool.models.rows.batches import row_dimension
 from onnxtool.models.rows.domain import Domain
 from onnxtool.models.signature import Tensors, TensorSpec
+from onnxtool.reports import units
+from onnxtool.sandbox.limits import default_memory
 
 # Sizes for dynamic dimensions other than the rows: images must survive five halvings, sequences be short.
 _IMAGE_SIDE = 32
@@ -26,6 +29,7 @@ _TRANSPARENT = {"Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten"
 # Operators that split text into words before the node that knows the vocabulary.
 _TOKENIZERS = {"StringNormalizer", "Tokenizer", "StringSplit"}
 _WORDS = 12
+_ITEM_SIZE = 8  # bytes of a number while it is made
 # Operators that pick columns by constant indices.
 _PICKERS = {"Gather", "ArrayFeatureExtractor"}
 # Attributes of nodes that know a vocabulary: of text, and of numbers.
@@ -56,6 +60,9 @@ def make_inputs(
         seed: Seed of NumPy's PCG64.
         domains: What is known of each input's values; others are standard normal or small whole numbers.
         given: Sizes of dynamic dimensions by name.
+
+    Raises:
+        ModelError: an input is larger than this machine's memory.
     """
     rng = np.random.default_rng(seed)
     sizes: dict[str, int] = {}
@@ -70,6 +77,11 @@ def make_inputs(
     tensors: Tensors = {}
     for spec in specs:
         shape = [dim if isinstance(dim, int) else sizes[dim] for dim in spec.shape]
+        if (size := math.prod(shape) * _ITEM_SIZE) > default_memory():
+            raise ModelError(
+                f"The input {spec.name!r} is {shape}: {units.size(size)}, more than this machine can hold. The model "
+                "is damaged, or made for a larger machine."
+            )
         domain = (domains or {}).get(spec.name, Domain())
         tensors[spec.name] = np.asarray(domain.sample(spec.dtype, tuple(shape), rng))  # a scalar too
     return tensors

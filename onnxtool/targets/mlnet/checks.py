@@ -20,7 +20,9 @@ from onnx import TensorProto, helper
 
 from onnxtool.converters.graph import repairs
 from onnxtool.converters.graph.finish import default_opset, name_dimensions
+from onnxtool.errors import ModelError
 from onnxtool.models.onnx.artifact import INLINE_LIMIT, OnnxModel, all_nodes, all_tensors, fits_inline
+from onnxtool.models.onnx.shapes import with_inferred_shapes
 from onnxtool.models.signature import BATCH
 from onnxtool.reports import units
 from onnxtool.targets.lint import Place
@@ -43,6 +45,7 @@ _WHOLE = frozenset({
 })  # fmt: skip
 _COMPLEX = frozenset({TensorProto.COMPLEX64, TensorProto.COMPLEX128})
 _INT32_MAX = 2**31 - 1
+_NO_OPSET = 2**31
 NESTING = 10
 _FUNCTIONS_IR = 8
 _OLDEST_OPSET = 7  # from which on ONNX Runtime has all operators
@@ -535,6 +538,8 @@ def _unknown(node: onnx.NodeProto, versions: Mapping[str, int]) -> str | None:
     if domain not in ("", repairs.ML):
         return None  # `lint` loads the model
     version = versions.get(domain, versions.get("ai.onnx", 0) if not domain else 0)
+    if not 0 <= version < _NO_OPSET:
+        return f"{domain or 'ai.onnx'} has no opset {version}."
     try:
         onnx.defs.get_schema(node.op_type, version or onnx.defs.onnx_opset_version(), domain)
     except onnx.defs.SchemaError:
@@ -554,8 +559,8 @@ def _inferred(model: onnx.ModelProto) -> dict[str, onnx.ValueInfoProto]:
     for value in free.graph.output:
         value.ClearField("type")
     try:
-        inferred = onnx.shape_inference.infer_shapes(free, data_prop=True)
-    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
+        inferred = with_inferred_shapes(free, values=True)
+    except (ModelError, RuntimeError, ValueError, MemoryError):
         return {}
     return {value.name: value for value in inferred.graph.output if _is_tensor(value)}
 
