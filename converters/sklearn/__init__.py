@@ -11,6 +11,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from onnxtool.converters.framework import Conversion, ConvertOptions, Framework,
 from onnxtool.converters.sklearn.custom import custom_steps
 from onnxtool.converters.sklearn.graph import ML, ML_OPSET, completed
 from onnxtool.converters.sklearn.outputs import (
+    describe_contributions,
     merged,
     rename_inputs,
     shape_outputs,
@@ -121,6 +123,7 @@ def _converted(source: Any, opset: int) -> Conversion:
     if specs != source.inputs:
         split_input(model, source.inputs)
     shape_outputs(model, source, final)
+    describe_contributions(model, final)
     return Conversion(model, choices)
 
 
@@ -161,6 +164,10 @@ def register() -> None:
         family.register()
     for framework in frameworks().values():
         framework.register_steps()
+    if find_spec("interpret"):
+        from onnxtool.converters.sklearn.contrib import interpret
+
+        interpret.register()
 
 
 def _type(spec: TensorSpec) -> Any:

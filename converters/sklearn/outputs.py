@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -94,6 +95,19 @@ def shape_outputs(model: onnx.ModelProto, source: Any, final: Any) -> None:
             _reshape(graph, value, name, (-1, _regression_targets(final, value)))
         else:
             _rename(graph, value, name)
+
+
+def describe_contributions(model: onnx.ModelProto, final: Any) -> None:
+    """Name the terms whose contributions a model gives, and what they are added to, in its metadata, as JSON."""
+    if not hasattr(final, "term_names_"):
+        return
+    described = {
+        "onnxtool.contributions.terms": list(map(str, final.term_names_)),
+        "onnxtool.contributions.intercept": np.atleast_1d(final.intercept_).tolist(),
+        "onnxtool.contributions.link": str(final.link_),
+    }
+    for key, value in described.items():
+        model.metadata_props.add(key=key, value=json.dumps(value))
 
 
 def _score_columns(model: Any) -> int:

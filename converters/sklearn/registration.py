@@ -94,12 +94,13 @@ def encoder(path: str, convert: Callable[[list[Column], Any], Value]) -> None:
     """Register the converter of a transformer that reads columns of numbers or of text."""
 
     def write(graph: Graph, operator: Any, model: Any) -> None:
-        _give(convert(_columns(graph, operator), model), operator, 0)
+        _give(convert(columns_given(graph, operator), model), operator, 0)
 
     _register(path, write, _transformer_shapes, ("variable",))
 
 
-def _columns(graph: Graph, operator: Any) -> list[Column]:
+def columns_given(graph: Graph, operator: Any) -> list[Column]:
+    """The columns of all inputs of an operator, in their order."""
     types = require("skl2onnx.common.data_types", "sklearn")
     found = []
     for variable in operator.inputs:

@@ -130,6 +130,8 @@ def _known(full: str, module: str, name: str) -> Admitted | None:
         return _from_sklearn(full, module, name)
     if root == "imblearn" and not UNSAFE_MODULES.intersection(module.split(".")):
         return _subclass(full, module, name, ("sklearn.base.BaseEstimator",))
+    if module == "interpret.glassbox._ebm._ebm":
+        return _subclass(full, module, name, (f"{module}.EBMModel",))
     if module in BOOSTING:
         return _subclass(full, module, name, BOOSTING[module])
     return None
@@ -554,7 +556,7 @@ def _subclass(full: str, module: str, name: str, bases: Iterable[str]) -> Admitt
 
 
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "imblearn": "imbalanced-learn"}
-EXTRAS = {"xgboost": "boosting", "lightgbm": "boosting", "catboost": "boosting"}
+EXTRAS = {"xgboost": "boosting", "lightgbm": "boosting", "catboost": "boosting", "interpret": "interpret"}
 
 
 def _look_up(module: str, name: str) -> Any:

@@ -294,9 +294,9 @@ def answers(model: Any) -> dict[str, Answer]:
     if hasattr(_last(model), "get_support"):  # RFE predicts too, but stands in a pipeline to select
         return {"transformed": lambda rows: _dense(model.transform(rows))}
     if base.is_classifier(model) and hasattr(model, "predict"):
-        return {"label": lambda rows: _labels(model.predict(rows)), **_confidence(model)}
+        return {"label": lambda rows: _labels(model.predict(rows)), **_confidence(model), **_contributions(model)}
     if base.is_regressor(model) and hasattr(model, "predict"):
-        return {"prediction": lambda rows: _two_dimensional(model.predict(rows))}
+        return {"prediction": lambda rows: _two_dimensional(model.predict(rows)), **_contributions(model)}
     if base.is_outlier_detector(model) and hasattr(model, "predict"):
         return {
             "label": lambda rows: _labels(model.predict(rows)),
@@ -326,6 +326,23 @@ def _confidence(model: Any) -> dict[str, Answer]:
     if hasattr(model, "decision_function"):
         return {"scores": lambda rows: _two_dimensional(model.decision_function(rows))}
     return {}
+
+
+def _contributions(model: Any) -> dict[str, Answer]:
+    """What each term of an explainable boosting machine adds to the score, [rows, terms], or one more a class."""
+    last = _last(model)
+    if not hasattr(last, "eval_terms"):
+        return {}
+    return {"contributions": lambda rows: np.asarray(last.eval_terms(_before_last(model, rows)))}
+
+
+def _before_last(model: Any, rows: Any) -> Any:
+    """The rows as the last step of a pipeline is given them."""
+    while hasattr(model, "steps"):
+        for _, step in model.steps[:-1]:
+            rows = step.transform(rows) if hasattr(step, "transform") else rows
+        model = model.steps[-1][1]
+    return rows
 
 
 def _is_chain(model: Any) -> bool:

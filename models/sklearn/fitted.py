@@ -99,7 +99,7 @@ def columns_of(model: Any, count: int) -> tuple[Column, ...]:
     """
     columns = tuple(Column() for _ in range(count))
     for step, features in steps(model, tuple(Feature(place) for place in range(count))):
-        for witness in (_encoder, _vectorizer, _imputer, _ranges, _trees, _takes_nan):
+        for witness in (_encoder, _vectorizer, _imputer, _ranges, _trees, _explainable, _takes_nan):
             witness(step, features, columns)
     return columns
 
@@ -221,6 +221,30 @@ def _splits(step: Any) -> list[tuple[NDArray[Any], NDArray[Any]]]:
         inner = inner[np.isfinite(inner["num_threshold"])]
         found.append((inner["feature_idx"].astype(int), inner["num_threshold"]))
     return found
+
+
+def _explainable(step: Any, features: Features, columns: tuple[Column, ...]) -> None:
+    """The cuts and the categories of an explainable boosting machine, which takes missing values."""
+    levels = getattr(step, "bins_", None)
+    if not hasattr(step, "term_features_") or not isinstance(levels, list):
+        return
+    for feature, level in zip(features, levels, strict=False):
+        if feature is None:
+            continue
+        column = columns[feature.column]
+        column.missing = True
+        if not isinstance(level[0], dict):
+            column.thresholds.append(np.unique(feature.raw(np.concatenate(level))))
+        elif feature.unchanged:
+            column.categories, column.missing_text = tuple(_as_numbers(list(level[0]))), None
+
+
+def _as_numbers(categories: list[str]) -> list[Any]:
+    """Categories, which are kept as text, as the numbers that they all are, else as they are."""
+    try:
+        return [float(category) for category in categories]
+    except ValueError:
+        return categories
 
 
 _BOOSTING = ("xgboost", "lightgbm", "catboost")
