@@ -82,8 +82,10 @@ class SklearnFramework(Framework):
         from onnxtool.converters.sklearn.hist_gradient_boosting import for_rows
 
         opset = options.opset or self.default_opset
+        fitted = with_inputs(source, options.inputs)
+        fitted.example = options.rows or example
         with for_rows(options.inexact_rows):
-            return choose(with_inputs(source, options.inputs), options, partial(convert_registered, opset=opset))
+            return choose(fitted, options, partial(convert_registered, opset=opset))
 
 
 def convert_registered(source: Any, opset: int) -> Conversion:

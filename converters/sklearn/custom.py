@@ -25,9 +25,10 @@ from onnxtool.converters.tracing.arrays import CURRENT, ROWS, Traced, astype, co
 from onnxtool.converters.tracing.converters import converter_of
 from onnxtool.converters.tracing.functions import take
 from onnxtool.converters.tracing.recording import element, rename
-from onnxtool.errors import ConversionError, OnnxtoolError, require
+from onnxtool.errors import ConversionError, require
 from onnxtool.models.rows.inputs import make_inputs
-from onnxtool.models.signature import TensorSpec
+from onnxtool.models.signature import TensorSpec, in_double
+from onnxtool.models.sklearn.contrib import library_of
 from onnxtool.models.sklearn.lineage import steps
 from onnxtool.models.source import LoadOptions
 
@@ -237,7 +238,15 @@ def _trace_step(model: Any, tensors: list[Tensor], given: Given | None, opset: A
         )  # fmt: skip
         return {"variable": found}
     return {
-        name: _trace(function, tensors, given, version, modules=_modules(type(model)), what=what)
+        name: _trace(
+            function,
+            tensors,
+            given,
+            version,
+            modules=_modules(type(model)),
+            what=what,
+            checks_pass=library_of(model) == "feature_engine",
+        )
         for name, function in _functions(model).items()
     }
 
@@ -427,7 +436,11 @@ class Delegate:
         found = getattr(model, name)
         if name not in METHODS:
             return found
-        return lambda rows, *args, **kwargs: _answer(model, name, rows) if _is_traced(rows) else found(rows)
+
+        def answer(rows: Any, *args: Any, **kwargs: Any) -> Any:
+            return _answer(model, name, rows) if _is_traced(rows) else found(rows, *args, **kwargs)
+
+        return answer
 
     def __sklearn_is_fitted__(self) -> bool:
         """It is: it was saved so."""
@@ -503,37 +516,19 @@ _ANSWERS = {
 def _answer(model: Any, method: str, rows: Any) -> Any:
     """What a fitted estimator answers to traced rows, through its own conversion."""
     from onnxtool.converters.sklearn import convert_registered
-    from onnxtool.models.sklearn import SklearnModel
 
     trace_now = CURRENT.get()
     assert trace_now is not None  # noqa: S101 - rows are traced
     if type(rows).__name__ == "TracedSeries":
         rows = rows.to_frame()
-    frame = type(rows).__name__ == "TracedFrame"
-    if frame:
-        import pandas as pd
-
-        names = [str(name) for name in rows.columns_]
-        example: Any = {name: array.example for name, array in zip(names, rows.columns_.values(), strict=True)}
-        source = SklearnModel(model, LoadOptions(data=example))
-        seen: Any = pd.DataFrame(example, copy=True)
-    else:
-        spec = TensorSpec("X", str(rows.dtype) if rows.dtype != object else "string", ("batch", rows.shape[1]))
-        source = SklearnModel(model, LoadOptions(inputs=(spec,)))
-        seen = rows.example
-    wide = tuple(
-        TensorSpec(spec.name, "float64", spec.shape, spec.columns) if spec.dtype == "float32" and frame else spec
-        for spec in source.inputs
-    )
-    source.inputs = wide
-    token = CURRENT.set(None)
+    token = CURRENT.set(None)  # what follows runs on arrays of numbers, not on traced ones
     try:
+        source, seen = _inner_source(model, rows)
         converted = convert_registered(source, trace_now.recording.opset).model
         answered = getattr(model, method)(seen)
-    except OnnxtoolError:
-        raise
     finally:
         CURRENT.reset(token)
+    frame = type(rows).__name__ == "TracedFrame"
     feeds = {spec.name: _fed(spec, rows, frame).name for spec in source.inputs}
     outputs = trace_now.recording.include(converted, feeds)
     kinds = {value.name: value.type.tensor_type.elem_type for value in converted.graph.output}
@@ -545,6 +540,20 @@ def _answer(model: Any, method: str, rows: Any) -> Any:
     dtype = np.dtype(object) if kinds[name] == TensorProto.STRING else helper.tensor_dtype_to_np_dtype(kinds[name])
     given = Traced(outputs[name], answered.reshape(len(answered), -1).astype(dtype))
     return astype(reshape(given, answered.shape), answered.dtype)
+
+
+def _inner_source(model: Any, rows: Any) -> tuple[Any, Any]:
+    """An estimator as a source for rows of the kind that it is given, and the example's rows."""
+    from onnxtool.models.sklearn import SklearnModel
+
+    if type(rows).__name__ != "TracedFrame":
+        dtype = "string" if rows.dtype == object else str(rows.dtype)
+        spec = TensorSpec("X", dtype, ("batch", rows.shape[1]))
+        return SklearnModel(model, LoadOptions(inputs=(spec,))), rows.example
+    example = {str(name): array.example for name, array in rows.columns_.items()}
+    source = SklearnModel(model, LoadOptions(data=example))
+    source.inputs = in_double(source.inputs)
+    return source, require("pandas", "sklearn").DataFrame(example, copy=True)
 
 
 def _fed(spec: TensorSpec, rows: Any, frame: bool) -> Traced:

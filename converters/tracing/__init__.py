@@ -91,6 +91,7 @@ def trace(
     *,
     modules: Sequence[ModuleType] = (),
     what: str,
+    checks_pass: bool = False,
 ) -> Made:
     """Run a function on traced rows.
 
@@ -101,24 +102,35 @@ def trace(
         opset: Version of the default operator set.
         modules: The modules that the function is written in.
         what: The step that the function is of, for messages.
+        checks_pass: Whether questions about all rows are checks that refuse them; see `arrays.Trace`.
 
     Raises:
         ConversionError: it does something that ONNX cannot; the message names the line of the user's own code.
     """
     try:
-        return _traced_twice(function, tensors, given, opset, modules, what, whole=False)
+        return _traced_twice(function, tensors, given, opset, modules, what, checks_pass, whole=False)
     except ConversionError:
         kinds = {column.dtype.kind for column in given.columns}
         if not kinds & set("iu"):
             raise
         # Whole numbers that come as floats are traced as floats, unless the code needs them whole.
-        return _traced_twice(function, tensors, given, opset, modules, what, whole=True)
+        return _traced_twice(function, tensors, given, opset, modules, what, checks_pass, whole=True)
 
 
 def _traced_twice(
-    function: Any, tensors: Any, given: Given, opset: int, modules: Any, what: str, *, whole: bool
+    function: Any,
+    tensors: Any,
+    given: Given,
+    opset: int,
+    modules: Any,
+    what: str,
+    checks_pass: bool,
+    *,
+    whole: bool,
 ) -> Made:
-    first, second = (_traced(function, tensors, given, opset, modules, what, rows, whole) for rows in SIZES)
+    first, second = (
+        _traced(function, tensors, given, opset, modules, what, checks_pass, rows, whole) for rows in SIZES
+    )
     if not first.recording.same_as(second.recording):
         raise ConversionError(
             f"{what} does something else for another number of rows, or each time that it runs, "
@@ -128,12 +140,20 @@ def _traced_twice(
 
 
 def _traced(
-    function: Any, tensors: Any, given: Given, opset: int, modules: Any, what: str, rows: int, whole: bool
+    function: Any,
+    tensors: Any,
+    given: Given,
+    opset: int,
+    modules: Any,
+    what: str,
+    checks_pass: bool,
+    rows: int,
+    whole: bool,
 ) -> Made:
     from onnxtool.converters.tracing.standins import replaced
 
     recording = Recording(opset)
-    token = CURRENT.set(Trace(recording, rows))
+    token = CURRENT.set(Trace(recording, rows, checks_pass))
     try:
         with replaced(modules), np.errstate(all="ignore"):
             columns = _columns(tensors, given, rows, whole)

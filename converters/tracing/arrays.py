@@ -38,11 +38,14 @@ class Trace:
     Attributes:
         recording: What it has written so far.
         rows: Rows of every example.
+        checks_pass: Whether a question about all rows of a data frame is a check of a library's, which refuses rows,
+            and finds nothing.
     """
 
-    def __init__(self, recording: Recording, rows: int) -> None:
+    def __init__(self, recording: Recording, rows: int, checks_pass: bool = False) -> None:
         self.recording = recording
         self.rows = rows
+        self.checks_pass = checks_pass
 
 
 CURRENT: ContextVar[Trace | None] = ContextVar("CURRENT", default=None)

@@ -13,6 +13,7 @@ _REGISTERED: dict[tuple[str, str], Converter] = {}
 
 CONTRIB = {
     "category_encoders": "onnxtool.converters.sklearn.contrib.category_encoders",
+    "imblearn": "onnxtool.converters.sklearn.contrib.imbalanced_learn",
     "feature_engine": "onnxtool.converters.sklearn.contrib.feature_engine",
 }
 """Libraries whose estimators have conversions here, and the modules that register them."""

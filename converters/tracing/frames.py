@@ -151,14 +151,15 @@ class _Table(NDArrayOperatorsMixin):
 
     def __getattr__(self, name: str) -> Any:
         """Arithmetic by name, as in `a.div(b)`."""
-        if name in NAMED:
-            return lambda other, axis=None, level=None, fill_value=None: _arithmetic(
-                NAMED[name], self, other, fill_value
-            )
-        if name in REVERSED:
-            return lambda other, axis=None, level=None, fill_value=None: _arithmetic(
-                lambda a, b: REVERSED[name](b, a), self, other, fill_value
-            )
+        function = NAMED.get(name) or REVERSED.get(name)
+        if function is not None:
+            turned = name in REVERSED
+
+            def named(other: Any, axis: Any = None, level: Any = None, fill_value: Any = None) -> Any:
+                both = (lambda a, b: function(b, a)) if turned else function
+                return _arithmetic(both, self, other, axis, fill_value)
+
+            return named
         kind = "DataFrame" if is_frame(self) else "Series"
         if not name.startswith("__") and hasattr(getattr(pd, kind), name):
             raise UntraceableError(f"pandas.{kind}.{name}, which has no translation")
@@ -192,7 +193,9 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _arithmetic(function: Callable[[Any, Any], Any], table: Any, other: Any, fill: Any) -> Any:
+def _arithmetic(function: Callable[[Any, Any], Any], table: Any, other: Any, axis: Any, fill: Any) -> Any:
+    if is_frame(table) and is_series(other) and axis in (0, "index", "rows"):
+        return table._each(lambda array: function(array, other.array_))
     if fill is not None:
         table = table.fillna(fill)
         other = other.fillna(fill) if is_series(other) or is_frame(other) else other
@@ -406,6 +409,8 @@ class TracedSeries(_Table):
         raise UntraceableError(ROWS_CHOSEN)
 
     def _over_rows(self, *_: Any, **__: Any) -> Any:
+        if current().checks_pass:
+            return False
         raise UntraceableError(OVER_ROWS)
 
     sum = mean = max = min = std = var = median = prod = any = all = mode = sort_values = _over_rows
@@ -731,6 +736,8 @@ class TracedFrame(_Table):
 
     def _reduced(self, name: str, axis: Any, skipna: bool, **more: Any) -> Any:
         if axis not in (1, "columns"):
+            if current().checks_pass:
+                return pd.Series(0.0, index=list(self.columns_))
             raise UntraceableError(OVER_ROWS)
         matrix = self.to_numpy()
         matrix = astype(matrix, np.dtype(float)) if name in ("mean", "std", "var", "median") else matrix
@@ -751,8 +758,22 @@ class TracedFrame(_Table):
         """How many of a row's values are there."""
         return self.notna()._over_row(np.sum, axis)
 
+    def agg(self, func: Any = None, axis: Any = 0, **_: Any) -> Any:
+        """One statistic of each row, or a frame of several."""
+        if isinstance(func, str):
+            return getattr(self, func)(axis=axis)
+        if callable(func):
+            return self.apply(func, axis=axis)
+        return TracedFrame(
+            {name if isinstance(name, str) else name.__name__: self.agg(name, axis) for name in func}
+        )
+
+    aggregate = agg
+
     def _over_row(self, function: Any, axis: Any) -> Any:
         if axis not in (1, "columns"):
+            if current().checks_pass:
+                return pd.Series(False, index=list(self.columns_))
             raise UntraceableError(OVER_ROWS)
         return TracedSeries(function(self.to_numpy(), axis=1))
 

@@ -27,6 +27,7 @@ from __future__ import annotations
 import functools
 import importlib
 import re
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -132,6 +133,8 @@ def _known(full: str, module: str, name: str) -> Admitted | None:
         return _subclass(full, module, name, ("sklearn.base.BaseEstimator",))
     if module == "interpret.glassbox._ebm._ebm":
         return _subclass(full, module, name, (f"{module}.EBMModel",))
+    if root in ("category_encoders", "feature_engine"):
+        return _subclass(full, module, name, ("sklearn.base.BaseEstimator",))
     if module in BOOSTING:
         return _subclass(full, module, name, BOOSTING[module])
     return None
@@ -197,12 +200,16 @@ METRIC_MODULES = frozenset(
 
 CONSTRUCTIBLE = frozenset(
     {
-        "collections.OrderedDict",
         "numpy.ma.MaskedArray",
         "numpy.ma.core.MaskedArray",
+        "pandas.DataFrame",
+        "pandas.Series",
         "pandas.arrays.ArrowStringArray",
         "pandas.arrays.StringArray",
         "pandas.core.arrays.string_.StringArray",
+        "pandas.core.frame.DataFrame",
+        "pandas.core.internals.managers.SingleBlockManager",
+        "pandas.core.series.Series",
         "pandas.core.arrays.string_arrow.ArrowStringArray",
         "scipy.interpolate._bsplines.BSpline",
         "sklearn.calibration._CalibratedClassifier",
@@ -458,10 +465,36 @@ PARTIAL = "functools.partial"
 MEMMAP = "numpy.memmap"
 """The class of an array that joblib saves of a file; what is made of it is a plain array."""
 
+
+def _block(values: Any, placement: Any, ndim: int) -> Any:
+    """A part of a data frame; the pandas function behind it takes any places."""
+    if ndim != 2 or not isinstance(placement, slice | np.ndarray):
+        raise ValueError("a part of a data frame is of an unknown form")
+    places = (
+        np.arange(placement.start, placement.stop, placement.step) if isinstance(placement, slice) else placement
+    )
+    rows = values.shape[0] if getattr(values, "ndim", 1) == 2 else 1
+    if places.dtype.kind not in "iu" or len(places) != rows or (len(places) and places.min() < 0):
+        raise ValueError("the places of a data frame's columns do not fit its values")
+    return require("pandas._libs.internals", "sklearn")._unpickle_block(values, placement, ndim)
+
+
+def _block_manager(blocks: Any, axes: Any) -> Any:
+    """The parts of a data frame, which must fill it: pandas' compiled code does not look."""
+    kind = require("pandas.core.internals.managers", "sklearn").BlockManager
+    columns, rows = (len(axis) for axis in axes)
+    places = np.concatenate([block.mgr_locs.as_array for block in blocks]) if len(blocks) else np.empty(0, int)
+    fits = len(places) == columns and np.array_equal(np.sort(places), np.arange(columns))
+    if not fits or any(block.shape[-1] != rows for block in blocks):
+        raise ValueError("the parts of a data frame do not fill it")
+    return kind(tuple(blocks), list(axes))
+
+
 STAND_INS: dict[str, tuple[Level, Any, Accepts]] = {
     "_codecs.encode": ("callable", _latin1, _encodes_latin1),
     "builtins.bytearray": ("callable", _bytearray, _byte_data),
     "builtins.bytes": ("callable", _bytes, _byte_data),
+    "collections.OrderedDict": ("both", OrderedDict, _no_globals),
     "collections.defaultdict": ("callable", _default_dict, _container_factory),
     "copyreg._reconstructor": ("callable", _reconstruct, _plain_bases),
     PARTIAL: ("callable", functools.partial, _named_function),
@@ -470,6 +503,8 @@ STAND_INS: dict[str, tuple[Level, Any, Accepts]] = {
     "numpy._core.numeric._frombuffer": ("callable", _array, _no_globals),
     "numpy.dtype": ("callable", new_dtype, _no_globals),
     MEMMAP: ("value", np.ndarray, _nothing),
+    "pandas._libs.internals._unpickle_block": ("callable", _block, _no_globals),
+    "pandas.core.internals.managers.BlockManager": ("callable", _block_manager, _no_globals),
     "pyarrow.lib._restore_array": ("callable", _restore_arrow_array, _no_globals),
 }
 
@@ -556,7 +591,14 @@ def _subclass(full: str, module: str, name: str, bases: Iterable[str]) -> Admitt
 
 
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "imblearn": "imbalanced-learn"}
-EXTRAS = {"xgboost": "boosting", "lightgbm": "boosting", "catboost": "boosting", "interpret": "interpret"}
+EXTRAS = {
+    "xgboost": "boosting",
+    "lightgbm": "boosting",
+    "catboost": "boosting",
+    "interpret": "interpret",
+    "category_encoders": "contrib",
+    "feature_engine": "contrib",
+}
 
 
 def _look_up(module: str, name: str) -> Any:

@@ -31,9 +31,11 @@ class SklearnModel(SourceModel):
         columns: What the model knows of each raw column, in order; empty for a model of text.
         outputs: The outputs' names, in order.
         selects_columns: Whether a step picks columns by name.
+        example: A few rows to see what its steps are given; made up where there are none.
     """
 
     any_number = True
+    example: Tensors
 
     def __init__(self, model: Any, options: LoadOptions) -> None:
         self.framework = "sklearn"
@@ -50,6 +52,7 @@ class SklearnModel(SourceModel):
         self.selects_columns = _selects_by_name(model)
         self.inputs = self._signature(options)
         self._declared = bool(options.inputs)
+        self.example = {}
         self._answers = {_unambiguous(name, self.inputs): answer for name, answer in answers(model).items()}
         self.outputs = tuple(self._answers)
         self.roles: Mapping[str, Role] = {

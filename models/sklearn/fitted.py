@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxtool.models.rows.domain import Domain
+from onnxtool.models.sklearn.contrib import ENCODERS, KNOWN_LIBRARIES, known_categories, library_of
 from onnxtool.models.sklearn.lineage import VECTORIZERS, Feature, Features, is_missing, steps, transformed
 
 MOST_LANDMARKS = 2000
@@ -99,7 +100,17 @@ def columns_of(model: Any, count: int) -> tuple[Column, ...]:
     """
     columns = tuple(Column() for _ in range(count))
     for step, features in steps(model, tuple(Feature(place) for place in range(count))):
-        for witness in (_encoder, _vectorizer, _imputer, _ranges, _trees, _explainable, _takes_nan):
+        for witness in (
+            _encoder,
+            _vectorizer,
+            _imputer,
+            _ranges,
+            _trees,
+            _explainable,
+            _other_encoder,
+            _own_code,
+            _takes_nan,
+        ):
             witness(step, features, columns)
     return columns
 
@@ -237,6 +248,35 @@ def _explainable(step: Any, features: Features, columns: tuple[Column, ...]) -> 
             column.thresholds.append(np.unique(feature.raw(np.concatenate(level))))
         elif feature.unchanged:
             column.categories, column.missing_text = tuple(_as_numbers(list(level[0]))), None
+
+
+def _other_encoder(step: Any, features: Features, columns: tuple[Column, ...]) -> None:
+    """The categories of an encoder of another library, to which missing text is NaN."""
+    if library_of(step) not in ENCODERS:
+        return
+    names = [str(name) for name in getattr(step, "feature_names_in_", None) or ()]
+    for name, feature in zip(names, features, strict=False):
+        if feature is None or not feature.unchanged:
+            continue
+        column = columns[feature.column]
+        if column.missing_text is False:
+            column.missing_text = np.nan
+        if known := known_categories(step, name):
+            column.categories = tuple(dict.fromkeys((*column.categories, *known)))
+            column.missing |= getattr(step, "handle_missing", "raise") not in ("raise", "error")
+        fill = (getattr(step, "imputer_dict_", None) or {}).get(name)
+        if fill is not None:
+            column.missing, column.fill = True, fill if isinstance(fill, str) else column.fill
+
+
+def _own_code(step: Any, features: Features, columns: tuple[Column, ...]) -> None:
+    """Code of the user's own is given data frames, in which missing text is NaN."""
+    function = getattr(step, "func", None) if type(step).__name__ == "FunctionTransformer" else None
+    if library_of(step) in KNOWN_LIBRARIES and function is None:
+        return
+    for feature in features:
+        if feature is not None and feature.unchanged and columns[feature.column].missing_text is False:
+            columns[feature.column].missing_text = np.nan
 
 
 def _as_numbers(categories: list[str]) -> list[Any]:

@@ -104,7 +104,8 @@ WITHOUT_ARGUMENTS = {
     "builtins.bytearray", "builtins.bytes", "builtins.complex", "builtins.frozenset", "builtins.set",
     "builtins.slice", "collections.defaultdict", "numpy.dtype", "numpy._core.multiarray.scalar",
     "numpy._core.numeric._frombuffer", "pandas.StringDtype", "pandas.core.arrays.string_.StringDtype",
-    "pyarrow.lib._restore_array", "pyarrow.lib.py_buffer", "pyarrow.lib.type_for_alias",
+    "pyarrow.lib._restore_array", "pyarrow.lib.py_buffer", "pyarrow.lib.type_for_alias", "collections.OrderedDict",
+    "pandas._libs.internals._unpickle_block", "pandas.core.internals.managers.BlockManager",
     *admission.BIT_GENERATORS, "numpy.random.bit_generator.SeedSequence",
 }  # fmt: skip
 """What may be called without arguments, outside scikit-learn's compiled modules. (Some then fail, as they should.)"""
@@ -118,7 +119,8 @@ def expected(found: Admitted, opcode: str) -> bool:
     if opcode == "REDUCE":
         return found.full_name in WITHOUT_ARGUMENTS - {"numpy.dtype"} or compiled
     if opcode in ("NEWOBJ", "NEWOBJ_EX"):
-        return found.level == "constructible" or (compiled and isinstance(found.value, type))
+        made = found.level == "constructible" or found.full_name == "collections.OrderedDict"
+        return made or (compiled and isinstance(found.value, type))
     return False
 
 
