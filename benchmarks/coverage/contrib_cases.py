@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -39,12 +40,16 @@ def _target(rows: pd.DataFrame) -> Any:
 NUMBERS, TEXTS = ["age", "pay", "hour"], ["city", "kind", "age"]
 
 
+def _made(module: str, name: str, **settings: Any) -> Any:
+    return getattr(require(module, "contrib"), name)(**settings)
+
+
 def _category_encoders(name: str) -> Callable[[], Any]:
-    return lambda **settings: getattr(require("category_encoders", "contrib"), name)(**settings)
+    return partial(_made, "category_encoders", name)
 
 
 def _feature_engine(module: str, name: str, **settings: Any) -> Callable[[], Any]:
-    return lambda: getattr(require(f"feature_engine.{module}", "contrib"), name)(**settings)
+    return partial(_made, f"feature_engine.{module}", name, **settings)
 
 
 def _chain(*makers: Callable[[], Any]) -> Callable[[], Any]:
@@ -66,7 +71,7 @@ def _sampled(*names: str) -> Callable[[], Any]:
 
 
 def _ensemble(name: str) -> Callable[[], Any]:
-    return lambda: getattr(require("imblearn.ensemble", "contrib"), name)(n_estimators=5, random_state=0)
+    return partial(_made, "imblearn.ensemble", name, n_estimators=5, random_state=0)
 
 
 _ORDINAL = _feature_engine("encoding", "OrdinalEncoder", encoding_method="arbitrary", unseen="encode")
