@@ -6,10 +6,11 @@ then gives labels and probabilities in the same way as a fitted wrapper.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -36,8 +37,9 @@ class BoostingModel(SourceModel):
 
     Attributes:
         library: Which one.
+        categories: The categories of features that were pandas' categorical columns, by place; the trees know codes.
         outputs: The outputs' names, in order.
-        selects_columns: No: there is one matrix.
+        selects_columns: No: the trees are given one matrix.
     """
 
     selects_columns = False
@@ -49,9 +51,17 @@ class BoostingModel(SourceModel):
         self.framework_version = f"{self.library} {require(self.library, EXTRA).__version__}"
         self.model = wrapped(model)
         self._given = f"{type(model).__module__}.{type(model).__qualname__}"
-        names = feature_names(self.model)
-        self.inputs = (_signature(options, names),)
+        names = _as_in_data(feature_names(self.model), options.data)
+        self.categories = categories(self.model)
+        self.inputs = (
+            _columns(options, names, self.categories) if self.categories else (_signature(options, names),)
+        )
         self._declared = bool(options.inputs)
+        if self.categories and self.library == "xgboost":
+            self.notes = (
+                "XGBoost refuses a category that training has not seen. The ONNX model takes it for missing, and "
+                "so does the source here.",
+            )
         self.classifies = hasattr(self.model, "predict_proba")
         self.outputs = ("label", "probabilities") if self.classifies else ("prediction",)
         self.roles: Mapping[str, Role] = (
@@ -64,8 +74,8 @@ class BoostingModel(SourceModel):
         return self._given
 
     def predict(self, tensors: Tensors) -> Tensors:
-        """Run the ensemble; a missing number is NaN."""
-        rows = tensors[self.inputs[0].name]
+        """Run the ensemble; a missing number is NaN, and missing text is empty."""
+        rows = self._frame(tensors) if self.categories else tensors[self.inputs[0].name]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of rows without column names
             answer = np.asarray(self.model.predict(rows))
@@ -73,10 +83,24 @@ class BoostingModel(SourceModel):
                 return {"prediction": answer.reshape(len(rows), -1)}
             return {"label": _labels(answer), "probabilities": np.asarray(self.model.predict_proba(rows))}
 
+    def _frame(self, tensors: Tensors) -> Any:
+        """The rows as a data frame with categorical columns, under the names that the ensemble knows."""
+        pandas = require("pandas", EXTRA)
+        found = {}
+        for place, (name, spec) in enumerate(zip(feature_names(self.model), self.inputs, strict=True)):
+            values = tensors[spec.name].reshape(-1)
+            if place in self.categories:
+                known = set(self.categories[place])
+                # One that training has not seen is missing, as LightGBM has it; XGBoost refuses it.
+                kept = [value if value in known else None for value in values.tolist()]
+                values = pandas.Categorical(kept, categories=self.categories[place])
+            found[name] = values
+        return pandas.DataFrame(found)
+
     @property
     def numbers(self) -> frozenset[str]:
-        """Names of the inputs that hold numbers: the matrix."""
-        return frozenset({self.inputs[0].name})
+        """Names of the inputs that hold numbers: the matrix, or the columns that are no categories."""
+        return frozenset(spec.name for place, spec in enumerate(self.inputs) if place not in self.categories)
 
     @property
     def rows_as(self) -> tuple[TensorSpec, ...]:
@@ -90,6 +114,11 @@ class BoostingModel(SourceModel):
             columns[feature].thresholds.append(threshold)
         for feature, codes in category_codes(self.model).items():
             columns[feature] = Column(categories=tuple(map(float, codes)), missing=True)
+        for feature, known in self.categories.items():
+            columns[feature] = Column(categories=tuple(known), missing=True)
+        if self.categories:
+            pairs = zip(self.inputs, columns, strict=True)
+            return {spec.name: column.domain() for spec, column in pairs}
         return {self.inputs[0].name: Domain(columns=tuple(column.domain() for column in columns))}
 
 
@@ -231,6 +260,59 @@ def _signature(options: LoadOptions, names: tuple[str, ...]) -> TensorSpec:
             f"It takes one matrix, X:float32[{BATCH},{len(names)}], or of {' or '.join(NUMBERS[1:])}."
         )
     return TensorSpec(given.name, given.dtype, given.shape, columns=names)
+
+
+def _columns(
+    options: LoadOptions, names: tuple[str, ...], known: Mapping[int, Sequence[Any]]
+) -> tuple[TensorSpec, ...]:
+    """An input a column: text for categories that are text, else numbers."""
+    made = tuple(
+        TensorSpec(name, "string" if isinstance(known.get(place, [0])[0], str) else "float32", (BATCH, 1))
+        for place, name in enumerate(names)
+    )
+    given = {spec.name: spec for spec in options.inputs}
+    if given and (set(given) != set(names) or any(spec.shape[1:] != (1,) for spec in options.inputs)):
+        raise UsageError(
+            f"The inputs {', '.join(map(str, options.inputs))} do not fit the model, which has categories. "
+            f"Give NAME:DTYPE[{BATCH},1] for every column: {', '.join(map(str, made))}."
+        )
+    return tuple(given.get(spec.name, spec) for spec in made)
+
+
+def _as_in_data(names: tuple[str, ...], data: Tensors) -> tuple[str, ...]:
+    """The names that columns have in the data: LightGBM writes underscores for the spaces in them."""
+    written = {re.sub(r"\s", "_", name): name for name in data if re.search(r"\s", name)}
+    return tuple(name if name in data else written.get(name, name) for name in names)
+
+
+def categories(model: Any) -> dict[int, list[Any]]:
+    """The categories of the features that were pandas' categorical columns, by the feature's place, in their order.
+
+    Files of XGBoost before 3.1 have none, and CatBoost's hold hashes of them.
+    """
+    if isinstance(model, LightGBMBooster) or library_of(model) == "lightgbm":
+        known = model.booster_.pandas_categorical or []
+        text = model.booster_.model_to_string(num_iteration=1)
+        places = re.search(r"^\[categorical_feature: ([\d,]+)\]", text, re.MULTILINE)
+        features = sorted(map(int, places[1].split(","))) if places else []
+        return dict(zip(features, known, strict=True)) if len(features) == len(known) else {}
+    if library_of(model) == "xgboost":
+        return _xgboost_categories(model)
+    return {}
+
+
+def _xgboost_categories(model: Any) -> dict[int, list[Any]]:
+    booster = json.loads(bytes(model.get_booster().save_raw("json")))["learner"]["gradient_booster"]
+    found: dict[int, list[Any]] = {}
+    for feature, entry in enumerate((booster.get("model") or {}).get("cats", {}).get("enc", ())):
+        if "offsets" in entry:
+            letters, ends = bytes(value % 256 for value in entry["values"]), entry["offsets"]
+            known = [letters[start:end].decode() for start, end in itertools.pairwise(ends)]
+        else:
+            known = list(entry["values"])
+        if known:
+            found[feature] = known
+    return found
 
 
 def feature_names(model: Any) -> tuple[str, ...]:

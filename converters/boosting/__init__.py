@@ -21,6 +21,7 @@ import onnx
 from onnx import TensorProto
 
 from onnxtool.converters.boosting.by_class import LINKS, split_by_class, text_of
+from onnxtool.converters.boosting.categories import of_columns
 from onnxtool.converters.boosting.oblivious import tables_of, write_sums
 from onnxtool.converters.framework import Conversion, ConvertOptions, Framework
 from onnxtool.converters.sklearn import BOOSTING, convert_registered
@@ -70,9 +71,10 @@ class BoostingFramework(Framework):
     def convert(self, source: SourceModel, example: Tensors, options: ConvertOptions) -> Conversion:
         """Convert through the converters that `register_steps` registers."""
         require("onnxmltools", self.extra)
-        opset = options.opset or self.default_opset
+        convert = partial(convert_registered, opset=options.opset or self.default_opset)
+        fitted = with_inputs(source, options.inputs)
         with for_rows(options.inexact_rows):
-            return in_given_dtypes(with_inputs(source, options.inputs), partial(convert_registered, opset=opset))
+            return of_columns(fitted, convert) if fitted.categories else in_given_dtypes(fitted, convert)
 
     def register_steps(self) -> None:
         """Make the libraries that are installed known to skl2onnx."""
