@@ -16,6 +16,7 @@ from onnxtool.reports.model import (
     Cell,
     Check,
     Comparison,
+    DimensionSizes,
     Explanation,
     Finding,
     GroupQuality,
@@ -345,10 +346,29 @@ def rows_line(parity: Parity) -> str:
     seed = f", seed {parity.seed}" if parity.seed is not None else ""
     batches = ", ".join(map(str, parity.batches))
     data = parity.data.removeprefix(f"{parity.rows} rows ")  # the description of generated rows has their number
+    sizes = "".join(f", {dimension_sizes(found)}" for found in parity.sizes)
     return (
-        f"{units.plural(parity.rows, 'row')} ({data}{seed}) in batches of {batches} "
+        f"{units.plural(parity.rows, 'row')} ({data}{seed}) in batches of {batches}{sizes} "
         f"on {units.provider(parity.provider)}"
     )
+
+
+def dimension_sizes(found: DimensionSizes) -> str:
+    """The sizes of a dimension at which the two models were compared, as in `length 1, 12, 40`."""
+    return f"{found.dimension} {', '.join(map(str, found.compared))}"
+
+
+def bounds(low: int | None, high: int | None) -> str:
+    """The sizes that a dimension may have, as in `2 or more`."""
+    if high is None:
+        return f"{low} or more"
+    return f"up to {high}" if low is None else f"{low} to {high}"
+
+
+def failing_sizes(found: DimensionSizes) -> str:
+    """Where the two models do not agree, as a sentence."""
+    failing = "; ".join(f"at {found.dimension} {failure.size}, {failure.problem}" for failure in found.failures)
+    return f"They agree at {dimension_sizes(found)}, but {failing}."
 
 
 def percentile(cell: Cell, q: float) -> Percentile | None:

@@ -39,6 +39,7 @@ def parity_gate(parity: Parity) -> Check:
             + (f", {output.label_flips} labels flip." if output.label_flips else ".")
             for output in off
         )
+    message = " ".join([message, *(findings.failing_sizes(found) for found in parity.sizes if found.failures)])
     rounding = parity.input_rounding
     if rounding is not None and rounding.rows and (off or rounding.accepted):
         message += f" {findings.input_rounding(rounding)}"

@@ -311,11 +311,33 @@ class Inconsistency(Record):
     layer: str | None = Field(default=None, description="The first layer whose output differs, where it is known.")
 
 
+class SizeFailure(Record):
+    """A size of a dimension at which the two models do not agree."""
+
+    size: Count
+    problem: str
+    raised: bool = Field(description="Whether the ONNX model fails there, and gives no wrong answer.")
+
+
+class DimensionSizes(Record):
+    """The sizes of a dynamic dimension at which the two models were compared."""
+
+    dimension: str
+    compared: list[int] = Field(description="Sizes at which they agree.")
+    refused: list[int] = Field(default=[], description="Sizes that the source refuses.")
+    failures: list[SizeFailure] = []
+    low: Count | None = Field(default=None, description="The smallest size, if the ONNX model states one.")
+    high: Count | None = Field(default=None, description="The largest size, if the ONNX model states one.")
+
+
 class Parity(Record):
     """The verdict of `verify`."""
 
     rows: Count
     batches: list[int] = Field(description="Batch sizes that were run, each at least once.")
+    sizes: list[DimensionSizes] = Field(
+        default=[], description="Dynamic dimensions besides the batch, each at several sizes."
+    )
     data: str = Field(description="The data file, or how the rows were made.")
     expected: str | None = Field(
         default=None, description="The file of answers that were the truth, where that was not the source."

@@ -141,14 +141,19 @@ def from_module(source: Any, example: Tensors, opset: int) -> Conversion:
         example = longer  # what is exported at one length is then verified at another
     model = source.model if source.exported or _is_plain(source, output) else _flat(source)
     choices = []
-    program, fault = _try_export(source, model, example, specs, opset)
+    program, fault = _try_export(source, model, example, specs, opset, given=given)
+    if fault is not None and source.sizes_of_rows not in ((), specs):
+        source.inputs = source.sizes_of_rows
+        conversion = from_module(source, given, opset)
+        said = f"The inputs have the sizes of the rows, though the model takes others. {fault}"
+        return replace(conversion, choices=[said, *conversion.choices])
     if fault is not None:
         if source.exported or row_dimension(specs) is None:
             raise ConversionError(fault)
         rows = count_rows(given, specs)
         example = Batching.of(specs).rows(example, 0, rows)
         specs = _with_rows(specs, rows)
-        program, still = _try_export(source, model, example, specs, opset)
+        program, still = _try_export(source, model, example, specs, opset, given=given)
         if still is not None:
             raise ConversionError(fault)
         choices = [f"Exported for exactly {rows} rows, and not for any number. {fault}"]
@@ -174,9 +179,17 @@ def _with_rows(specs: Sequence[TensorSpec], rows: int) -> tuple[TensorSpec, ...]
 
 
 def _try_export(
-    source: Any, model: Any, example: Tensors, specs: Sequence[TensorSpec], opset: int
+    source: Any, model: Any, example: Tensors, specs: Sequence[TensorSpec], opset: int, *, given: Tensors
 ) -> tuple[Any, str | None]:
     """Run the exporter once.
+
+    Args:
+        source: A `TorchSource`.
+        model: What is exported: its module, or one around it.
+        example: Rows to trace with.
+        specs: The inputs.
+        opset: Version of the default operator set.
+        given: The rows that the caller gave, whose sizes messages name.
 
     Returns:
         Its `ONNXProgram`, and what is wrong: None when every dimension is as dynamic as `specs` says.
@@ -219,8 +232,8 @@ def _try_export(
                 verbose=False,
             )
     except Exception as error:  # the exporter and the user's module raise what they like
-        return None, _explain(error, source)
-    return program, _undone(program, specs, source.exported) or _branch(program, source, example, specs)
+        return None, _explain(error, source, given)
+    return program, _undone(program, specs, given, source.exported) or _branch(program, source, given, specs)
 
 
 @contextmanager
@@ -265,12 +278,13 @@ def _flat(source: Any) -> Any:
     return flat
 
 
-def _undone(program: Any, specs: Sequence[TensorSpec], bounded: bool) -> str | None:
+def _undone(program: Any, specs: Sequence[TensorSpec], given: Tensors, bounded: bool) -> str | None:
     """Dynamic dimensions that the exporter silently fixed, or restricted to some sizes.
 
     Args:
         program: What the exporter returned.
         specs: The inputs.
+        given: The rows that the caller gave.
         bounded: Whether bounds are the user's own, as in `Dim("batch", max=64)`, and no sign of a branch.
     """
     from torch.utils._sympy.numbers import int_oo
@@ -284,12 +298,12 @@ def _undone(program: Any, specs: Sequence[TensorSpec], bounded: bool) -> str | N
             if not isinstance(dim, str):
                 continue
             if isinstance(value.shape[axis], int):
-                return _fixed(spec, axis, value.shape[axis], dim == counting)
+                return _fixed(spec, axis, given, dim == counting)
             bounds = exported.range_constraints.get(value.shape[axis].node.expr)
             if bounds is None:
                 continue
             if bounds.lower == bounds.upper:
-                return _fixed(spec, axis, bounds.lower, dim == counting)
+                return _fixed(spec, axis, given, dim == counting)
             if not bounded and dim == counting and (bounds.lower > 2 or bounds.upper != int_oo):
                 limits = f"{bounds.lower} to {bounds.upper}".replace("to int_oo", "or more")
                 return f"The model does something else with {limits} rows than with others."
@@ -324,8 +338,7 @@ def _branch(program: Any, source: Any, example: Tensors, specs: Sequence[TensorS
                     shape = (*spec.shape[:axis], example[spec.name].shape[axis], *spec.shape[axis + 1 :])
                     return (
                         f"The model does something else where dimension {axis} of input {spec.name!r} is {size} than "
-                        f"where it is {limits}. Give it its size, as in "
-                        f"--input {spec.name}:{spec.dtype}[{','.join(map(str, shape))}]"
+                        f"where it is {limits}. Give it the size of your rows, as in {_option(spec, shape)}"
                     )
     return None
 
@@ -341,12 +354,17 @@ def _resized(example: Tensors, specs: Sequence[TensorSpec], name: str, size: int
     return found
 
 
-def _fixed(spec: TensorSpec, axis: int, size: object, counts_rows: bool) -> str:
-    text = f"The model computes with dimension {axis} of input {spec.name!r} as the number {size}."
+def _fixed(spec: TensorSpec, axis: int, given: Tensors, counts_rows: bool) -> str:
+    text = f"The model computes with dimension {axis} of input {spec.name!r} as a fixed number."
     if counts_rows:
         return text
-    shape = (*spec.shape[:axis], size, *spec.shape[axis + 1 :])
-    return f"{text} Give it its size, as in --input {spec.name}:{spec.dtype}[{','.join(map(str, shape))}]"
+    shape = (*spec.shape[:axis], given[spec.name].shape[axis], *spec.shape[axis + 1 :])
+    return f"{text} Give it the size of your rows, as in {_option(spec, shape)}"
+
+
+def _option(spec: TensorSpec, shape: Sequence[object]) -> str:
+    """The option that gives an input a shape."""
+    return f"--input {spec.name}:{spec.dtype}[{','.join(map(str, shape))}]"
 
 
 def _finished(program: Any, specs: Sequence[TensorSpec], names: Sequence[str]) -> onnx.ModelProto:
@@ -488,7 +506,7 @@ def _runs(source: Any, tensors: Tensors) -> bool:
 # -- Failures -----------------------------------------------------------------------------------------------
 
 
-def _explain(error: BaseException, source: Any) -> str:
+def _explain(error: BaseException, source: Any, given: Tensors) -> str:
     """Say in a line or two what the exporter stumbled over, and where in the model."""
     chain = list(_causes(error))
     root = chain[-1]
@@ -499,7 +517,7 @@ def _explain(error: BaseException, source: Any) -> str:
         spec, axis = _place(dimension, source.inputs)
         if spec is None:
             return first_line(root)
-        return _fixed(spec, axis, dimension["size"], spec.shape[axis] == row_dimension(source.inputs))
+        return _fixed(spec, axis, given, spec.shape[axis] == row_dimension(source.inputs))
     if type(root).__name__ in _DATA_DEPENDENT or "data-dependent" in text:
         return (
             f"The model's control flow or shapes depend on values of its inputs{_frame(chain, source)}. "

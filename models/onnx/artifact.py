@@ -28,6 +28,9 @@ COLUMNS = "onnxtool.columns."
 ROWS = "onnxtool.rows"
 """The metadata that has the dtypes of the rows on which the model was proved, by input, as JSON."""
 
+BOUNDS = "onnxtool.bounds"
+"""The metadata that has the bounds of dynamic dimensions, by name, as JSON: `{"length": [2, null]}`."""
+
 INLINE_LIMIT = 2**31 - 1
 """A protobuf message cannot be larger; larger weights are stored in files next to the model."""
 
@@ -293,6 +296,20 @@ def rows_proved_on(metadata: Mapping[str, str]) -> dict[str, str]:
         return {}
     pairs = found.items() if isinstance(found, dict) else ()
     return {name: dtype for name, dtype in pairs if dtype in ("float32", "float64")}
+
+
+def bounds_of(metadata: Mapping[str, str]) -> dict[str, tuple[int | None, int | None]]:
+    """The smallest and largest size of dynamic dimensions for which `convert` wrote a model, where it says so."""
+    try:
+        found = json.loads(metadata.get(BOUNDS, "{}"))
+    except ValueError:  # a stranger's
+        return {}
+    pairs = found.items() if isinstance(found, dict) else ()
+    return {
+        name: (limits[0], limits[1])
+        for name, limits in pairs
+        if isinstance(limits, list) and len(limits) == 2 and all(x is None or type(x) is int for x in limits)
+    }
 
 
 def _spec(value: onnx.ValueInfoProto) -> TensorSpec:

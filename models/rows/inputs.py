@@ -22,7 +22,7 @@ from onnxtool.sandbox.limits import default_memory
 # Sizes for dynamic dimensions other than the rows: images must survive five halvings, sequences be short.
 _IMAGE_SIDE = 32
 _SEQUENCE = 12
-_IMAGE_RANK = 4
+IMAGE_RANK = 4
 
 # Nodes that hand values on unchanged, so that the readers of their output show something about the input.
 _TRANSPARENT = {"Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten"}
@@ -67,7 +67,7 @@ def make_inputs(
     rng = np.random.default_rng(seed)
     sizes: dict[str, int] = {}
     for spec in specs:
-        side = _IMAGE_SIDE if len(spec.shape) >= _IMAGE_RANK else _SEQUENCE
+        side = _IMAGE_SIDE if len(spec.shape) >= IMAGE_RANK else _SEQUENCE
         for dim in spec.shape:
             if isinstance(dim, str):
                 sizes[dim] = given.get(dim, max(side, sizes.get(dim, 0)))

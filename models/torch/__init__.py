@@ -19,12 +19,20 @@ from numpy.typing import NDArray
 
 from onnxtool.errors import SourceError, require
 from onnxtool.models.onnx.artifact import first_line
+from onnxtool.models.rows.data import UNNAMED
 from onnxtool.models.rows.domain import Domain
-from onnxtool.models.signature import Tensors, dtype_name
+from onnxtool.models.signature import Tensors, TensorSpec, dtype_name, numpy_dtype
 from onnxtool.models.source import LoadOptions, SourceModel, Step
 from onnxtool.models.torch.domains import torch_domains
 from onnxtool.models.torch.files import quiet, read_weights
-from onnxtool.models.torch.signature import agreed, forward_parameters, module_inputs, program_inputs
+from onnxtool.models.torch.lengths import with_open_lengths
+from onnxtool.models.torch.signature import (
+    agreed,
+    forward_parameters,
+    module_inputs,
+    own_example,
+    program_inputs,
+)
 from onnxtool.models.torch.state import ModuleState
 
 _SHOWN = 5
@@ -36,11 +44,13 @@ class TorchSource(SourceModel):
     Attributes:
         module: What runs: `model` itself, or the module inside an exported program.
         parameters: What `forward` takes. An exported program takes its inputs flat, by position.
+        sizes_of_rows: The inputs with the sizes of the owner's rows, where the signature was read from those.
     """
 
     framework = "torch"
     module: Any
     parameters: Sequence[inspect.Parameter]
+    sizes_of_rows: tuple[TensorSpec, ...] = ()
     _state: ModuleState | None = None
 
     def __init__(self, model: Any, options: LoadOptions) -> None:
@@ -56,6 +66,20 @@ class TorchSource(SourceModel):
         self.module = model
         self.parameters = forward_parameters(model)
         self.inputs = module_inputs(model, self.parameters, options)
+        if not options.inputs:
+            self._open_lengths(options.data)
+
+    def _open_lengths(self, data: Tensors) -> None:
+        """Leave open the lengths that the rows, or the module's own example, show and the module does not need."""
+        names = [spec.name for spec in self.inputs]
+        rows = {names[0]: data[UNNAMED]} if set(data) == {UNNAMED} and names else data
+        rows = rows or {
+            name: to_array(tensor) for name, tensor in own_example(self.model, self.parameters).items()
+        }
+        if set(names) <= set(rows):
+            few = {spec.name: rows[spec.name][:2].astype(numpy_dtype(spec.dtype)) for spec in self.inputs}
+            self.sizes_of_rows = self.inputs
+            self.inputs = with_open_lengths(self.inputs, few, self.run)
 
     @property
     def exported(self) -> bool:

@@ -62,10 +62,8 @@ def _given_inputs(
         return options.inputs
     if options.data and (specs := _data_inputs(module, [p.name for p in named], required, options.data)):
         return specs
-    for attribute in ("example_inputs", "example_input_array"):  # the second is Lightning's
-        example = getattr(module, attribute, None)
-        if example is not None:
-            return _example_inputs(example, [p.name for p in named], f"{type(module).__name__}.{attribute}")
+    if example := own_example(module, parameters):
+        return _example_inputs(example)
     suggestion = " ".join(f"--input {name}:float32[{BATCH},...]" for name in required or ["x"])
     raise UsageError(
         f"{type(module).__name__} does not define its inputs. Give them, with dtypes and sizes adapted: {suggestion}"
@@ -173,22 +171,34 @@ def _data_spec(module: Any, name: str, array: NDArray[Any]) -> TensorSpec:
     return TensorSpec(name, dtype, (BATCH, *array.shape[1:]))
 
 
-def _example_inputs(example: Any, names: list[str], where: str) -> tuple[TensorSpec, ...]:
+def own_example(module: Any, parameters: Sequence[inspect.Parameter]) -> dict[str, Any]:
+    """The tensors by name that a module carries as an example of its inputs; nothing where it has none.
+
+    Raises:
+        UsageError: the example is something else.
+    """
     import torch
 
+    names = [parameter.name for parameter in parameters if parameter.kind not in _VARIADIC]
+    attributes = ("example_inputs", "example_input_array")  # the second is Lightning's
+    where = next((name for name in attributes if getattr(module, name, None) is not None), None)
+    if where is None:
+        return {}
     kinds = torch.Tensor | np.ndarray
+    example = getattr(module, where)
     if isinstance(example, kinds):
         example = (example,)
     if isinstance(example, list | tuple):
         example = dict(zip(names, example, strict=False))
-    if not isinstance(example, Mapping) or not all(
-        isinstance(v, torch.Tensor | np.ndarray) for v in example.values()
-    ):
+    if not isinstance(example, Mapping) or not all(isinstance(value, kinds) for value in example.values()):
         raise UsageError(
-            f"{where} is neither a tensor, nor a tuple of tensors, nor a dict of tensors by name. "
-            f"Say what the model takes: --input {(names or ['x'])[0]}:float32[{BATCH},...]"
+            f"{type(module).__name__}.{where} is neither a tensor, nor a tuple of tensors, nor a dict of tensors by "
+            f"name. Say what the model takes: --input {(names or ['x'])[0]}:float32[{BATCH},...]"
         )
-    tensors = {str(name): torch.as_tensor(value) for name, value in example.items()}
+    return {str(name): torch.as_tensor(value) for name, value in example.items()}
+
+
+def _example_inputs(tensors: Mapping[str, Any]) -> tuple[TensorSpec, ...]:
     rows = next((tensor.shape[0] for tensor in tensors.values() if tensor.ndim), None)
     return tuple(
         TensorSpec(

@@ -14,6 +14,7 @@ from typing import Any
 import onnx
 
 from onnxtool.api.arguments import PathLike, Progress, fit_rows, isolating, load_options, silent, split_arguments
+from onnxtool.api.dimensions import settle_dimensions
 from onnxtool.api.input_dtypes import (
     Built,
     Chosen,
@@ -35,6 +36,7 @@ from onnxtool.models.onnx.artifact import ROWS, OnnxModel
 from onnxtool.models.rows.batches import Batching
 from onnxtool.models.rows.data import Data, to_arrays
 from onnxtool.models.rows.inputs import make_inputs
+from onnxtool.models.rows.lengths import workable_sizes
 from onnxtool.models.signature import Tensors, TensorSpec
 from onnxtool.models.source import SourceModel
 from onnxtool.opening import convert_source, open_source
@@ -46,6 +48,7 @@ from onnxtool.reports.gates import (
 from onnxtool.reports.model import (
     Check,
     ConversionRecord,
+    Parity,
     Report,
     Subject,
 )
@@ -189,7 +192,7 @@ def convert(
                     remember(built.model.proto, entries)
                     write(built.model.proto, staged)
                 if verify:
-                    proven = prove(built.model, model, compared, proof, parity=chosen.parity, progress=progress)
+                    proven = _proven(built, model, compared, proof, parity=chosen.parity, progress=progress)
         proto = proven.proto if proven else built.model.proto
         summary = OnnxModel.read(staged).summary()  # before another run can put its own in this place
     subject = Subject(
@@ -215,6 +218,15 @@ def convert(
         ],
     )
     return report_of("convert", [subject])
+
+
+def _proven(
+    built: Built, source: SourceModel, rows: Rows, proof: ProofOptions, *, parity: Parity, progress: Progress
+) -> Proven:
+    """The steps after a comparison; what becomes of the model's dimensions is one of its choices."""
+    model, parity, settled = settle_dimensions(built.model, source, rows, proof, parity)
+    built.choices.extend(settled)
+    return prove(model, source, rows, proof, parity=parity, progress=progress)
 
 
 def _first_rows(rows: Rows, model: SourceModel) -> Rows:
@@ -314,7 +326,8 @@ def _source_name(source: Any) -> str:
 
 def _example(model: SourceModel, rows: Rows | None, seed: int) -> Tensors:
     if rows is None:
-        return make_inputs(model.inputs, _EXAMPLE_ROWS, seed, model.domains())
+        sizes = workable_sizes(model, model.inputs, model.domains(), seed)
+        return make_inputs(model.inputs, _EXAMPLE_ROWS, seed, model.domains(), sizes)
     batching = Batching.of(model.inputs)
     size = batching.size or _EXAMPLE_ROWS
     return batching.rows(rows.tensors, 0, min(size, batching.count(rows.tensors)), size)

@@ -21,6 +21,7 @@ from onnxtool.validators.drift.trial import Trial
 from onnxtool.validators.numerics.tolerance import Limit
 from onnxtool.validators.parity.feeds import match_inputs
 from onnxtool.validators.parity.pairs import Pair, Rows, check_parity
+from onnxtool.validators.parity.sizes import prove_sizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +65,8 @@ class Proven:
 def parity_of(
     model: OnnxModel, source: SourceModel, rows: Rows, options: ProofOptions, progress: Progress
 ) -> Parity:
-    """Compare a model with its source on all rows."""
-    return check_parity(
+    """Compare a model with its source on all rows, and at several sizes of its dynamic dimensions."""
+    parity = check_parity(
         source,
         model,
         rows,
@@ -73,6 +74,23 @@ def parity_of(
         atol=options.atol,
         accept_rounding=options.accept_rounding,
         on_progress=partial(progress, "Comparing rows"),
+    )
+    progress("Comparing other sizes", 0, 0)
+    return sizes_parity(parity, model, source, rows, options)
+
+
+def sizes_parity(
+    parity: Parity, model: OnnxModel, source: SourceModel, rows: Rows, options: ProofOptions
+) -> Parity:
+    """A comparison on rows, with that at other sizes of the dynamic dimensions."""
+    return prove_sizes(
+        parity,
+        source,
+        model,
+        rows,
+        rtol=options.rtol,
+        atol=options.atol,
+        accept_rounding=options.accept_rounding,
     )
 
 

@@ -44,6 +44,7 @@ from onnxtool.validators.parity.expected import read_expected
 from onnxtool.validators.parity.explain import explain as find_cause
 from onnxtool.validators.parity.pairs import Block, Pair, Rows, check_parity, made_up_rows
 from onnxtool.validators.parity.search import DEFAULT_BUDGET, search
+from onnxtool.validators.parity.sizes import prove_sizes
 
 
 @isolating
@@ -147,6 +148,18 @@ def verify(
         on_progress=lambda done, total: progress("Comparing rows", done, total),
         worst=worst,
         on_outputs=quality.update if quality else None,
+    )
+    progress("Comparing other sizes", 0, 0)
+    parity = prove_sizes(
+        parity,
+        opened,
+        onnx_model,
+        rows,
+        rtol=rtol,
+        atol=atol,
+        accept_rounding=accept_input_rounding,
+        provider=provider,
+        given=shapes,
     )
     if worst is not None:
         progress("Explaining the difference", 0, 0)

@@ -371,7 +371,7 @@ def test_the_data_says_what_the_module_takes() -> None:
     tokens = {"tokens": np.zeros((9, 7), np.int64), "mask": np.ones((9, 7), bool)}
     model = Transformer()
     del model.example_inputs
-    assert specs(model, LoadOptions(data=tokens)) == ["tokens:int64[batch,7]", "mask:bool[batch,7]"]
+    assert specs(model, LoadOptions(data=tokens)) == ["tokens:int64[batch,length]", "mask:bool[batch,length]"]
     with pytest.raises(UsageError, match="--input tokens"):
         specs(model, LoadOptions(data={"x": array}))
 

@@ -22,6 +22,7 @@ from onnxtool.models.rows.batches import Batching, row_dimension
 from onnxtool.models.rows.domain import Domain
 from onnxtool.models.rows.edges import edge_rows, selects, sizing_inputs
 from onnxtool.models.rows.inputs import Sizes, combinations, graph_domains, make_inputs, sensible_rows, sizes_of
+from onnxtool.models.rows.lengths import workable_sizes
 from onnxtool.models.signature import Tensors, TensorSpec, dtype_name
 from onnxtool.models.source import SourceModel
 from onnxtool.reports.model import OutputParity, Parity
@@ -127,15 +128,12 @@ def made_up_rows(
     Raises:
         UsageError: a dimension is not the model's, or a size is below 1.
     """
-    domains = {**graph_domains(model.proto), **(source.domains() if source else {})}
+    domains = known_domains(source, model)
     if source is not None:
-        proved = rows_proved_on(model.metadata)
-        specs = [
-            replace(spec, dtype=proved.get(spec.name, "float64")) if spec.dtype == "float64" else spec
-            for spec in source.rows_as
-        ]
+        specs = row_specs(source, model)
     batching, rows = Batching.of(specs), sensible_rows(specs)
-    requested: list[Sizes] = combinations(shapes, specs, {}) or [()]
+    chosen = {**workable_sizes(source, specs, domains, seed), **_fixed_sizes(specs, model)} if source else {}
+    requested: list[Sizes] = combinations(shapes, specs, {}) or [tuple(sorted(chosen.items()))]
     filled = specs
     if batching.size is not None and batching.axes:  # as many batches of the fixed size
         rows = -(-rows // batching.size) * batching.size
@@ -156,6 +154,28 @@ def made_up_rows(
     if source is None or batching.size is not None or any(batching.axes.get(s.name) != 0 for s in specs):
         return generated
     return _with_edges(generated, source, specs, domains, graph=model.proto.graph, seed=seed)
+
+
+def _fixed_sizes(specs: Sequence[TensorSpec], model: OnnxModel) -> dict[str, int]:
+    """Sizes of the source's dynamic dimensions, besides the batch, that the ONNX model has fixed."""
+    declared = {spec.name: spec.shape for spec in model.inputs}
+    counting = row_dimension(specs)
+    pairs = (pair for spec in specs for pair in zip(spec.shape, declared.get(spec.name, ()), strict=False))
+    return {dim: size for dim, size in pairs if isinstance(dim, str) and dim != counting and isinstance(size, int)}
+
+
+def known_domains(source: SourceModel | None, model: OnnxModel) -> dict[str, Domain]:
+    """What the graph and the fitted source know of the values of the inputs."""
+    return {**graph_domains(model.proto), **(source.domains() if source else {})}
+
+
+def row_specs(source: SourceModel, model: OnnxModel) -> list[TensorSpec]:
+    """The source's inputs in the dtypes in which rows come in production, or came when the model was proved."""
+    proved = rows_proved_on(model.metadata)
+    return [
+        replace(spec, dtype=proved.get(spec.name, "float64")) if spec.dtype == "float64" else spec
+        for spec in source.rows_as
+    ]
 
 
 def _with_edges(
