@@ -145,8 +145,8 @@ def from_module(source: Any, example: Tensors, opset: int) -> Conversion:
     if fault is not None and source.sizes_of_rows not in ((), specs):
         source.inputs = source.sizes_of_rows
         conversion = from_module(source, given, opset)
-        said = f"The inputs have the sizes of the rows, though the model takes others. {fault}"
-        return replace(conversion, choices=[said, *conversion.choices])
+        message = f"The inputs have the sizes of the rows, though the model takes others. {fault}"
+        return replace(conversion, choices=[message, *conversion.choices])
     if fault is not None:
         if source.exported or row_dimension(specs) is None:
             raise ConversionError(fault)

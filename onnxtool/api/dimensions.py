@@ -41,11 +41,11 @@ def settle_dimensions(
         bounds = _bounds(failing)
         if bounds is None:
             _fix(model.proto, name, sizes[name])
-            said = f"is fixed at {sizes[name]}"
+            change = f"is fixed at {sizes[name]}"
         else:
             remember(model.proto, {BOUNDS: json.dumps({**bounds_of(model.metadata), name: bounds})})
-            said = f"is for {findings.bounds(*bounds)}"
-        settled.append(f"The dimension {name} {said}. {findings.failing_sizes(failing)}")
+            change = f"is for {findings.bounds(*bounds)}"
+        settled.append(f"The dimension {name} {change}. {findings.failing_sizes(failing)}")
         write(model.proto, model.path)
         model = OnnxModel(model.path, model.proto)  # which has the new dimensions and metadata
         agreed = parity.model_copy(update={"passed": True, "sizes": []})

@@ -191,8 +191,8 @@ def _framework(monkeypatch):
 def test_a_dimension_at_whose_other_sizes_the_model_is_wrong_is_fixed(tmp_path):
     report = onnxtool.convert(Text(cut_at(20)), tmp_path / "m.onnx")
     assert report
-    (said,) = [choice for choice in report.subjects[0].conversion.choices if "length" in choice]
-    assert said.startswith(
+    (message,) = [choice for choice in report.subjects[0].conversion.choices if "length" in choice]
+    assert message.startswith(
         "The dimension length is fixed at 12. They agree at length 1, 11, 12, 13, but at length 24,"
     )
     session = onnxruntime.InferenceSession(tmp_path / "m.onnx")
@@ -210,8 +210,8 @@ def test_a_dimension_beyond_which_the_model_fails_has_bounds(tmp_path):
     ends = [constant(name, np.zeros(size, np.int64)) for name, size in (("zero", 1), ("first", 1), ("ids", 50))]
     report = onnxtool.convert(Text(graph(length, [AXIS, *ends])), tmp_path / "m.onnx")
     assert report
-    (said,) = [choice for choice in report.subjects[0].conversion.choices if "length" in choice]
-    assert said.startswith("The dimension length is for up to 40.")
+    (message,) = [choice for choice in report.subjects[0].conversion.choices if "length" in choice]
+    assert message.startswith("The dimension length is for up to 40.")
     metadata = {entry.key: entry.value for entry in onnx.load(tmp_path / "m.onnx").metadata_props}
     assert json.loads(metadata[BOUNDS]) == {"length": [None, 40]}
     again = onnxtool.verify(tmp_path / "m.onnx", Text(None))
@@ -271,9 +271,9 @@ def test_a_module_that_exports_for_one_length_only_says_so(tmp_path):
     rows = {"x": RNG.normal(size=(20, 5, 4)).astype(np.float32)}
     report = onnxtool.convert(Steps().eval(), tmp_path / "m.onnx", data=rows)
     assert report
-    said = report.subjects[0].conversion.choices[0]
-    assert said.startswith("The inputs have the sizes of the rows, though the model takes others. ")
-    assert "as a fixed number" in said
+    message = report.subjects[0].conversion.choices[0]
+    assert message.startswith("The inputs have the sizes of the rows, though the model takes others. ")
+    assert "as a fixed number" in message
     assert onnxruntime.InferenceSession(tmp_path / "m.onnx").get_inputs()[0].shape == ["batch", 5, 4]
 
 
