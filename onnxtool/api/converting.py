@@ -36,7 +36,6 @@ from onnxtool.models.onnx.artifact import ROWS, OnnxModel
 from onnxtool.models.rows.batches import Batching
 from onnxtool.models.rows.data import Data, to_arrays
 from onnxtool.models.rows.inputs import make_inputs
-from onnxtool.models.rows.lengths import workable_sizes
 from onnxtool.models.signature import Tensors, TensorSpec
 from onnxtool.models.source import SourceModel
 from onnxtool.opening import convert_source, open_source
@@ -58,6 +57,7 @@ from onnxtool.validators.drift.labels import LabelColumns
 from onnxtool.validators.numerics.tolerance import Limit
 from onnxtool.validators.parity.agreement import agreement
 from onnxtool.validators.parity.expected import read_expected
+from onnxtool.validators.parity.lengths import workable_sizes
 from onnxtool.validators.parity.pairs import Rows, made_up_rows
 
 # Two rows: an exporter that traces a single row takes the batch dimension for a constant 1.

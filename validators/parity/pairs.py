@@ -22,7 +22,6 @@ from onnxtool.models.rows.batches import Batching, row_dimension
 from onnxtool.models.rows.domain import Domain
 from onnxtool.models.rows.edges import edge_rows, selects, sizing_inputs
 from onnxtool.models.rows.inputs import Sizes, combinations, graph_domains, make_inputs, sensible_rows, sizes_of
-from onnxtool.models.rows.lengths import workable_sizes
 from onnxtool.models.signature import Tensors, TensorSpec, dtype_name
 from onnxtool.models.source import SourceModel
 from onnxtool.reports.model import OutputParity, Parity
@@ -32,6 +31,7 @@ from onnxtool.validators.parity.consistency import ask_again
 from onnxtool.validators.parity.expected import Answers, Expected
 from onnxtool.validators.parity.feeds import match_inputs
 from onnxtool.validators.parity.input_rounding import RoundingCount, RowDifferences, row_differences
+from onnxtool.validators.parity.lengths import workable_sizes
 
 FIRST_BATCHES = (1, 3, 17)
 """Batch sizes run before the large chunks: a batch dimension frozen at export shows at once."""
