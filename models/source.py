@@ -88,6 +88,8 @@ class SourceModel(ABC):
         notes: Notes for the report on how it runs.
         effects: What its runs did besides answering: a sentence for each subject. Known after `answer`.
         saved_by: The releases that saved its file, as far as the file names them.
+        bounds: Name of a dynamic dimension to the least and the greatest size that it was exported for. Beyond, it
+            may answer, and the answer means nothing.
     """
 
     framework: str
@@ -100,6 +102,7 @@ class SourceModel(ABC):
     notes: Sequence[str] = ()
     effects: Mapping[str, str] = {}
     saved_by: Sequence[SavedBy] = ()
+    bounds: Mapping[str, tuple[int, int]] = {}
 
     @property
     def kind(self) -> str:

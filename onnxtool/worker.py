@@ -115,6 +115,7 @@ def describe(source: SourceModel) -> Description:
         path=str(source.path) if source.path else None,
         notes=tuple(source.notes),
         saved_by=tuple(source.saved_by),
+        bounds=dict(source.bounds),
     )
 
 

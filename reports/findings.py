@@ -228,7 +228,7 @@ def parity_notes(parity: Parity) -> list[str]:
         )
     if parity.input_rounding is not None:
         notes.append(input_rounding(parity.input_rounding))
-    return [*notes, *parity.notes]
+    return [*notes, *size_notes(parity), *parity.notes]
 
 
 def input_rounding(found: InputRounding) -> str:
@@ -356,6 +356,24 @@ def rows_line(parity: Parity) -> str:
 def dimension_sizes(found: DimensionSizes) -> str:
     """The sizes of a dimension at which the two models were compared, as in `length 1, 12, 40`."""
     return f"{found.dimension} {', '.join(map(str, found.compared))}"
+
+
+def size_notes(parity: Parity) -> list[str]:
+    """Sizes that were not compared, and why."""
+    refused = [(found.dimension, found.refused) for found in parity.sizes if found.refused]
+    skipped = [(found.dimension, found.skipped) for found in parity.sizes if found.skipped]
+    return [
+        f"{what}: {'; '.join(f'{name} {_numbers(sizes)}' for name, sizes in found)}."
+        for what, found in (
+            ("Sizes that the source refuses", refused),
+            ("Sizes left out, since they would take too long", skipped),
+        )
+        if found
+    ]
+
+
+def _numbers(sizes: Sequence[int]) -> str:
+    return ", ".join(map(units.count, sizes))
 
 
 def bounds(low: int | None, high: int | None) -> str:

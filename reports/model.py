@@ -325,6 +325,7 @@ class DimensionSizes(Record):
     dimension: str
     compared: list[int] = Field(description="Sizes at which they agree.")
     refused: list[int] = Field(default=[], description="Sizes that the source refuses.")
+    skipped: list[int] = Field(default=[], description="Sizes that were left out for their time.")
     failures: list[SizeFailure] = []
     low: Count | None = Field(default=None, description="The smallest size, if the ONNX model states one.")
     high: Count | None = Field(default=None, description="The largest size, if the ONNX model states one.")

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from onnxtool.errors import DataError, require
 from onnxtool.models.rows.batches import Batching
+from onnxtool.models.rows.ragged import from_lists, is_ragged
 from onnxtool.models.safety.archives import DAMAGE
 from onnxtool.models.signature import Tensors, TensorSpec, dtype_name, numpy_dtype
 
@@ -46,7 +47,7 @@ def to_arrays(data: Data) -> tuple[Tensors, str]:
         if hasattr(data, "columns"):
             return table_columns(data), "a data frame"
         if isinstance(data, Mapping):
-            return {str(name): plain_array(np.asarray(values)) for name, values in data.items()}, "arrays"
+            return {str(name): plain_array(_array(values)) for name, values in data.items()}, "arrays"
         return {UNNAMED: plain_array(np.asarray(data))}, "an array"
     except ValueError as error:
         raise DataError(f"The data cannot be used: {error}") from error
@@ -61,7 +62,8 @@ def read_data(path: str | Path, text: Collection[str] = ()) -> Tensors:
 
     Returns:
         Arrays whose first axis counts rows. A table gives one 1-D array a column; text is of dtype object,
-        and missing text is the empty string, since ONNX has no missing text.
+        and missing text is the empty string, since ONNX has no missing text. Lists of unequal lengths are as
+        `models.rows.ragged` says.
 
     Raises:
         DataError: the file does not exist, is damaged, or holds Python objects.
@@ -252,8 +254,8 @@ def _read_json(path: Path) -> Tensors:
     if isinstance(content, list) and all(isinstance(row, dict) for row in content):
         return table_columns(require("pandas", "data").DataFrame.from_records(content))
     if isinstance(content, dict):
-        return {str(name): plain_array(np.asarray(values)) for name, values in content.items()}
-    return {UNNAMED: plain_array(np.asarray(content))}
+        return {str(name): plain_array(_array(values)) for name, values in content.items()}
+    return {UNNAMED: plain_array(_array(content))}
 
 
 def table_columns(frame: Any) -> Tensors:
@@ -294,7 +296,11 @@ def _column(series: Any) -> NDArray[Any]:
         whole = all(isinstance(value, bool | int | np.integer) for value in numbers)
         return np.asarray(numbers, dtype=None if whole else np.float64)
     # Nested lists (parquet) become one array; what is neither text nor numbers is refused there.
-    return np.asarray(values.tolist())
+    return from_lists(values.tolist())
+
+
+def _array(values: Any) -> NDArray[Any]:
+    return from_lists(values) if isinstance(values, list | tuple) else np.asarray(values)
 
 
 def plain_array(array: NDArray[Any]) -> NDArray[Any]:
@@ -305,6 +311,8 @@ def plain_array(array: NDArray[Any]) -> NDArray[Any]:
     """
     if array.dtype.kind in "US":
         return array.astype(str).astype(object)
+    if is_ragged(array):
+        return array
     if array.dtype.kind == "O" and not all(isinstance(value, str) for value in array.flat):
         raise ValueError("it holds values that are neither numbers nor text.")
     if array.dtype.kind not in "biufOmM":

@@ -31,6 +31,7 @@ from onnxtool.models.torch.signature import (
     forward_parameters,
     module_inputs,
     own_example,
+    program_bounds,
     program_inputs,
 )
 from onnxtool.models.torch.state import ModuleState
@@ -60,6 +61,7 @@ class TorchSource(SourceModel):
         self.model = model = getattr(model, "_orig_mod", model)  # what torch.compile has compiled
         if self.exported:
             self.inputs = agreed(program_inputs(model), options.inputs)
+            self.bounds = program_bounds(model, self.inputs)
             with quiet():
                 self.module = model.module(check_guards=False)
             return

@@ -15,6 +15,7 @@ from onnxtool.models.rows.data import UNNAMED
 from onnxtool.models.signature import BATCH, DTYPES, Dim, Tensors, TensorSpec, dtype_name
 from onnxtool.models.source import LoadOptions
 
+_LARGEST = 2**31  # of a dimension without an upper bound
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
@@ -101,6 +102,30 @@ def program_inputs(program: Any) -> tuple[TensorSpec, ...]:
             dims.append(symbols.setdefault(symbol, free))
         specs.append(TensorSpec(name, _torch_dtype(value, name), tuple(dims)))
     return tuple(specs)
+
+
+def program_bounds(program: Any, inputs: Sequence[TensorSpec]) -> dict[str, tuple[int, int]]:
+    """The least and the greatest size of each dynamic dimension that an exported program was made for.
+
+    Args:
+        program: The program.
+        inputs: What `agreed` made of its inputs.
+    """
+    from torch.utils._sympy.numbers import int_oo
+
+    placeholders = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
+    found: dict[str, tuple[int, int]] = {}
+    names = [
+        name for name in program.graph_signature.user_inputs if isinstance(name, str) and name in placeholders
+    ]
+    for name, spec in zip(names, inputs, strict=True):
+        for dim, size in zip(spec.shape, placeholders[name].meta["val"].shape, strict=True):
+            if not isinstance(dim, str):
+                continue
+            limits = program.range_constraints.get(size.node.expr)
+            if limits is not None:
+                found[dim] = int(limits.lower), _LARGEST if limits.upper == int_oo else int(limits.upper)
+    return {name: limits for name, limits in found.items() if limits != (0, _LARGEST)}
 
 
 def agreed(own: tuple[TensorSpec, ...], given: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:

@@ -12,13 +12,14 @@ from typing import Any, Literal, ParamSpec, TypeAlias, TypedDict, cast
 from onnxtool.errors import UsageError
 from onnxtool.models.onnx.artifact import OnnxModel
 from onnxtool.models.onnx.isolated import isolated
-from onnxtool.models.rows.data import fit_data
+from onnxtool.models.rows.data import Data, fit_data, to_arrays
+from onnxtool.models.rows.ragged import by_length
 from onnxtool.models.signature import Tensors, TensorSpec
 from onnxtool.models.source import LoadOptions, SourceModel
 from onnxtool.opening import open_source
 from onnxtool.reports.model import Report
 from onnxtool.sandbox.limits import Limits
-from onnxtool.validators.parity.pairs import Rows
+from onnxtool.validators.parity.pairs import Block, Rows
 
 P = ParamSpec("P")
 
@@ -26,6 +27,9 @@ PathLike: TypeAlias = str | os.PathLike[str]
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called with the stage, the work done in it, and its total work (0 where that is not known)."""
+
+
+IN_GROUPS = "Rows of unequal lengths ran in groups of equal lengths, and are numbered in that order."
 
 
 class LoadArguments(TypedDict, total=False):
@@ -116,7 +120,63 @@ def open_counterpart(model: OnnxModel, source: Any, options: LoadOptions) -> Sou
         return open_source(source, replace(options, inputs=model.inputs, data={}))
 
 
-def fit_rows(raw: Tensors, model: SourceModel, origin: str) -> Rows:
-    """Rows as the source takes them, from what the user gave."""
-    tensors, notes = fit_data(raw, model.inputs, origin, as_they_came=model.any_number)
-    return Rows(tensors, origin, notes=notes)
+def read_groups(data: Data | None, refused: Mapping[str, object]) -> tuple[list[Tensors], str]:
+    """The user's rows in groups of equal lengths, and where they came from; one group without rows for None.
+
+    Args:
+        data: What the user gave.
+        refused: As for `groups_of`.
+
+    Raises:
+        DataError: the data cannot be read.
+        UsageError: rows have unequal lengths, and an option does not go with them.
+    """
+    if data is None:
+        return [{}], ""
+    raw, origin = to_arrays(data)
+    return groups_of(raw, refused), origin
+
+
+def groups_of(raw: Tensors, refused: Mapping[str, object]) -> list[Tensors]:
+    """Rows in groups of equal lengths.
+
+    Args:
+        raw: The rows.
+        refused: By name, options that take rows in their own order or of one length; those that are None, or name a
+            column of the rows, are no matter.
+
+    Raises:
+        UsageError: rows have unequal lengths, and such an option is given.
+    """
+    groups = by_length(raw)
+    given = [option for option, value in refused.items() if value is not None and not _is_column(value, raw)]
+    if len(groups) > 1 and given:
+        raise UsageError(
+            f"The rows have unequal lengths, and run in {len(groups)} groups of equal lengths; {given[0]} takes rows "
+            "of one length. Pad them, or give those of one length."
+        )
+    return groups
+
+
+def _is_column(value: object, raw: Tensors) -> bool:
+    return isinstance(value, str) and value in raw
+
+
+def fit_rows(groups: Sequence[tuple[Tensors, Tensors]], model: SourceModel, origin: str) -> Rows:
+    """Rows as the source takes them, from what the user gave.
+
+    Args:
+        groups: Rows of equal lengths, with the columns that no model reads.
+        model: The source.
+        origin: Where they came from.
+    """
+    notes: list[str] = []
+    blocks = []
+    for raw, auxiliary in groups:
+        tensors, messages = fit_data(raw, model.inputs, origin, as_they_came=model.any_number)
+        notes += [message for message in messages if message not in notes]
+        blocks.append(Block(tensors, auxiliary))
+    first, *later = blocks
+    if later:
+        notes.append(IN_GROUPS)
+    return Rows(first.tensors, origin, notes=notes, auxiliary=first.auxiliary, later=later or None)

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, Unpack
 
-from onnxtool.api.arguments import LoadArguments, PathLike, Progress, isolating, load_options, silent
+from onnxtool.api.arguments import LoadArguments, PathLike, Progress, isolating, load_options, read_groups, silent
 from onnxtool.api.records import report_of, source_summary
 from onnxtool.bench.against import run_against
 from onnxtool.bench.baseline import compare_with_baseline
@@ -21,8 +21,8 @@ from onnxtool.bench.runner import SourceTask, run_bench
 from onnxtool.errors import UsageError
 from onnxtool.models.onnx.artifact import OnnxModel
 from onnxtool.models.onnx.providers import full_name
-from onnxtool.models.rows.data import Data, fit_data, to_arrays
-from onnxtool.models.rows.inputs import combinations, graph_domains, make_inputs
+from onnxtool.models.rows.data import Data, fit_data
+from onnxtool.models.rows.inputs import Sizes, combinations, graph_domains, make_inputs, sizes_of
 from onnxtool.models.signature import Tensors
 from onnxtool.models.source import SourceModel
 from onnxtool.opening import open_source
@@ -151,21 +151,16 @@ def bench(
     here = environment()
     if earlier is not None:
         check_same_place(str(resume), earlier, here)
-    raw, origin = to_arrays(data) if data is not None else ({}, "")
-    opening = load_options(raw, load)
+    groups, origin = read_groups(data, {})
+    opening = load_options(groups[0], load)
     opened = open_source(source, opening) if source is not None else None
     task = SourceTask(source=str(source), options=opening) if source is not None else None
     measured_source = source_summary(opened) if opened else None
     subjects: list[Subject] = []
     with ray_cluster(ray_address) if executor == "ray" else nullcontext() as cluster:
         for model in opened_models:
-            rows = rows_of(model, opened, raw, origin, largest=max(batches), seed=seed)
-            shaped = {
-                sizes: rows_of(
-                    model, opened, raw, origin, largest=max(batches), seed=seed, sizes=dict(sizes)
-                ).tensors
-                for sizes in combinations(shapes, model.inputs, raw)
-            }
+            rows = rows_of(model, opened, groups[0], origin, largest=max(batches), seed=seed)
+            shaped = shaped_rows(model, opened, groups, origin, shapes=shapes, largest=max(batches), seed=seed)
             on_cell = partial(cell_progress, progress, model.path.name)
             if other is not None:
                 comparisons = run_against(
@@ -247,6 +242,37 @@ def bench(
             )
             subjects.append(subject_of(result))
     return report_of("bench", subjects, here)
+
+
+def shaped_rows(
+    model: OnnxModel,
+    source: SourceModel | None,
+    groups: Sequence[Tensors],
+    origin: str,
+    *,
+    shapes: Mapping[str, Sequence[int]],
+    largest: int,
+    seed: int,
+) -> dict[Sizes, Tensors]:
+    """Rows of each combination of sizes that is measured on its own; empty where there is one only.
+
+    Args:
+        model: The model.
+        source: Its source, if it is measured too.
+        groups: The user's rows, in groups of equal lengths.
+        origin: Where those came from.
+        shapes: Sizes of dynamic dimensions of made-up rows, by name.
+        largest: Rows of the largest batch.
+        seed: Of made-up rows.
+    """
+    combined = combinations(shapes, model.inputs, groups[0])
+    if len(groups) == 1:
+        return {
+            sizes: rows_of(model, source, {}, origin, largest=largest, seed=seed, sizes=dict(sizes)).tensors
+            for sizes in combined
+        }
+    fitted = [fit_data(group, model.inputs, origin)[0] for group in groups]
+    return {sizes_of(model.inputs, tensors): tensors for tensors in fitted}
 
 
 def rows_of(

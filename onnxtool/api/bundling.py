@@ -15,6 +15,7 @@ from onnxtool.api.arguments import (
     isolating,
     load_options,
     open_counterpart,
+    read_groups,
     silent,
     split_arguments,
 )
@@ -22,7 +23,8 @@ from onnxtool.api.benching import cell_progress
 from onnxtool.api.records import report_of, source_summary
 from onnxtool.bench.runner import run_bench
 from onnxtool.models.onnx.artifact import OnnxModel
-from onnxtool.models.rows.data import Data, to_arrays
+from onnxtool.models.rows.data import Data
+from onnxtool.models.signature import Tensors
 from onnxtool.reports.gates import (
     bench_gates,
     parity_gate,
@@ -38,6 +40,7 @@ from onnxtool.targets.target import choose
 from onnxtool.validators.numerics.tolerance import Limit
 from onnxtool.validators.parity.feeds import match_inputs
 from onnxtool.validators.parity.pairs import check_parity, made_up_rows
+from onnxtool.validators.parity.sizes import prove_sizes
 
 
 @isolating
@@ -100,10 +103,12 @@ def bundle(
     onnx_model = OnnxModel.read(model)
     given = [Path(path) for path in (model, source, data) if isinstance(path, str | os.PathLike)]
     check_replaceable(folder, deployed.name, force, kept=[path for path in given if path.exists()])
-    raw, origin = to_arrays(data) if data is not None else ({}, "")
+    groups, origin = read_groups(data, {})
+    raw = groups[0]
     progress("Loading the source", 0, 0)
     opened = open_counterpart(onnx_model, source, load_options(raw, load))
-    rows = fit_rows(raw, opened, origin) if raw else made_up_rows(opened.inputs, opened, onnx_model, seed)
+    unread = [(group, Tensors()) for group in groups]
+    rows = fit_rows(unread, opened, origin) if raw else made_up_rows(opened.inputs, opened, onnx_model, seed)
     parity = check_parity(
         opened,
         onnx_model,
@@ -112,6 +117,9 @@ def bundle(
         atol=atol,
         accept_rounding=accept_input_rounding,
         on_progress=lambda done, total: progress("Comparing rows", done, total),
+    )
+    parity = prove_sizes(
+        parity, opened, onnx_model, rows, rtol=rtol, atol=atol, accept_rounding=accept_input_rounding
     )
     rules = deployed.rules(onnx_model.path.parent)
     linted, broken = rules.lint(onnx_model, deployed.name) if rules else (None, [])

@@ -13,7 +13,16 @@ from typing import Any
 
 import onnx
 
-from onnxtool.api.arguments import PathLike, Progress, fit_rows, isolating, load_options, silent, split_arguments
+from onnxtool.api.arguments import (
+    PathLike,
+    Progress,
+    fit_rows,
+    isolating,
+    load_options,
+    read_groups,
+    silent,
+    split_arguments,
+)
 from onnxtool.api.dimensions import settle_dimensions
 from onnxtool.api.input_dtypes import (
     Built,
@@ -34,7 +43,7 @@ from onnxtool.errors import OnnxtoolError, UsageError
 from onnxtool.files import check_writable, staged_path
 from onnxtool.models.onnx.artifact import ROWS, OnnxModel
 from onnxtool.models.rows.batches import Batching
-from onnxtool.models.rows.data import Data, to_arrays
+from onnxtool.models.rows.data import Data
 from onnxtool.models.rows.inputs import make_inputs
 from onnxtool.models.signature import Tensors, TensorSpec
 from onnxtool.models.source import SourceModel
@@ -135,10 +144,9 @@ def convert(
     path = Path(output) if output is not None else Path(f"{_source_name(source)}.onnx")
     check_writable(path)
     progress("Loading the source", 0, 0)
-    raw, origin = to_arrays(data) if data is not None else ({}, "")
-    auxiliary: Tensors = {}
-    if labels is not None:
-        raw, auxiliary = _split_labels(labels, raw, origin)
+    groups, origin = read_groups(data, {"--expected": expected, "--precision": precision, "--labels FILE": labels})
+    split = [_split_labels(labels, group, origin) if labels is not None else (group, {}) for group in groups]
+    raw, _ = split[0]
     model = open_source(source, load_options(raw, load))
     if model.path is not None and path.exists() and path.samefile(model.path):
         raise UsageError(f"{path} is the source itself. Name another file with -o.")
@@ -146,11 +154,7 @@ def convert(
     proof = ProofOptions(optimize, precision, labels, max_loss, rtol, atol, seed, deployed, accept_input_rounding)
     _check_proof(proof, verify, answers=expected is not None, rows=bool(raw))
     opset = _opset(opset, framework, deployed)
-    rows = (
-        replace(fit_rows(raw, model, origin), auxiliary=auxiliary, expected=read_expected(expected))
-        if raw
-        else None
-    )
+    rows = replace(fit_rows(split, model, origin), expected=read_expected(expected)) if raw else None
 
     rounded = inexact(model.inputs, rows.tensors if rows else make_inputs(model.rows_as, _EXAMPLE_ROWS, seed))
     conversion_options = ConvertOptions(

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Unpack
 
 from onnxtool.api.arguments import (
+    IN_GROUPS,
     LoadArguments,
     PathLike,
     Progress,
+    groups_of,
     isolating,
     load_options,
     open_counterpart,
@@ -111,16 +114,17 @@ def verify(
         raise UsageError(f"--group {group} goes with --labels.")
     if expected is not None and data is None:
         raise UsageError("--expected holds the answers to the rows of --data: give both.")
-    later = stream_data(Path(data)) if isinstance(data, str | os.PathLike) else None
-    raw, origin = (next(later), str(data)) if later else to_arrays(data) if data is not None else ({}, "")
+    refused = {"--expected": expected, "--labels FILE": labels}
+    later, origin = _blocks(data, refused)
+    raw = next(later, {})
     label_columns = LabelColumns(labels, group, raw, origin) if labels is not None else None
     progress("Loading the source", 0, 0)
     known = {name: array for name, array in raw.items() if name != labels}
     opened = open_counterpart(onnx_model, source, load_options(known, load, against_provider))
     if against_provider != "cpu" and opened.framework != "onnx":
         raise UsageError(f"--against-provider is for a source that is an ONNX model; {opened.kind} is none.")
-    if later and (text := text_columns(raw, opened.inputs)):
-        later = stream_data(Path(origin), text)
+    if isinstance(data, str | os.PathLike) and (text := text_columns(raw, opened.inputs)):
+        later, _ = _blocks(data, refused, text)
         raw = next(later)
     if raw:
         combinations(shapes, opened.inputs, raw)
@@ -197,9 +201,23 @@ def verify(
     return report_of("verify", [subject])
 
 
+def _blocks(
+    data: Data | None, refused: Mapping[str, object], text: Collection[str] = ()
+) -> tuple[Iterator[Tensors], str]:
+    """The rows as they are read, in groups of equal lengths, and where they came from; nothing for None."""
+    if data is None:
+        return iter(()), ""
+    if isinstance(data, str | os.PathLike):
+        read, origin = stream_data(Path(data), text), str(data)
+    else:
+        arrays, origin = to_arrays(data)
+        read = iter([arrays])
+    return (group for block in read for group in groups_of(block, refused)), origin
+
+
 def _stream(
     raw: Tensors,
-    later: Iterator[Tensors] | None,
+    later: Iterator[Tensors],
     model: SourceModel,
     origin: str,
     label_columns: LabelColumns | None,
@@ -213,14 +231,18 @@ def _stream(
             label_columns.take(block, max(map(len, block.values())), read) if label_columns else (block, {})
         )
         tensors, messages = fit_data(rest, model.inputs, origin, as_they_came=model.any_number)
+        shapes.add(tuple(array.shape[1:] for array in tensors.values()))
+        if len(shapes) > 1:
+            messages.append(IN_GROUPS)
         notes.extend(note for note in messages if note not in notes)
         return Block(tensors, columns)
 
-    first = fit(raw)
+    shapes: set[tuple[tuple[int, ...], ...]] = set()
+    first, second = fit(raw), next(later, None)
     return Rows(
         first.tensors,
         origin,
         notes=notes,
         auxiliary=first.auxiliary,
-        later=map(fit, later) if later else None,
+        later=map(fit, chain([second], later)) if second is not None else None,
     )

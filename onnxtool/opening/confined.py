@@ -92,7 +92,7 @@ class SandboxedSource(SourceModel):
         self.inputs, self.roles, self.any_number = found.inputs, found.roles, found.any_number
         self._rows_as = found.rows_as
         self.path = Path(found.path) if found.path else None
-        self.saved_by = found.saved_by
+        self.saved_by, self.bounds = found.saved_by, found.bounds
         self.notes += [*found.notes, *(f"The source was not wholly confined: {lack}." for lack in lacking)]
         self._kind, self._classes = found.kind, found.classes
 

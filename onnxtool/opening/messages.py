@@ -41,6 +41,7 @@ class Description(BaseModel):
     path: str | None
     notes: tuple[str, ...]
     saved_by: tuple[SavedBy, ...]
+    bounds: dict[str, tuple[int, int]]
 
 
 class PlainDomain(BaseModel):

@@ -91,9 +91,9 @@ def test_the_report_names_the_sizes(tmp_path):
     report = onnxtool.verify(tmp_path / "text.onnx", tmp_path / "text.onnx", sandbox=None)
     assert report
     (found,) = report.subjects[0].parity.sizes
-    assert found.compared == [1, 11, 12, 13, 24, 40, 128, 512]
+    assert found.compared == [1, 7, 11, 12, 13, 24, 40, 128, 512]
     for form in ("text", "md", "html"):
-        assert "length 1, 11, 12, 13, 24, 40, 128, 512" in " ".join(render(report, form).split())
+        assert "length 1, 7, 11, 12, 13, 24, 40, 128, 512" in " ".join(render(report, form).split())
 
 
 def images(limit):
@@ -193,7 +193,7 @@ def test_a_dimension_at_whose_other_sizes_the_model_is_wrong_is_fixed(tmp_path):
     assert report
     (message,) = [choice for choice in report.subjects[0].conversion.choices if "length" in choice]
     assert message.startswith(
-        "The dimension length is fixed at 12. They agree at length 1, 11, 12, 13, but at length 24,"
+        "The dimension length is fixed at 12. They agree at length 1, 7, 11, 12, 13, but at length 24,"
     )
     session = onnxruntime.InferenceSession(tmp_path / "m.onnx")
     assert session.get_inputs()[0].shape == ["batch", 12]
@@ -217,6 +217,35 @@ def test_a_dimension_beyond_which_the_model_fails_has_bounds(tmp_path):
     again = onnxtool.verify(tmp_path / "m.onnx", Text(None))
     assert again
     assert max(again.subjects[0].parity.sizes[0].compared) == 40
+    assert not again.subjects[0].parity.sizes[0].failures
+
+
+def test_stated_bounds_excuse_no_wrong_answer(tmp_path):
+    """Nothing keeps a caller from other sizes: beyond its bounds, a model may fail, and not be wrong."""
+    model = cut_at(20)
+    helper.set_model_props(model, {BOUNDS: json.dumps({"length": [1, 20]})})
+    onnx.save(model, tmp_path / "m.onnx")
+    onnx.save(TEXT, tmp_path / "text.onnx")
+    assert not onnxtool.verify(tmp_path / "m.onnx", tmp_path / "text.onnx", sandbox=None)
+
+
+@pytest.mark.usefixtures("_framework")
+def test_a_model_that_is_wrong_only_near_the_sources_limit_is_found(tmp_path):
+    onnx.save(cut_at(45), tmp_path / "m.onnx")
+    report = onnxtool.verify(tmp_path / "m.onnx", Text(TEXT, most=50))
+    assert not report
+    assert "at length 50, y is off" in report.subjects[0].checks[0].message
+
+
+@pytest.mark.usefixtures("_framework")
+def test_what_takes_too_long_is_left_out_and_said(tmp_path, monkeypatch):
+    from onnxtool.validators.parity import sizes
+
+    monkeypatch.setitem(sizes.prove_sizes.__kwdefaults__, "budget_s", 0.0)
+    onnx.save(TEXT, tmp_path / "m.onnx")
+    report = onnxtool.verify(tmp_path / "m.onnx", Text(TEXT))
+    assert report.subjects[0].parity.sizes[0].skipped
+    assert "Sizes left out, since they would take too long: length" in " ".join(render(report, "text").split())
 
 
 @pytest.mark.usefixtures("_framework")
@@ -224,7 +253,7 @@ def test_what_the_source_refuses_is_no_failure(tmp_path):
     report = onnxtool.convert(Text(TEXT, most=50), tmp_path / "m.onnx")
     assert report
     (found,) = report.subjects[0].parity.sizes
-    assert (found.compared, found.refused) == ([1, 11, 12, 13, 24, 40], [128, 512])
+    assert (found.compared, found.refused) == ([1, 7, 11, 12, 13, 24, 40, 50], [128, 512])
 
 
 # -- Rows show one length, and the module takes others -------------------------------------------------------------
@@ -291,6 +320,144 @@ def test_a_model_that_needs_a_longer_input_gets_one(tmp_path):
     report = onnxtool.convert(Sound().eval(), tmp_path / "m.onnx", inputs=["x:float32[batch,samples]"])
     assert report
     (found,) = report.subjects[0].parity.sizes
-    assert found.compared == [127, 128, 129, 256, 512]
-    assert found.refused == [1, 12, 40]
+    assert found.compared == [64, 127, 128, 129, 256, 512]
+    assert found.refused == [1, 7, 12, 40]
     assert Path(tmp_path / "m.onnx").exists()
+
+
+# -- Every framework's kind ------------------------------------------------------------------------------------------
+
+
+def wrong_where(path, axis, operator, size):
+    """A copy of a model whose first output is off by a hundredth where an axis of its first input is so."""
+    model = onnx.load(path)
+    made, output, name = model.graph, model.graph.output[0].name, model.graph.input[0].name
+    for part in made.node:
+        part.output[:] = ["right" if value == output else value for value in part.output]
+        part.input[:] = ["right" if value == output else value for value in part.input]
+    made.initializer.extend(
+        [constant("at", np.array([axis])), constant("size", np.array([size])), constant("off", np.float32(0.01))]
+    )
+    made.node.extend(
+        [
+            node("Shape", [name], ["shape"]),
+            node("Gather", ["shape", "at"], ["there"]),
+            node(operator, ["there", "size"], ["is"]),
+            node("Cast", ["is"], ["one"], to=TensorProto.FLOAT),
+            node("Mul", ["one", "off"], ["more"]),
+            node("Add", ["right", "more"], [output]),
+        ]
+    )
+    mutant = path.with_name("mutant.onnx")
+    onnx.save(model, mutant)
+    return mutant
+
+
+def torch_source(_):
+    import torch
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.mix, self.out = torch.nn.Conv1d(4, 8, 3), torch.nn.Linear(8, 2)
+
+        def forward(self, x):
+            return self.out(self.mix(x.transpose(1, 2)).relu().mean(-1))
+
+    return Net().eval(), {"inputs": ["x:float32[batch,length,4]"]}
+
+
+def keras_source(_):
+    import keras
+
+    x = keras.Input((None, 4), name="x")
+    hidden = keras.layers.GlobalAveragePooling1D()(keras.layers.Conv1D(8, 3, activation="relu")(x))
+    return keras.Model(x, keras.layers.Dense(2)(hidden)), {}
+
+
+def tensorflow_source(folder):
+    import tensorflow as tf
+
+    class Net(tf.Module):
+        weights = tf.constant(RNG.normal(size=(4, 2)).astype(np.float32))
+
+        @tf.function(input_signature=[tf.TensorSpec([None, None, 4], tf.float32, "x")])
+        def __call__(self, x):
+            return {"y": tf.reduce_mean(tf.nn.relu(tf.matmul(x, self.weights)), 1)}
+
+    net = Net()
+    tf.saved_model.save(net, str(folder / "saved"), signatures=net.__call__)
+    return folder / "saved", {}
+
+
+@pytest.mark.parametrize("build", [torch_source, keras_source, tensorflow_source])
+def test_a_mutant_of_each_framework_is_found(build, tmp_path):
+    source, options = build(tmp_path)
+    path = tmp_path / "m.onnx"
+    report = onnxtool.convert(source, path, sandbox=None, **options)
+    assert report
+    (found,) = report.subjects[0].parity.sizes
+    assert {7, 40, 128, 512} <= set(found.compared)
+    for operator, size in (("Greater", 20), ("Less", 9)):
+        assert not onnxtool.verify(wrong_where(path, 1, operator, size), source, sandbox=None, **options)
+
+
+# -- Rows of unequal lengths -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ragged(tmp_path):
+    """Tokens of 3 to 9 places, and what the model says of each row by itself."""
+    onnx.save(TEXT, tmp_path / "text.onnx")
+    rows = [RNG.integers(0, 100, size).tolist() for size in RNG.integers(3, 10, 60)]
+    (tmp_path / "rows.json").write_text(json.dumps({"x": rows}))
+    return tmp_path, rows
+
+
+@pytest.mark.usefixtures("_framework")
+def test_rows_of_unequal_lengths_all_run(ragged):
+    import pandas
+
+    folder, rows = ragged
+    pandas.DataFrame({"x": rows}).to_parquet(folder / "rows.parquet")
+    lengths = {len(row) for row in rows}
+    for data in (folder / "rows.json", folder / "rows.parquet", {"x": rows}):
+        for report in (
+            onnxtool.verify(folder / "text.onnx", Text(TEXT), data=data),
+            onnxtool.convert(Text(TEXT), folder / "m.onnx", data=data),
+        ):
+            parity = report.subjects[0].parity
+            assert report
+            assert parity.rows == len(rows)
+            assert lengths <= set(parity.sizes[0].compared)
+            assert any("Rows of unequal lengths" in note for note in parity.notes)
+
+
+@pytest.mark.usefixtures("_framework")
+def test_one_row_of_another_length_is_enough_to_fail(ragged):
+    folder, rows = ragged
+    (folder / "rows.json").write_text(json.dumps({"x": [*rows, list(range(21))]}))
+    onnx.save(cut_at(20), folder / "m.onnx")
+    report = onnxtool.verify(folder / "m.onnx", Text(TEXT), data=folder / "rows.json")
+    assert not report
+    assert report.subjects[0].parity.outputs[0].mismatched_rows == 1
+
+
+def test_rows_of_unequal_lengths_are_measured_length_by_length(ragged):
+    folder, _ = ragged
+    (folder / "rows.json").write_text(json.dumps({"x": [[1, 2, 3], [4, 5], [6, 7, 8]]}))
+    report = onnxtool.bench(folder / "text.onnx", data=folder / "rows.json", duration=0.05, sandbox=None)
+    assert report
+    assert sorted(cell.dims["length"] for cell in report.subjects[0].bench.cells) == [2, 3]
+
+
+@pytest.mark.usefixtures("_framework")
+def test_answers_in_the_order_of_the_rows_need_rows_of_one_length(ragged):
+    folder, rows = ragged
+    answers = {"y": np.zeros((len(rows), 8), np.float32)}
+    for call in (
+        lambda: onnxtool.verify(folder / "text.onnx", Text(TEXT), data=folder / "rows.json", expected=answers),
+        lambda: onnxtool.convert(Text(TEXT), folder / "m.onnx", data=folder / "rows.json", expected=answers),
+    ):
+        with pytest.raises(onnxtool.errors.UsageError, match=r"unequal lengths.*--expected"):
+            call()

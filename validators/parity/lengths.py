@@ -28,7 +28,15 @@ def workable_sizes(
         The sizes by dimension; nothing where the default sizes work, or none does.
     """
     made = make_inputs(specs, 1, seed, domains)
-    names = [name for name, _ in sizes_of(specs, made)]
+    usual = dict(sizes_of(specs, made))
+    meant = {
+        name: min(max(size, source.bounds[name][0]), source.bounds[name][1])
+        for name, size in usual.items()
+        if name in source.bounds
+    }
+    if any(size != usual[name] for name, size in meant.items()):
+        return meant
+    names = list(usual)
     if not names or _runs(source, specs, domains, {}, seed):
         return {}
     found = (dict.fromkeys(names, size) for size in _LONGER)

@@ -24,7 +24,7 @@ from onnxtool.models.rows.edges import edge_rows, selects, sizing_inputs
 from onnxtool.models.rows.inputs import Sizes, combinations, graph_domains, make_inputs, sensible_rows, sizes_of
 from onnxtool.models.signature import Tensors, TensorSpec, dtype_name
 from onnxtool.models.source import SourceModel
-from onnxtool.reports.model import OutputParity, Parity
+from onnxtool.reports.model import DimensionSizes, OutputParity, Parity
 from onnxtool.validators.numerics.comparison import WORST_ROWS, OutputComparison
 from onnxtool.validators.numerics.tolerance import PRECISION, Limit, Tolerances, derive
 from onnxtool.validators.parity.consistency import ask_again
@@ -400,6 +400,7 @@ def check_parity(
     ordinary = Tolerances()
     answers: Answers | None = None
     batches: set[int] = set()
+    sizes: dict[str, set[int]] = {}
     done = 0
     for block in rows.blocks():
         before = done
@@ -407,6 +408,9 @@ def check_parity(
         for batch in pair.batches(block.tensors, small_first=before == 0):
             start, stop = batch.start, batch.stop
             truth, found = pair.run(batch.tensors)
+            if start == 0:
+                for name, size in sizes_of(model.inputs, pair.feeds(batch.tensors)):
+                    sizes.setdefault(name, set()).add(size)
             if not compared:
                 tolerances = pair.tolerances(block.tensors, truth, rtol, atol)
                 ordinary = ordinary if block.edges else tolerances
@@ -442,6 +446,7 @@ def check_parity(
     return Parity(
         rows=done,
         batches=sorted(batches),
+        sizes=[DimensionSizes(dimension=name, compared=sorted(found)) for name, found in sizes.items()],
         data=rows.origin,
         expected=rows.expected.origin if rows.expected else None,
         seed=rows.seed,
