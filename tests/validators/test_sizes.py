@@ -402,6 +402,20 @@ def test_a_mutant_of_each_framework_is_found(build, tmp_path):
         assert not onnxtool.verify(wrong_where(path, 1, operator, size), source, sandbox=None, **options)
 
 
+def test_an_exported_program_is_compared_within_its_own_bounds(tmp_path):
+    import torch
+
+    program = torch.export.export(
+        torch_source(None)[0],
+        (torch.rand(2, 17, 4),),
+        dynamic_shapes=({0: torch.export.Dim("batch"), 1: torch.export.Dim("length", min=15, max=200)},),
+    )
+    report = onnxtool.convert(program, tmp_path / "m.onnx", sandbox=None)
+    assert report
+    (found,) = report.subjects[0].parity.sizes
+    assert (min(found.compared), max(found.compared)) == (15, 200)
+
+
 # -- Rows of unequal lengths -----------------------------------------------------------------------------------------
 
 
