@@ -23,6 +23,7 @@ from onnxtool.models.rows.domain import Domain
 from onnxtool.models.safety.archives import DAMAGE, members
 from onnxtool.models.signature import BATCH, Tensors, TensorSpec, dtype_name
 from onnxtool.models.source import LoadOptions, SourceModel, Step
+from onnxtool.models.state import ModelState, keeping, weights_of
 from onnxtool.models.tensorflow import override, quiet, reason, tensor_spec, unique
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -47,6 +48,7 @@ class KerasModel(SourceModel):
     """
 
     framework = "keras"
+    _state: ModelState | None = None
 
     def __init__(self, model: Any, options: LoadOptions) -> None:
         keras = import_keras()
@@ -79,6 +81,13 @@ class KerasModel(SourceModel):
         # A graph of dynamic time is wrong in TimeDistributed (see `converters.keras`): one a shape is right.
         timed = any(isinstance(layer, keras.layers.TimeDistributed) for layer in model._flatten_layers())
         self._graph = as_graph(self.call, one_a_shape=timed)
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Put back the variables that a run changes; see `models.state`."""
+        self._state = self._state or ModelState(weights_of(self.model))
+        with keeping(self, self._state):
+            yield
 
     @property
     def kind(self) -> str:

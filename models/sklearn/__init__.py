@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -17,6 +18,7 @@ from onnxtool.models.signature import BATCH, Role, Tensors, TensorSpec, dtype_na
 from onnxtool.models.sklearn.fitted import Column, columns_of, vocabulary
 from onnxtool.models.sklearn.lineage import VECTORIZERS, steps
 from onnxtool.models.source import LoadOptions, SourceModel, Step
+from onnxtool.models.state import ModelState, attributes_of, keeping
 
 Answer: TypeAlias = Callable[[Any], NDArray[Any]]
 
@@ -36,6 +38,7 @@ class SklearnModel(SourceModel):
 
     any_number = True
     example: Tensors
+    _state: ModelState | None = None
 
     def __init__(self, model: Any, options: LoadOptions) -> None:
         self.framework = "sklearn"
@@ -75,6 +78,13 @@ class SklearnModel(SourceModel):
             except ValueError as error:
                 kind = type(self.model).__name__
                 raise SourceError(f"The {kind} refuses the rows: {first_line(error)}") from error
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Put back what a run changes of the user's own estimators; see `models.state`."""
+        self._state = self._state or ModelState(attributes_of(self.model))
+        with keeping(self, self._state):
+            yield
 
     def steps(self, tensors: Tensors) -> Iterator[Step]:
         """The outputs of the steps of a pipeline, and of pipelines in it, for the rows; then those of the last."""

@@ -19,6 +19,7 @@ from onnxtool.models.onnx.artifact import first_line
 from onnxtool.models.safety.saved_model import check
 from onnxtool.models.signature import BATCH, DTYPES, Dim, Tensors, TensorSpec
 from onnxtool.models.source import LoadOptions, SourceModel
+from onnxtool.models.state import ModelState, keeping, weights_of
 
 GRAPH_FILE = "saved_model.pb"
 DEFAULT_SIGNATURE = "serving_default"
@@ -32,6 +33,7 @@ class TensorFlowModel(SourceModel):
     """
 
     framework = "tensorflow"
+    _state: ModelState | None = None
 
     def __init__(self, model: Any, options: LoadOptions) -> None:
         tf = import_tensorflow()
@@ -52,6 +54,13 @@ class TensorFlowModel(SourceModel):
         if not isinstance(self._function.structured_outputs, Mapping):
             names = ["output"] if len(names) == 1 else [f"output_{name}" for name in names]
         self.outputs = unique(names, taken=[spec.name for spec in self.inputs])
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Put back the variables that a run changes; see `models.state`."""
+        self._state = self._state or ModelState(weights_of(self.model))
+        with keeping(self, self._state):
+            yield
 
     @property
     def kind(self) -> str:

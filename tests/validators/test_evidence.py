@@ -1,12 +1,16 @@
 """Neither model can touch what the other is given, and the user's model comes back as it was."""
 
 import hashlib
+import pickle
 import random
 
 import numpy as np
 import onnxruntime
 import pytest
 import torch
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
@@ -253,3 +257,146 @@ def test_hooks_are_not_put_back():
     source.answer({"x": X})
     assert not module.linear._forward_pre_hooks
     assert not source.effects
+
+
+# -- Other frameworks ----------------------------------------------------------------------------------------------
+
+
+class Counting(TransformerMixin, BaseEstimator):
+    """An estimator of the user's own that counts its calls, and answers what it would without."""
+
+    def fit(self, rows, y=None):
+        self.n_features_in_, self.calls_, self.log_, self.last_ = rows.shape[1], 0, [], np.zeros(1)
+        return self
+
+    def transform(self, rows):
+        self.calls_ += 1
+        self.log_.append(len(rows))
+        self.last_[0] = rows[0, 0]
+        np.random.rand()
+        return rows
+
+
+class Noisy(Counting):
+    def transform(self, rows):
+        return rows + np.random.normal(size=np.shape(rows))
+
+
+class Drifting(Counting):
+    def transform(self, rows):
+        self.calls_ += 1
+        return rows + self.calls_
+
+
+def fitted(step):
+    return make_pipeline(StandardScaler(), step, LogisticRegression()).fit(X, X[:, 0] > 0)
+
+
+def verified(source, report_of, tmp_path, rows=X):
+    """`verify` of an ONNX model that agrees, where the source has a say of its own."""
+    onnxtool.convert(report_of, tmp_path / "m.onnx")
+    return onnxtool.verify(tmp_path / "m.onnx", source, data=rows)
+
+
+def test_an_estimator_comes_back_as_it_was(tmp_path):
+    model = fitted(Counting())
+    before = pickle.dumps(model), np.random.get_state()[1].tobytes()
+    report = verified(model, make_pipeline(model[0], model[2]), tmp_path)
+    assert report
+    assert (pickle.dumps(model), np.random.get_state()[1].tobytes()) == before
+    assert any("Running the source changes it (steps" in note for note in report.subjects[0].parity.notes)
+
+
+@pytest.mark.parametrize(("step", "kind"), [(Noisy, "random"), (Drifting, "stateful")])
+def test_an_estimator_that_disagrees_with_itself_is_no_drift(step, kind, tmp_path):
+    model = fitted(step())
+    report = verified(model, make_pipeline(model[0], model[2]), tmp_path)
+    assert not report
+    found = report.subjects[0].parity.inconsistency
+    assert (found.kind, found.layer) == (kind, f"{step.__name__.lower()} ({step.__name__})")
+
+
+def keras_model(layer):
+    import keras
+
+    inputs = keras.Input((8,), name="x")
+    return keras.Model(inputs, keras.layers.Dense(2, kernel_initializer="ones")(layer(inputs)))
+
+
+@pytest.fixture(scope="module")
+def layers():
+    import keras
+
+    class Counter(keras.layers.Layer):
+        def build(self, shape):
+            self.calls = self.add_weight(shape=(), initializer="zeros", trainable=False, name="calls")
+
+        def call(self, x):
+            self.calls.assign(self.calls + 1)
+            return x
+
+    class Adding(Counter):
+        def call(self, x):
+            self.calls.assign(self.calls + 1)
+            return x + self.calls
+
+    class Noise(keras.layers.Layer):
+        def build(self, shape):
+            self.seed = keras.random.SeedGenerator(0)
+
+        def call(self, x):
+            return x + keras.random.normal(keras.ops.shape(x), seed=self.seed)
+
+    return {"counter": Counter, "stateful": Adding, "random": Noise}
+
+
+def test_a_keras_model_comes_back_as_it_was(layers, tmp_path):
+    model = keras_model(layers["counter"]())
+    before = [np.asarray(weight).tobytes() for weight in model.get_weights()]
+    report = verified(model, keras_model(lambda x: x), tmp_path)
+    assert report
+    assert [np.asarray(weight).tobytes() for weight in model.get_weights()] == before
+    assert any("calls). It was put back" in note for note in report.subjects[0].parity.notes)
+
+
+@pytest.mark.parametrize("kind", ["random", "stateful"])
+def test_a_keras_model_that_disagrees_with_itself_is_no_drift(layers, kind, tmp_path):
+    report = verified(keras_model(layers[kind]()), keras_model(lambda x: x), tmp_path)
+    assert not report
+    assert report.subjects[0].parity.inconsistency.kind in (kind, "stateful")
+
+
+def tensorflow_model(answer):
+    import tensorflow as tf
+
+    class Net(tf.Module):
+        def __init__(self):
+            super().__init__()
+            self.calls = tf.Variable(0.0, name="calls")
+
+        @tf.function(input_signature=[tf.TensorSpec([None, 8], tf.float32, "x")])
+        def __call__(self, x):
+            return {"y": answer(self, x)}
+
+    return Net()
+
+
+def test_a_tensorflow_model_comes_back_as_it_was(tmp_path):
+    def counting(net, x):
+        net.calls.assign_add(1.0)
+        return x * 2.0
+
+    model = tensorflow_model(counting)
+    report = verified(model, tensorflow_model(lambda net, x: x * 2.0), tmp_path)
+    assert report
+    assert float(model.calls.numpy()) == 0.0
+    assert any("calls:0). It was put back" in note for note in report.subjects[0].parity.notes)
+
+
+def test_a_tensorflow_model_that_draws_numbers_is_random(tmp_path):
+    import tensorflow as tf
+
+    model = tensorflow_model(lambda net, x: x + tf.random.normal(tf.shape(x)))
+    report = verified(model, tensorflow_model(lambda net, x: x * 2.0), tmp_path)
+    assert not report
+    assert report.subjects[0].parity.inconsistency.kind == "random"
