@@ -353,6 +353,11 @@ def rows_line(parity: Parity) -> str:
     )
 
 
+def few_rows(parity: Parity) -> str:
+    """How many rows were compared, where more are usual."""
+    return f"{units.plural(parity.rows, 'row')}, where {units.count(parity.usual_rows or 0)} are usual"
+
+
 def dimension_sizes(found: DimensionSizes) -> str:
     """The sizes of a dimension at which the two models were compared, as in `length 1, 12, 40`."""
     return f"{found.dimension} {', '.join(map(str, found.compared))}"
@@ -678,7 +683,11 @@ def _scope(report: Report) -> str:
     parts = []
     if parities:
         outputs = units.plural(sum(len(parity.outputs) for parity in parities), "output")
-        parts.append(f"{outputs} compared over {units.plural(sum(parity.rows for parity in parities), 'row')}")
+        rows = units.plural(sum(parity.rows for parity in parities), "row")
+        few = [parity for parity in parities if parity.usual_rows is not None]
+        parts.append(f"{outputs} compared over {few_rows(few[0]) if few and len(parities) == 1 else rows}")
+        if few and len(parities) > 1:
+            parts.append(f"{units.plural(len(few), 'model')} over fewer rows than are usual")
     if cells:
         measured = sum(cell.status == "measured" for cell in cells)
         parts.append(f"{measured:,} of {units.plural(len(cells), 'cell')} measured")

@@ -40,6 +40,10 @@ def parity_gate(parity: Parity) -> Check:
             for output in off
         )
     message = " ".join([message, *(findings.failing_sizes(found) for found in parity.sizes if found.failures)])
+    if parity.usual_rows is not None:
+        message += (
+            f" Only {findings.few_rows(parity)}: give more rows, or leave out --data, and as many are made up."
+        )
     rounding = parity.input_rounding
     if rounding is not None and rounding.rows and (off or rounding.accepted):
         message += f" {findings.input_rounding(rounding)}"

@@ -92,6 +92,8 @@ def _properties(report: Report, subject: Subject) -> dict[str, str]:
     }
     if subject.bench and (cell := findings.headline_cell(subject.bench)):
         found["p50_s"] = f"{findings.median(cell):.9f}"
+    if subject.parity and subject.parity.usual_rows is not None:
+        found["rows"] = findings.few_rows(subject.parity)
     return found
 
 

@@ -335,6 +335,9 @@ class Parity(Record):
     """The verdict of `verify`."""
 
     rows: Count
+    usual_rows: Count | None = Field(
+        default=None, description="Rows that are made up for such inputs, where fewer were compared."
+    )
     batches: list[int] = Field(description="Batch sizes that were run, each at least once.")
     sizes: list[DimensionSizes] = Field(
         default=[], description="Dynamic dimensions besides the batch, each at several sizes."

@@ -5,10 +5,12 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 import onnxtool
 from onnxtool.errors import OnnxtoolError
+from onnxtool.reports.render import render
 
 RNG = np.random.default_rng(0)
 
@@ -144,3 +146,14 @@ def test_bags_of_words_convert_with_rows_of_the_users_own(tmp_path):
     assert report, report.subjects[0].checks
     with pytest.raises(OnnxtoolError, match="--data"):
         onnxtool.convert(Bags(), tmp_path / "bags.onnx", inputs=inputs)
+
+
+def test_few_rows_are_in_the_verdict_itself(tmp_path):
+    x = np.random.default_rng(0).normal(size=(200, 4))
+    model = LogisticRegression().fit(x, x[:, 0] > 0)
+    onnxtool.convert(model, tmp_path / "m.onnx")
+    few = onnxtool.verify(tmp_path / "m.onnx", model, data=x[:3])
+    assert few
+    for form in ("text", "md", "html", "junit", "json"):
+        assert "3 rows, where 1,024 are usual" in " ".join(render(few, form).split()), form
+    assert "usual" not in render(onnxtool.verify(tmp_path / "m.onnx", model), "text")

@@ -24,7 +24,7 @@ from onnxtool.models.rows.edges import edge_rows, selects, sizing_inputs
 from onnxtool.models.rows.inputs import Sizes, combinations, graph_domains, make_inputs, sensible_rows, sizes_of
 from onnxtool.models.signature import Tensors, TensorSpec, dtype_name
 from onnxtool.models.source import SourceModel
-from onnxtool.reports.model import DimensionSizes, OutputParity, Parity
+from onnxtool.reports.model import DimensionSizes, Inconsistency, OutputParity, Parity
 from onnxtool.validators.numerics.comparison import WORST_ROWS, OutputComparison
 from onnxtool.validators.numerics.tolerance import PRECISION, Limit, Tolerances, derive
 from onnxtool.validators.parity.consistency import ask_again
@@ -88,6 +88,8 @@ class Rows:
         later: Further rows, where a file is read block by block, or rows cannot be put side by side.
         edges: Made-up rows at the edges of what the source takes, with a tolerance of their own.
         expected: The owner's own answers to all rows, which are the truth where there are some.
+        asked: How the source contradicts itself on these rows, once it was asked: each conversion that is tried is
+            compared on them.
     """
 
     tensors: Tensors
@@ -98,6 +100,7 @@ class Rows:
     later: Iterable[Block] | None = None
     edges: Tensors = field(default_factory=dict)
     expected: Expected | None = None
+    asked: list[Inconsistency | None] = field(default_factory=list)
 
     def blocks(self) -> Iterator[Block]:
         """All rows; those of a file that come later can be had once."""
@@ -440,11 +443,15 @@ def check_parity(
     results = [comparison.result() for comparison in comparisons.values()]
     if of_edges:
         results = [_merged(result, of_edges[result.name].result()) for result in results]
-    contradiction = None if rows.expected else ask_again(source, pair.batching, rows.tensors, ordinary)
+    if not rows.asked:
+        rows.asked.append(None if rows.expected else ask_again(source, pair.batching, rows.tensors, ordinary))
+    (contradiction,) = rows.asked
     if answers:
         results = answers.finish(results, done, rows.origin)
+    usual = sensible_rows(source.inputs)
     return Parity(
         rows=done,
+        usual_rows=usual if done < usual else None,
         batches=sorted(batches),
         sizes=[DimensionSizes(dimension=name, compared=sorted(found)) for name, found in sizes.items()],
         data=rows.origin,
