@@ -88,7 +88,7 @@ class Rows:
         later: Further rows, where a file is read block by block, or rows cannot be put side by side.
         edges: Made-up rows at the edges of what the source takes, with a tolerance of their own.
         expected: The owner's own answers to all rows, which are the truth where there are some.
-        asked: How the source contradicts itself on these rows, once it was asked: each conversion that is tried is
+        contradictions: How the source contradicts itself on these rows, once that was tried: each conversion is
             compared on them.
     """
 
@@ -100,7 +100,7 @@ class Rows:
     later: Iterable[Block] | None = None
     edges: Tensors = field(default_factory=dict)
     expected: Expected | None = None
-    asked: list[Inconsistency | None] = field(default_factory=list)
+    contradictions: list[Inconsistency | None] = field(default_factory=list)
 
     def blocks(self) -> Iterator[Block]:
         """All rows; those of a file that come later can be had once."""
@@ -443,9 +443,11 @@ def check_parity(
     results = [comparison.result() for comparison in comparisons.values()]
     if of_edges:
         results = [_merged(result, of_edges[result.name].result()) for result in results]
-    if not rows.asked:
-        rows.asked.append(None if rows.expected else ask_again(source, pair.batching, rows.tensors, ordinary))
-    (contradiction,) = rows.asked
+    if not rows.contradictions:
+        rows.contradictions.append(
+            None if rows.expected else ask_again(source, pair.batching, rows.tensors, ordinary)
+        )
+    (contradiction,) = rows.contradictions
     if answers:
         results = answers.finish(results, done, rows.origin)
     usual = sensible_rows(source.inputs)
