@@ -32,6 +32,7 @@ class LoadOptions:
         plugins: Modules to import before a source is opened: they register converters.
         inputs: Input signature given by the user, for models that carry none.
         weights: Weights for a model built by a callable.
+        base: Folder of the base model of an adapter.
         signature: Name of a SavedModel's signature.
         data: Rows of the user's, from which a missing signature is read (name to array, first axis rows).
         provider: Execution provider of a source that is an ONNX model.
@@ -45,6 +46,7 @@ class LoadOptions:
     plugins: tuple[str, ...] = ()
     inputs: tuple[TensorSpec, ...] = ()
     weights: Path | None = None
+    base: Path | None = None
     signature: str | None = None
     data: Tensors = field(default_factory=dict)
     provider: str = "cpu"

@@ -126,6 +126,10 @@ _loading = _options(
         help="Weights (safetensors, or a state dict) for a package.module:callable.",
     ),
     click.option(
+        "--base", type=click.Path(path_type=Path),
+        help="Folder of the base model of a PEFT adapter. [default: the one next to it]",
+    ),
+    click.option(
         "--signature",
         metavar="NAME",
         help="Signature of a SavedModel or .tflite file. [default: serving_default]",

@@ -28,6 +28,7 @@ from onnxtool.models.signature import Tensors, TensorSpec
 from onnxtool.models.source import LoadOptions, SourceModel
 from onnxtool.models.torch import TorchSource, build, evaluating, named_tensors
 from onnxtool.models.torch.files import exported_by, kind_of, quiet, read_export, read_torchscript
+from onnxtool.models.torch.hugging_face import folder_kind, read_folder
 from onnxtool.models.versions import saved_by
 from onnxtool.reports.model import SavedBy
 
@@ -57,8 +58,10 @@ class Torch(Framework):
     default_opset = 20
 
     def recognises(self, source: str) -> bool:
-        """A `.pt2` or TorchScript archive, a file of `torch.save`, or `package.module:callable`."""
+        """A `.pt2` or TorchScript archive, a file of `torch.save`, a folder of transformers, or a callable's name."""
         path = Path(source)
+        if folder_kind(path) is not None:
+            return True
         return kind_of(path) is not None if path.exists() else bool(_CALLABLE.fullmatch(source))
 
     def owns(self, model: object) -> bool:
@@ -75,6 +78,9 @@ class Torch(Framework):
             return build(source, options.weights)
         if options.weights is not None:
             raise UsageError(f"--weights goes with package.module:callable; {source} has its own weights.")
+        if folder_kind(path) is not None:
+            with quiet():
+                return read_folder(path, options.base)
         kind = kind_of(path)
         if kind == "export":
             return read_export(path, options.trust)
@@ -220,6 +226,7 @@ def _try_export(
             recurrent.projections(),
             packed.exportable(),
             attention.unfused(),
+            _unchecked_distributions(),
         ):
             program = torch.onnx.export(
                 model,
@@ -234,6 +241,19 @@ def _try_export(
     except Exception as error:  # the exporter and the user's module raise what they like
         return None, _explain(error, source, given)
     return program, _undone(program, specs, given, source.exported) or _branch(program, source, given, specs)
+
+
+@contextmanager
+def _unchecked_distributions() -> Iterator[None]:
+    """Leave out the checks of their arguments that `torch.distributions` make: branches on values."""
+    from torch.distributions import Distribution
+
+    before = Distribution._validate_args
+    Distribution.set_default_validate_args(False)
+    try:
+        yield
+    finally:
+        Distribution.set_default_validate_args(before)
 
 
 @contextmanager

@@ -402,7 +402,8 @@ def _call(function: Callable[..., Any], reference: str) -> Any:
 
 
 def _load_weights(module: Any, path: Path) -> None:
-    weights, own = read_weights(path), module.state_dict()
+    own = module.state_dict()
+    weights = _under_own_names(read_weights(path), own)
     faults = {
         "missing in the file": [name for name in own if name not in weights],
         "unknown to the model": [name for name in weights if name not in own],
@@ -418,6 +419,27 @@ def _load_weights(module: Any, path: Path) -> None:
         )
         raise SourceError(f"--weights {path} does not fit {type(module).__name__}. {faults_found}.")
     module.load_state_dict(weights)
+
+
+def _under_own_names(weights: dict[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """The weights without a prefix that all of them share, and with tied ones of which the file keeps one.
+
+    DataParallel, torch.compile and Lightning put a prefix before each name; safetensors keeps one of the names of a
+    tensor that has several.
+    """
+    while weights and not any(name in own for name in weights):
+        prefix = next(iter(weights)).partition(".")[0] + "."
+        if not all(name.startswith(prefix) for name in weights):
+            break
+        weights = {name.removeprefix(prefix): value for name, value in weights.items()}
+    tied = {name: other for name in own if name not in weights for other in weights if _shared(own, name, other)}
+    return weights | {name: weights[other] for name, other in tied.items()}
+
+
+def _shared(own: Mapping[str, Any], name: str, other: str) -> bool:
+    """Whether two names of a state dict are those of one tensor."""
+    one, two = own[name], own.get(other)
+    return two is not None and one.numel() > 0 and one.data_ptr() == two.data_ptr() and one.shape == two.shape
 
 
 def _shortened(names: list[str]) -> str:

@@ -44,6 +44,8 @@ _FUNCTIONS = re.compile(
     r"|math\.\w+"
     r"|_operator\.(?!call\b|attrgetter\b|itemgetter\b|methodcaller\b)\w+"
 )
+_STATES = ("state_dict", "model_state_dict", "model_state")
+"""Keys under which checkpoints keep the state dict."""
 _FACTORIES = {f"builtins.{kind}" for kind in ("dict", "float", "int", "list", "set", "str", "tuple")}
 """Of defaultdicts among the inputs."""
 _IS_CLASS = re.compile(r"[A-Z]\w*|floor|ceiling").fullmatch
@@ -172,8 +174,9 @@ def read_weights(path: Path) -> dict[str, Any]:
                 "Save only the weights: torch.save(model.state_dict(), FILE)."
             ) from error
         raise SourceError(f"--weights {path} cannot be read: {first_line(error)}") from error
-    if isinstance(weights, Mapping) and isinstance(weights.get("state_dict"), Mapping):
-        weights = weights["state_dict"]  # a checkpoint, with the state of the optimiser and more
+    if isinstance(weights, Mapping):  # of a checkpoint, with the state of the optimiser and more
+        kept = (weights[key] for key in _STATES if isinstance(weights.get(key), Mapping))
+        weights = next(kept, weights)
     if not isinstance(weights, Mapping) or not all(isinstance(name, str) for name in weights):
         raise SourceError(f"--weights {path} holds no state dict but a {type(weights).__name__}.")
     return dict(weights)

@@ -63,6 +63,8 @@ def _given_inputs(
         return options.inputs
     if options.data and (specs := _data_inputs(module, [p.name for p in named], required, options.data)):
         return specs
+    if known := getattr(module, "input_specs", None):  # of a folder, whose library knows them
+        return tuple(known)
     if example := own_example(module, parameters):
         return _example_inputs(example)
     suggestion = " ".join(f"--input {name}:float32[{BATCH},...]" for name in required or ["x"])

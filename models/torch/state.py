@@ -153,6 +153,12 @@ def _same(saved: _Saved, now: Any) -> bool:
     import torch
 
     value, content = saved.value, saved.content
+    # torch.export leaves equal copies of a module's lists and dicts in their place.
+    if now is not value and content is not None and type(now) is type(value):
+        if isinstance(value, dict):
+            return now.keys() == content.keys() and all(_same(content[key], now[key]) for key in content)
+        if isinstance(value, list | tuple):
+            return len(now) == len(content) and all(map(_same, content, now))
     if now is not value:
         return isinstance(value, bool | int | float | str | bytes) and repr(now) == repr(value)
     if content is None and saved.version is None:

@@ -43,6 +43,7 @@ class LoadArguments(TypedDict, total=False):
             its functions and classes stand for `__main__`, and nothing else of it is run.
         plugins: Modules to import before a source file is opened, for the converters that they register.
         weights: Weights (safetensors, or a state dict) for a module built by a callable.
+        base: Folder of the base model of a PEFT adapter; without it the one next to the adapter.
         signature: Name of a SavedModel's signature.
         sandbox: Limits of the process of a source file: `onnxtool.Limits()` by default. `"require"` refuses the
             file where the system cannot keep every promise of the sandbox; None opens it in this process. A live
@@ -54,6 +55,7 @@ class LoadArguments(TypedDict, total=False):
     code: Sequence[PathLike]
     plugins: Sequence[str]
     weights: PathLike | None
+    base: PathLike | None
     signature: str | None
     sandbox: Limits | Literal["require"] | None
 
@@ -96,13 +98,14 @@ def _limits(sandbox: Limits | str | None) -> Limits | None:
 
 def load_options(raw: Tensors, load: LoadArguments, provider: str = "cpu") -> LoadOptions:
     """Options for `open_source` from a public function's arguments and its rows."""
-    weights = load.get("weights")
+    weights, base = load.get("weights"), load.get("base")
     return LoadOptions(
         trust=tuple(load.get("trust", ())),
         code=tuple(map(Path, load.get("code", ()))),
         plugins=tuple(load.get("plugins", ())),
         inputs=tuple(TensorSpec.parse(spec) if isinstance(spec, str) else spec for spec in load.get("inputs", ())),
         weights=Path(weights) if weights is not None else None,
+        base=Path(base) if base is not None else None,
         signature=load.get("signature"),
         data=raw,
         provider=provider,

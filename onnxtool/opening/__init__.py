@@ -74,7 +74,7 @@ def _unrecognised(source: str) -> str:
     known = (
         "Known are scikit-learn pickles (.skops, .joblib, .pkl), PyTorch .pt2 files and package.module:callable, "
         "Keras .keras and .h5, TensorFlow SavedModel folders and .tflite files, XGBoost, LightGBM and CatBoost model "
-        "files, MLflow model folders, and ONNX."
+        "files, folders of MLflow, of save_pretrained, sentence-transformers and PEFT, and ONNX."
     )
     if not path.exists():
         return f"{source}: no such file or folder. {known}"

@@ -22,6 +22,7 @@ from onnxtool.models.rows.channel import read_message, write_message
 from onnxtool.models.rows.domain import Domain
 from onnxtool.models.signature import Tensors, TensorSpec
 from onnxtool.models.source import LoadOptions, SourceModel, Step, files_of
+from onnxtool.models.torch.hugging_face import base_of
 from onnxtool.opening.messages import (
     ANSWER,
     CONVERTED,
@@ -78,7 +79,7 @@ class SandboxedSource(SourceModel):
         self._process = ConfinedProcess(
             "onnxtool.worker",
             limits,
-            files_of(source, options),
+            [*files_of(source, options), *([base] if (base := base_of(Path(source), options.base)) else [])],
             log=self._log,
             variables={"JOBLIB_MULTIPROCESSING": "0"},  # no processes in there
         )

@@ -582,3 +582,24 @@ def test_a_bound_of_the_models_own_stays_dynamic(tmp_path):
 
     assert onnxtool.convert(Positions(), tmp_path / "m.onnx", inputs=["x:float32[batch,sequence,8]"])
     assert onnx.load(tmp_path / "m.onnx").graph.input[0].type.tensor_type.shape.dim[1].dim_param == "sequence"
+
+
+def test_distributions_are_not_checked_in_the_trace() -> None:
+    class Policy(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = torch.nn.Linear(4, 2)
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            found = torch.distributions.Categorical(logits=self.net(x))
+            return found.probs.argmax(dim=1), found.probs
+
+    before = torch.distributions.Distribution._validate_args
+    source = FRAMEWORK.wrap(Policy().eval(), LoadOptions(inputs=(TensorSpec.parse("x:float32[batch,4]"),)))
+    rows = {"x": np.random.default_rng(0).normal(size=(7, 4)).astype(np.float32)}
+    model = FRAMEWORK.convert(source, rows, ConvertOptions()).model
+    label, shares = onnxruntime.InferenceSession(model.SerializeToString()).run(None, rows)
+    want = source.predict(rows)
+    assert np.array_equal(label, want["output_0"])
+    np.testing.assert_allclose(shares, want["output_1"], rtol=1e-5)
+    assert torch.distributions.Distribution._validate_args == before

@@ -314,6 +314,30 @@ def test_weights_of_every_kind(project: Path, kind: str) -> None:
     assert all(torch.equal(loaded[name], state[name]) for name in state)
 
 
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "net.", "module._orig_mod."])
+def test_weights_under_a_prefix(project: Path, prefix: str) -> None:
+    state = {name: torch.randn_like(value) for name, value in build("onnxtool_project:net").state_dict().items()}
+    torch.save({"model_state_dict": {prefix + name: value for name, value in state.items()}}, project / "w.pt")
+    loaded = build("onnxtool_project:net", project / "w.pt").state_dict()
+    assert all(torch.equal(loaded[name], state[name]) for name in state)
+
+
+def test_weights_of_which_a_file_keeps_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "onnxtool_tied.py").write_text(
+        "import torch\n"
+        "class Net(torch.nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.table, self.head = torch.nn.Embedding(5, 3), torch.nn.Linear(3, 5, bias=False)\n"
+        "        self.head.weight = self.table.weight\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    kept = torch.randn(5, 3)
+    safetensors.torch.save_file({"table.weight": kept}, tmp_path / "w")
+    assert torch.equal(build("onnxtool_tied:Net", tmp_path / "w").head.weight, kept)
+
+
 def test_weights_that_do_not_fit(project: Path) -> None:
     state = build("onnxtool_project:net").state_dict()
     state["2.weight"] = torch.zeros(7, 5)
