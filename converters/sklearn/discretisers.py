@@ -1,7 +1,8 @@
 """Features made of one column each: bins, powers, splines, encodings, isotonic regression.
 
 skl2onnx 1.20 has no splines and no isotonic regression, no one-hot bins, no target encoding of several classes,
-and fails on float64 rows for polynomials, power transforms and imputation.
+fails on float64 rows for polynomials, power transforms and imputation, and knows no encoding of numbers that are
+fractions or missing.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from onnxtool.converters.sklearn.registration import Column, encoder, regressor, transformer
 from onnxtool.converters.sklearn.values import Value
 from onnxtool.errors import ConversionError, require
+from onnxtool.models.sklearn.lineage import is_missing
 
 
 def register() -> None:
@@ -23,7 +25,47 @@ def register() -> None:
     transformer("preprocessing.PowerTransformer", _powers, only_double=True)
     transformer("preprocessing.SplineTransformer", _splines)
     encoder("preprocessing.TargetEncoder", _target_encoding)
+    encoder("preprocessing.OneHotEncoder", _encoded, _has_fractions_or_missing_numbers)
+    encoder("preprocessing.OrdinalEncoder", _encoded, _has_missing)
     regressor("isotonic.IsotonicRegression", _isotonic)
+
+
+def _has_fractions_or_missing_numbers(model: Any) -> bool:
+    numbers = [known for known in model.categories_ if not any(isinstance(one, str) for one in known)]
+    return any(is_missing(one) or float(one) != int(one) for known in numbers for one in known)
+
+
+def _has_missing(model: Any) -> bool:
+    return any(is_missing(one) for known in model.categories_ for one in known)
+
+
+def _encoded(columns: list[Column], model: Any) -> Value:
+    """What the encoder itself makes of each category, and of a value that it does not know, looked up."""
+    known = [list(categories) for categories in model.categories_]
+    if getattr(model, "handle_unknown", "error") == "error":
+        values = [[*categories, categories[0]] for categories in known]
+    else:
+        values = [[*categories, _unknown(categories)] for categories in known]
+    rows = np.empty((max(map(len, values)), len(values)), dtype=object)
+    for place, tried in enumerate(values):
+        rows[:, place] = [*tried, *tried[:1] * (len(rows) - len(tried))]
+    found = model.transform(rows)
+    outputs = np.asarray(found.toarray() if hasattr(found, "toarray") else found, dtype=float)
+    ends = np.cumsum(getattr(model, "_n_features_outs", [1] * len(values)))
+    tables = np.split(outputs, ends[:-1], axis=1)
+    parts = []
+    for column, categories, table in zip(columns, model.categories_, tables, strict=True):
+        places = column.positions(categories)
+        parts.append(places.of(table[: len(categories) + 1]).at(places))
+    return _joined(parts)
+
+
+def _unknown(categories: list[Any]) -> Any:
+    """A value of the categories' kind that is none of them."""
+    present = [one for one in categories if not is_missing(one)]
+    if any(isinstance(one, str) for one in present):
+        return f"not {''.join(present)}"
+    return max(present, default=0) + 1
 
 
 def _joined(parts: list[Value]) -> Value:

@@ -90,13 +90,27 @@ class Column:
         return same.hstack(none).first_greatest()
 
 
-def encoder(path: str, convert: Callable[[list[Column], Any], Value]) -> None:
-    """Register the converter of a transformer that reads columns of numbers or of text."""
+def encoder(
+    path: str, convert: Callable[[list[Column], Any], Value], only_for: Callable[[Any], bool] | None = None
+) -> None:
+    """Register the converter of a transformer that reads columns of numbers or of text.
+
+    Args:
+        path: The class, as in "preprocessing.TargetEncoder".
+        convert: From columns and estimator to a matrix.
+        only_for: The estimators that it converts; others are left to skl2onnx's converter. None for all.
+    """
 
     def write(graph: Graph, operator: Any, model: Any) -> None:
         _give(convert(columns_given(graph, operator), model), operator, 0)
 
-    _register(path, write, _transformer_shapes, ("variable",))
+    if only_for is None:
+        _register(path, write, _transformer_shapes, ("variable",))
+        return
+    chosen = only_for
+    _register_beside(
+        _class(path), write, _transformer_shapes, None, lambda operator: chosen(operator.raw_operator)
+    )
 
 
 def columns_given(graph: Graph, operator: Any) -> list[Column]:
@@ -223,7 +237,7 @@ def _register(
     alias = f"Sklearn{kind.__name__}"
     types = require("skl2onnx.common.data_types", "sklearn")
     if only_double:
-        _register_for_double(kind, write, shapes, options)
+        _register_beside(kind, write, shapes, options, is_double)
         return
 
     def converter(scope: Any, operator: Any, container: Any) -> None:
@@ -241,25 +255,26 @@ def _register(
     update(kind, alias, shapes, converter, parser=parser, options=options)
 
 
-def _register_for_double(
+def _register_beside(
     kind: Any,
     write: Callable[[Graph, Any, Any], None],
     shapes: Callable[[Any], None],
     options: dict[str, list[Any]] | None,
+    ours: Callable[[Any], bool],
 ) -> None:
-    """Choose between ours and skl2onnx's converter by the rows' precision; upstream's options stay allowed."""
+    """Take our converter for the operators that `ours` says, else skl2onnx's, whose options stay allowed."""
     registered = require("skl2onnx.common._registration", "sklearn")
     alias = require("skl2onnx._supported_operators", "sklearn").sklearn_operator_name_map[kind]
     theirs, their_shapes = registered.get_converter(alias), registered.get_shape_calculator(alias)
 
     def converter(scope: Any, operator: Any, container: Any) -> None:
-        if is_double(operator):
+        if ours(operator):
             write(Graph(scope, container), operator, operator.raw_operator)
         else:
             theirs(scope, operator, container)
 
     def shape(operator: Any) -> None:
-        (shapes if is_double(operator) else their_shapes)(operator)
+        (shapes if ours(operator) else their_shapes)(operator)
 
     allowed = theirs.get_allowed_options() or {}
     merged = {**(options or {}), **allowed} if allowed or options else None

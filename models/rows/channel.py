@@ -91,7 +91,7 @@ def _array(file: BinaryIO, dtype: str, shape: list[int]) -> NDArray[Any]:
         texts = _TEXTS.validate_json(array.tobytes())
         array = np.empty(len(texts), dtype=object)
         array[:] = texts
-    elif array.dtype.kind == "V":  # NumPy's format has no name for bfloat16
+    elif array.dtype.kind == "V" and not array.dtype.names:  # NumPy's format has no name for bfloat16
         array = array.view(numpy_dtype(dtype))
     return array.reshape(shape)
 

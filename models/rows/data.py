@@ -7,6 +7,7 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
+from itertools import repeat
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any, Literal, TypeAlias
@@ -74,7 +75,7 @@ def read_data(path: str | Path, text: Collection[str] = ()) -> Tensors:
         if kind in ("npy", "npz"):
             return _read_numpy(path)
         if kind == "parquet":
-            return table_columns(require("pandas", "data").read_parquet(path))
+            return table_columns(_parquet(path))
         if kind == "json":
             return _read_json(path)
         return table_columns(require("pandas", "data").read_csv(path, dtype=dict.fromkeys(text, "str")))
@@ -152,6 +153,8 @@ def fit_data(
     if ignored:
         notes.append(f"Ignored, since the model does not read them: {_listed(ignored)}.")
     for name, array in data.items():
+        if id(array) in used and array.dtype.kind == "V":
+            raise DataError(f"{path}: column {name!r} {_reason(array)}")
         if id(array) in used and array.dtype.kind in "mM":
             dates = array.dtype.kind == "M"
             remedy = "(frame[column] - pandas.Timestamp(0)).dt" if dates else "frame[column].dt"
@@ -161,7 +164,11 @@ def fit_data(
             )
     tensors: Tensors = {}
     for spec in specs:
-        arrays = [_cast(array, spec, path, as_they_came) for array in by_name[spec.name]]
+        names = spec.columns if len(spec.columns) == len(by_name[spec.name]) else repeat(spec.name)
+        arrays = [
+            _cast(array, spec, path, name, as_they_came=as_they_came)
+            for array, name in zip(by_name[spec.name], names, strict=False)
+        ]
         tensor = arrays[0] if len(arrays) == 1 else np.stack(arrays, axis=1)
         if tensor.ndim == 1 and len(spec.shape) == 2:
             tensor = tensor[:, None]
@@ -208,15 +215,16 @@ def _match(data: Tensors, specs: Sequence[TensorSpec], path: str) -> dict[str, l
     )
 
 
-def _cast(array: NDArray[Any], spec: TensorSpec, path: str, as_they_came: bool) -> NDArray[Any]:
+def _cast(array: NDArray[Any], spec: TensorSpec, path: str, column: str, *, as_they_came: bool) -> NDArray[Any]:
     have, expected_dtype = dtype_name(array), spec.dtype
     target = numpy_dtype(expected_dtype)
     if have == expected_dtype:
         return array.astype(target, copy=False)
     if not _convertible(array, target):
         raise DataError(
-            f"{path}: input {spec.name!r} is {expected_dtype} in the model and {have} in the data, "
-            f"which cannot be converted without loss. Model: {spec}; data: {have}{list(array.shape)}."
+            f"{path}: input {column!r} is {expected_dtype} in the model and {have} in the data, "
+            f"which cannot be converted without loss. Model: {spec}; data: {have}{list(array.shape)}. "
+            "Give the column as it was when the model was fitted."
         )
     if as_they_came:
         return array
@@ -262,22 +270,47 @@ def table_columns(frame: Any) -> Tensors:
     """A data frame's columns, a 1-D array each.
 
     Numbers of NumPy's, pandas' and Arrow's dtypes keep their values; a missing one makes the column float64, with
-    NaN. `Decimal` becomes float64, as in scikit-learn. Dates and durations come as they are: `fit_data` refuses them
-    where the model reads them.
-
-    Raises:
-        ValueError: a column holds something else, which the message names.
+    NaN. `Decimal` becomes float64, as in scikit-learn. Dates and durations come as they are, and what is neither
+    number nor text comes as `_without_values` says: `fit_data` refuses them where the model reads them.
     """
     columns = {}
     for name in frame.columns:
         try:
             columns[str(name)] = plain_array(_column(frame[name]))
-        except ValueError as error:
-            raise ValueError(
-                f"column {str(name)!r} ({frame[name].dtype}): {error} Convert it to numbers or text, as those "
-                "on which the model was fitted, or leave it out."
-            ) from error
+        except (ValueError, TypeError) as error:
+            columns[str(name)] = _without_values(frame[name], error)
     return columns
+
+
+def _without_values(series: Any, error: Exception) -> NDArray[Any]:
+    """An array that stands for a column which no model can read; the name of its field says why."""
+    return np.zeros(len(series), dtype=[(f"{series.dtype}: {error}", "V1")])
+
+
+def _reason(array: NDArray[Any]) -> str:
+    kind, _, why = (array.dtype.names or ("",))[0].partition(": ")
+    return (
+        f"({kind}): {why} Convert it to numbers or text, as those on which the model was fitted, or leave it out."
+    )
+
+
+def _parquet(path: Path) -> Any:
+    try:
+        return require("pandas", "data").read_parquet(path)
+    except TypeError:
+        return as_frame(require("pyarrow.parquet", "data").read_table(path))
+
+
+def as_frame(table: Any) -> Any:
+    """An Arrow table or batch as a data frame, also where pandas does not know the dtype that it noted there.
+
+    pandas 3.0 writes that a column is an Arrow dictionary, and cannot read what it wrote.
+    """
+    try:
+        return table.to_pandas()
+    except TypeError:
+        index = [one for one in table.schema.pandas_metadata["index_columns"] if isinstance(one, str)]
+        return table.drop_columns(index).to_pandas(ignore_metadata=True)
 
 
 def _column(series: Any) -> NDArray[Any]:
@@ -294,7 +327,8 @@ def _column(series: Any) -> NDArray[Any]:
     if all(isinstance(value, Decimal | int | float | np.number) for value in values[series.notna()]):
         numbers = [np.nan if missing else value for value, missing in zip(values, series.isna(), strict=True)]
         whole = all(isinstance(value, bool | int | np.integer) for value in numbers)
-        return np.asarray(numbers, dtype=None if whole else np.float64)
+        found = np.asarray(numbers, dtype=None if whole else np.float64)
+        return found.astype(np.float64) if found.dtype == object else found  # beyond 64 bits
     # Nested lists (parquet) become one array; what is neither text nor numbers is refused there.
     return from_lists(values.tolist())
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from onnxtool.errors import DataError, require
 from onnxtool.models.rows.data import (
     UNNAMED,
+    as_frame,
     data_format,
     plain_array,
     read_data,
@@ -92,7 +93,7 @@ def _csv(path: Path, text: Collection[str], rows: int) -> Iterator[Tensors]:
 def _parquet(path: Path, text: Collection[str], rows: int) -> Iterator[Tensors]:
     with require("pyarrow.parquet", "data").ParquetFile(path) as file:
         for batch in file.iter_batches(batch_size=rows):
-            yield table_columns(batch.to_pandas())
+            yield table_columns(as_frame(batch))
 
 
 def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:

@@ -165,6 +165,9 @@ class SklearnModel(SourceModel):
     def _with_missing(self, values: NDArray[Any], place: int) -> NDArray[Any]:
         """ONNX has no missing text: the empty string stands for it, where the model has something missing."""
         missing: Any = self.columns[place].missing_text
+        if values.dtype != object and self.columns[place].as_objects:
+            objects = values.astype(object)
+            return objects if missing is False else np.where(np.isnan(values), missing, objects)
         if values.dtype != object or missing is False:
             return values
         return np.where(values == "", missing, values)
@@ -176,7 +179,7 @@ class SklearnModel(SourceModel):
             return (TensorSpec(TEXT, "string", (BATCH, 1)),)
         names = self.names or tuple(f"x{place}" for place in range(len(self.columns)))
         dtypes = [
-            column.dtype or _dtype_in_data(options.data, name)
+            column.dtype or ("float32" if column.ranges else _dtype_in_data(options.data, name))
             for name, column in zip(names, self.columns, strict=True)
         ]
         if len(set(dtypes)) == 1 and not self.selects_columns:
@@ -241,7 +244,11 @@ def _names(model: Any, options: LoadOptions) -> tuple[str, ...]:
     """
     first = _first(model)
     known = tuple(str(name) for name in getattr(first, "feature_names_in_", ()))
-    table = {name: values for name, values in options.data.items() if name and values.ndim == 1}
+    table = {
+        name: values
+        for name, values in options.data.items()
+        if name and values.ndim == 1 and values.dtype.kind != "V"
+    }
     if known or not table or hasattr(first, "n_features_in_") or _reads_text(model):
         return known
     frame = require("pandas", "sklearn").DataFrame({name: values[:2] for name, values in table.items()})

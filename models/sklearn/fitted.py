@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxtool.errors import SourceError
 from onnxtool.models.rows.domain import Domain
 from onnxtool.models.sklearn.contrib import ENCODERS, KNOWN_LIBRARIES, known_categories, library_of
 from onnxtool.models.sklearn.lineage import VECTORIZERS, Feature, Features, is_missing, steps, transformed
@@ -26,6 +27,7 @@ class Column:
         takes_unknown: Whether a category never seen is allowed.
         missing: Whether a missing value is allowed.
         missing_text: What stands for missing text in the model (NaN or None), False if nothing does.
+        as_objects: Whether an encoder knows numbers as Python objects, and takes no others.
         ranges: Mean and standard deviation as the steps know them, with a priority; the best is last.
         thresholds: Values at which trees split.
         words: The vocabulary of a vectorizer, for a column of text.
@@ -35,6 +37,7 @@ class Column:
     takes_unknown: bool = True
     missing: bool = False
     missing_text: float | Literal[False] | None = False
+    as_objects: bool = False
     fill: Any = None
     ranges: list[tuple[int, float, float]] = field(default_factory=list)
     thresholds: list[NDArray[np.float64]] = field(default_factory=list)
@@ -53,7 +56,8 @@ class Column:
             return ""
         if any(isinstance(value, str) for value in known):
             return "string"
-        if self.categories and all(isinstance(value, int | np.integer) for value in self.categories):
+        whole = all(isinstance(value, int | np.integer) for value in self.categories)
+        if self.categories and whole and not self.missing:
             return "int64"
         return "float32"
 
@@ -121,17 +125,32 @@ def _encoder(step: Any, features: Features, columns: tuple[Column, ...]) -> None
         categories = [np.arange(float(count)) for count in step.n_categories_]
     if not isinstance(categories, list) or len(categories) != len(features):
         return
-    for feature, known in zip(features, categories, strict=True):
+    for place, (feature, known) in enumerate(zip(features, categories, strict=True)):
         if feature is None or not feature.unchanged:
             continue
         column = columns[feature.column]
         present = [value for value in known.tolist() if not is_missing(value)]
+        if known.dtype.kind not in "biuf":
+            _refuse_other_kinds(step, place, list(known) if known.dtype.kind in "mM" else present)
+        column.as_objects |= known.dtype == object and not any(isinstance(value, str) for value in present)
         absent = [value for value in known.tolist() if is_missing(value)]
         column.categories = tuple(dict.fromkeys((*column.categories, *present)))
         column.takes_unknown &= getattr(step, "handle_unknown", "error") != "error"
         if absent:
             column.missing = True
             column.missing_text = absent[0]
+
+
+def _refuse_other_kinds(step: Any, place: int, present: list[Any]) -> None:
+    """Refuse categories that are neither text nor numbers."""
+    if all(isinstance(value, str | int | float | np.number) for value in present):
+        return
+    names = getattr(step, "feature_names_in_", None)
+    raise SourceError(
+        f"Column {str(place) if names is None else repr(str(names[place]))}: the {type(step).__name__} was fitted on "
+        f"categories that are {type(present[0]).__name__}, such as {present[0]}, which ONNX cannot hold. Fit the "
+        "model on that column as text, frame[column].astype(str), or as numbers, then convert it."
+    )
 
 
 def _vectorizer(step: Any, features: Features, columns: tuple[Column, ...]) -> None:

@@ -1,5 +1,9 @@
 import json
+from contextlib import suppress
+from datetime import date
 from decimal import Decimal
+from functools import partial
+from io import BytesIO
 
 import numpy as np
 import pandas as pd
@@ -7,7 +11,9 @@ import pyarrow as pa
 import pytest
 
 from onnxtool.errors import DataError
+from onnxtool.models.rows.channel import receive, send
 from onnxtool.models.rows.data import UNNAMED, fit_data, read_data, to_arrays
+from onnxtool.models.rows.stream import stream_data
 from onnxtool.models.signature import TensorSpec
 
 COLUMNS = (TensorSpec("age", "float32", ("batch", 1)), TensorSpec("city", "string", ("batch", 1)))
@@ -112,9 +118,58 @@ def test_dates_are_refused_by_name_where_the_model_reads_them_and_the_remedy_wor
     assert fit_data(to_arrays(spare)[0], MATRIX, "a data frame")[0]["X"].tolist() == [[1.0, 2.0]]
 
 
-def test_a_column_that_is_no_number_and_no_text_is_named():
+def test_a_column_that_is_no_number_and_no_text_is_named_where_the_model_reads_it():
+    columns = to_arrays(pd.DataFrame({"a": [1.0], "b": [{"k": 1}]}))[0]
     with pytest.raises(DataError, match=r"column 'b' \(object\).*neither numbers nor text"):
-        to_arrays(pd.DataFrame({"a": [1.0], "b": [{"k": 1}]}))
+        fit_data(columns, MATRIX, "a data frame")
+
+
+UNREAD = {
+    "dates": pd.to_datetime(["2020-01-01", "2021-01-01"]),
+    "dates of a zone": pd.to_datetime(["2020-01-01", "2021-01-01"]).tz_localize("Europe/Oslo"),
+    "durations": pd.to_timedelta([1, 2], unit="h"),
+    "days": [date(2020, 1, 1), None],
+    "periods": pd.period_range("2020-01", periods=2, freq="M"),
+    "intervals": pd.interval_range(0, 2),
+    "mappings": [{"k": 1}, {"k": 2}],
+    "mixed": [1, "x"],
+    "complex": [1j, 2.0],
+    "whole numbers beyond 64 bits": [10**25, 1],
+    "nothing": [None, None],
+    "lists of unequal lengths": [[1.0], [1.0, 2.0]],
+    "Arrow's dictionary": pd.array(
+        pa.array(["x", "y"]).dictionary_encode(), dtype=pd.ArrowDtype(pa.dictionary(pa.int32(), pa.string()))
+    ),
+    "Arrow's days": pd.array([date(2020, 1, 1), None], dtype=pd.ArrowDtype(pa.date32())),
+    "Arrow's structs": pd.array([{"k": 1}, None], dtype=pd.ArrowDtype(pa.struct([("k", pa.int64())]))),
+}
+
+
+@pytest.mark.parametrize("kind", UNREAD)
+def test_a_column_that_the_model_does_not_read_refuses_no_rows(kind, tmp_path):
+    frame = pd.DataFrame({"a": [1.0, 2.0], "b": [3.0, 4.0], "c": UNREAD[kind]})
+    written = []
+    for name, write in (
+        ("csv", partial(frame.to_csv, index=False)),
+        ("parquet", frame.to_parquet),
+        ("json", partial(frame.to_json, orient="records", date_format="iso")),
+    ):
+        with suppress(
+            pa.ArrowException, ArithmeticError, TypeError, ValueError, NotImplementedError
+        ):  # pandas cannot write it
+            write(tmp_path / name)
+            written.append(tmp_path / name)
+    assert tmp_path / "csv" in written
+    for data in (frame, *written):
+        columns = to_arrays(data)[0]
+        message = BytesIO()
+        send(message, None, columns)  # as rows reach the confined process
+        message.seek(0)
+        for received in (columns, receive(message)[1]):
+            assert fit_data(received, MATRIX, "rows")[0]["X"].tolist() == [[1.0, 3.0], [2.0, 4.0]]
+    for path in written:
+        for block in stream_data(path, rows=1):
+            assert len(block["c"]) == len(block["a"])
 
 
 def test_a_source_that_takes_any_number_gets_the_rows_as_they_came():
