@@ -108,7 +108,7 @@ def encoder(
         _register(path, write, _transformer_shapes, ("variable",))
         return
     chosen = only_for
-    _register_beside(
+    _register_in_part(
         _class(path), write, _transformer_shapes, None, lambda operator: chosen(operator.raw_operator)
     )
 
@@ -237,7 +237,7 @@ def _register(
     alias = f"Sklearn{kind.__name__}"
     types = require("skl2onnx.common.data_types", "sklearn")
     if only_double:
-        _register_beside(kind, write, shapes, options, is_double)
+        _register_in_part(kind, write, shapes, options, is_double)
         return
 
     def converter(scope: Any, operator: Any, container: Any) -> None:
@@ -255,7 +255,7 @@ def _register(
     update(kind, alias, shapes, converter, parser=parser, options=options)
 
 
-def _register_beside(
+def _register_in_part(
     kind: Any,
     write: Callable[[Graph, Any, Any], None],
     shapes: Callable[[Any], None],
