@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy
-import pandas as pd
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from onnxtool.converters.tracing.arrays import (
@@ -25,6 +24,7 @@ from onnxtool.converters.tracing.arrays import (
 )
 from onnxtool.converters.tracing.functions import take
 from onnxtool.converters.tracing.text import changed_case, matches, places_among, text_among
+from onnxtool.errors import require
 
 ROWS_CHOSEN = (
     "a choice of some rows of a frame: a model gives one row for each that it gets. "
@@ -51,6 +51,10 @@ REVERSED = {
 }
 
 
+def _pandas() -> Any:
+    return require("pandas", "data")
+
+
 def is_series(value: Any) -> bool:
     """Whether a value is a traced series."""
     return type(value) is TracedSeries
@@ -65,7 +69,7 @@ def column_of(value: Any) -> Traced:
     """A value as a column: a scalar stands for each row."""
     if is_series(value):
         value = value.array_
-    if isinstance(value, pd.Series):
+    if isinstance(value, _pandas().Series):
         value = value.to_numpy()
     if isinstance(value, list | tuple):
         value = np.asarray(value)
@@ -104,7 +108,7 @@ class _Table(NDArrayOperatorsMixin):
     @property
     def index(self) -> Any:
         """An index of the example's rows."""
-        return pd.RangeIndex(current().rows)
+        return _pandas().RangeIndex(current().rows)
 
     @property
     def empty(self) -> bool:
@@ -161,7 +165,7 @@ class _Table(NDArrayOperatorsMixin):
 
             return named
         kind = "DataFrame" if is_frame(self) else "Series"
-        if not name.startswith("__") and hasattr(getattr(pd, kind), name):
+        if not name.startswith("__") and hasattr(getattr(_pandas(), kind), name):
             raise UntraceableError(f"pandas.{kind}.{name}, which has no translation")
         raise AttributeError(f"{kind!r} object has no attribute {name!r}")
 
@@ -233,7 +237,7 @@ class TracedSeries(_Table):
     @property
     def __class__(self) -> Any:
         """What `isinstance` takes it for."""
-        return pd.Series
+        return _pandas().Series
 
     @__class__.setter
     def __class__(self, kind: Any) -> None:
@@ -366,7 +370,7 @@ class TracedSeries(_Table):
 
     def map(self, mapping: Any, na_action: Any = None) -> TracedSeries:
         """What a mapping has for each value, NaN where it has nothing; or what a function makes of it."""
-        if isinstance(mapping, pd.Series):
+        if isinstance(mapping, _pandas().Series):
             mapping = mapping.to_dict()
         if not isinstance(mapping, Mapping):
             return self.apply(mapping)
@@ -383,7 +387,7 @@ class TracedSeries(_Table):
         found = self.array_
         same: Any
         for old, new in pairs.items():
-            same = missing(self.array_) if pd.isna(old) else np.equal(self.array_, old)
+            same = missing(self.array_) if _pandas().isna(old) else np.equal(self.array_, old)
             found = np.where(same, _fitting(new, found), found)
         return TracedSeries(found, self.name)
 
@@ -431,7 +435,7 @@ class TracedFrame(_Table):
     @property
     def __class__(self) -> Any:
         """What `isinstance` takes it for."""
-        return pd.DataFrame
+        return _pandas().DataFrame
 
     @__class__.setter
     def __class__(self, kind: Any) -> None:
@@ -443,7 +447,7 @@ class TracedFrame(_Table):
     @property
     def columns(self) -> Any:
         """Names of its columns."""
-        return pd.Index(list(self.columns_))
+        return _pandas().Index(list(self.columns_))
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set the names of the columns, or a column."""
@@ -473,7 +477,7 @@ class TracedFrame(_Table):
     @property
     def dtypes(self) -> Any:
         """Dtypes of the columns."""
-        return pd.Series({name: array.dtype for name, array in self.columns_.items()}, dtype=object)
+        return _pandas().Series({name: array.dtype for name, array in self.columns_.items()}, dtype=object)
 
     @property
     def values(self) -> Traced:
@@ -489,7 +493,7 @@ class TracedFrame(_Table):
 
     def __getitem__(self, key: Any) -> Any:
         """One column, or a frame of several."""
-        if isinstance(key, pd.Index | np.ndarray) and not is_traced(key):
+        if isinstance(key, _pandas().Index | np.ndarray) and not is_traced(key):
             key = list(np.asarray(self.columns)[key]) if np.asarray(key).dtype == bool else list(key)
         if isinstance(key, list):
             return TracedFrame({name: self._column(name) for name in key})
@@ -508,7 +512,7 @@ class TracedFrame(_Table):
 
     def __setitem__(self, key: Any, value: Any) -> None:
         """Set one column or several."""
-        if isinstance(key, pd.Index | np.ndarray) and not is_traced(key):
+        if isinstance(key, _pandas().Index | np.ndarray) and not is_traced(key):
             key = list(key)
         if isinstance(key, list):
             for name, column in zip(key, _several(value, len(key)), strict=True):
@@ -630,7 +634,9 @@ class TracedFrame(_Table):
 
     def select_dtypes(self, include: Any = None, exclude: Any = None) -> Any:
         """The columns of some dtypes."""
-        empty = pd.DataFrame({name: pd.Series(array.example[:1]) for name, array in self.columns_.items()})
+        empty = _pandas().DataFrame(
+            {name: _pandas().Series(array.example[:1]) for name, array in self.columns_.items()}
+        )
         return self[list(empty.select_dtypes(include, exclude).columns)]
 
     def astype(self, dtype: Any, *_: Any, **__: Any) -> Any:
@@ -645,7 +651,7 @@ class TracedFrame(_Table):
         """With another value for what is missing."""
         if value is None:
             raise UntraceableError("fillna from other rows")
-        if isinstance(value, pd.Series):
+        if isinstance(value, _pandas().Series):
             value = value.to_dict()
         found = {
             name: filled(array, value[name]) if isinstance(value, Mapping) and name in value
@@ -737,7 +743,7 @@ class TracedFrame(_Table):
     def _reduced(self, name: str, axis: Any, skipna: bool, **more: Any) -> Any:
         if axis not in (1, "columns"):
             if current().checks_pass:
-                return pd.Series(0.0, index=list(self.columns_))
+                return _pandas().Series(0.0, index=list(self.columns_))
             raise UntraceableError(OVER_ROWS)
         matrix = self.to_numpy()
         matrix = astype(matrix, np.dtype(float)) if name in ("mean", "std", "var", "median") else matrix
@@ -773,7 +779,7 @@ class TracedFrame(_Table):
     def _over_row(self, function: Any, axis: Any) -> Any:
         if axis not in (1, "columns"):
             if current().checks_pass:
-                return pd.Series(False, index=list(self.columns_))
+                return _pandas().Series(False, index=list(self.columns_))
             raise UntraceableError(OVER_ROWS)
         return TracedSeries(function(self.to_numpy(), axis=1))
 
@@ -918,9 +924,9 @@ def looked_up(array: Traced, mapping: Mapping[Any, Any], default: Any = None) ->
         mapping: Values, which may be numbers or text.
         default: For what it does not have; None is a missing value.
     """
-    keys = [key for key in mapping if not pd.isna(key)]
+    keys = [key for key in mapping if not _pandas().isna(key)]
     texts = all(isinstance(mapping[key], str) for key in mapping) and len(mapping) > 0
-    none = next((mapping[key] for key in mapping if pd.isna(key)), None)
+    none = next((mapping[key] for key in mapping if _pandas().isna(key)), None)
     if default is None:
         default = "" if texts else np.nan
     values = [mapping[key] for key in keys]
@@ -935,7 +941,7 @@ def looked_up(array: Traced, mapping: Mapping[Any, Any], default: Any = None) ->
         places = np.argmax(ends, axis=1)
     table = np.array([*values, default], dtype=object if texts else None)
     if not texts and table.dtype.kind not in "biuf":
-        table = np.array([np.nan if pd.isna(value) else float(value) for value in [*values, default]])
+        table = np.array([np.nan if _pandas().isna(value) else float(value) for value in [*values, default]])
     found = take(table, places)
     if none is not None:
         found = np.where(missing(array), none, found)
@@ -945,7 +951,7 @@ def looked_up(array: Traced, mapping: Mapping[Any, Any], default: Any = None) ->
 def _operand(value: Any) -> Any:
     if is_series(value):
         return value.array_
-    if isinstance(value, pd.Series):
+    if isinstance(value, _pandas().Series):
         return value.to_numpy()
     return value
 
@@ -956,7 +962,7 @@ def _by_column(value: Any, names: Sequence[Any]) -> list[Any]:
         return [value.columns_[name] for name in names]
     if is_series(value):
         raise UntraceableError("a frame with a column in one expression, which pandas matches by the index")
-    if isinstance(value, pd.Series):
+    if isinstance(value, _pandas().Series):
         return [value[name] for name in names]
     if isinstance(value, Mapping):
         return [value[name] for name in names]
