@@ -129,7 +129,7 @@ def mismatched_rows(model: Any, rows: Any, path: Path) -> tuple[int, int]:
     return int(numbers.sum()), int(flips.sum())
 
 
-def judged(case: Case) -> dict[str, Any]:
+def examine(case: Case) -> dict[str, Any]:
     """What `convert` says of a case, and what the estimator does."""
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")
@@ -250,7 +250,7 @@ def main(arguments: list[str] | None = None) -> int:
     results = []
     for case in cases():
         if options.only in case.name:
-            results.append(judged(case))
+            results.append(examine(case))
             sys.stdout.write(f"{json.dumps(results[-1])}\n")
             sys.stdout.flush()
     wrong = [r for r in results if "error" in r or r["passed"] != (r["numbers"] + r["flips"] == 0)]

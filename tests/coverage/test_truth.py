@@ -19,4 +19,4 @@ def test_no_verdict_passes_that_the_estimator_denies():
 def test_a_case_is_as_it_was_recorded():
     recorded = {r["case"]: r for r in json.loads((truth.RECORDS / "truth.json").read_text())["cases"]}
     case = next(case for case in truth.cases() if case.name == "wine/gradient boosting")
-    assert truth.judged(case) == recorded[case.name]
+    assert truth.examine(case) == recorded[case.name]
