@@ -1,4 +1,4 @@
-"""Filling and marking missing values; skl2onnx 1.20 fails on float64 rows and has no MissingIndicator."""
+"""Filling and marking missing values; skl2onnx 1.20 fails on float64 rows and marks nothing."""
 
 from __future__ import annotations
 
@@ -15,9 +15,14 @@ from onnxtool.models.sklearn.lineage import is_missing
 
 def register() -> None:
     """Register this family."""
-    transformer("impute.SimpleImputer", _simple, only_double=True)
+    transformer("impute.SimpleImputer", _simple, only_double=True, also_for=_marks_missing_numbers)
     transformer("impute.MissingIndicator", _indicator)
     transformer("impute.KNNImputer", _neighbours, only_double=True)
+
+
+def _marks_missing_numbers(model: Any) -> bool:
+    """Whether it adds columns that mark what is missing, which skl2onnx leaves out."""
+    return model.indicator_ is not None and model.statistics_.dtype.kind == "f"
 
 
 def missing(rows: Value, marker: Any) -> Value:

@@ -41,19 +41,35 @@ class Decision:
     place: Value | None = None
 
 
-def transformer(path: str, convert: Callable[[Value, Any], Value], only_double: bool = False) -> None:
+def transformer(
+    path: str,
+    convert: Callable[[Value, Any], Value],
+    only_double: bool = False,
+    also_for: Callable[[Any], bool] | None = None,
+) -> None:
     """Register the converter of a transformer, which gives a matrix of numbers.
 
     Args:
         path: The class, as in "impute.SimpleImputer".
         convert: From rows and estimator to a matrix.
         only_double: Whether rows that are not float64 are left to skl2onnx's converter.
+        also_for: Estimators that it converts whatever the rows are, where others are left to skl2onnx's converter.
     """
 
     def write(graph: Graph, operator: Any, model: Any) -> None:
         _give(convert(_rows(graph, operator), model), operator, 0)
 
-    _register(path, write, _transformer_shapes, ("variable",), only_double=only_double)
+    if also_for is None:
+        _register(path, write, _transformer_shapes, ("variable",), only_double=only_double)
+        return
+    chosen = also_for
+    _register_in_part(
+        _class(path),
+        write,
+        _transformer_shapes,
+        None,
+        lambda operator: is_double(operator) or chosen(operator.raw_operator),
+    )
 
 
 @dataclass(frozen=True, slots=True)
