@@ -140,7 +140,56 @@ def always_false(graph: onnx.GraphProto, node: onnx.NodeProto) -> str | None:
     return "it is never true"
 
 
+OTHER_VALUES = {
+    ("LeakyRelu", "alpha"): 0.011,
+    ("Elu", "alpha"): 1.1,
+    ("ThresholdedRelu", "alpha"): 1.1,
+    ("HardSigmoid", "alpha"): 0.21,
+    ("Gelu", "approximate"): "tanh",
+    ("Softmax", "axis"): 0,
+    ("ArgMax", "select_last_index"): 1,
+    ("ArgMin", "select_last_index"): 1,
+    ("CumSum", "exclusive"): 1,
+    ("Shrink", "lambd"): 0.6,
+    ("Celu", "alpha"): 1.1,
+}
+"""Another value of an attribute, near to the right one."""
+
+
+def other_attribute(graph: onnx.GraphProto, node: onnx.NodeProto) -> str | None:
+    """An attribute has another value."""
+    for (kind, name), value in OTHER_VALUES.items():
+        if node.op_type == kind:
+            kept = [attribute for attribute in node.attribute if attribute.name != name]
+            del node.attribute[:]
+            node.attribute.extend([*kept, helper.make_attribute(name, value)])
+            return f"its {name} is {value}"
+    return None
+
+
+OTHER_KINDS = {
+    "Max": "Sum", "Min": "Sum", "ReduceMax": "ReduceSum", "Tanh": "Softsign", "Selu": "Elu", "Mish": "HardSwish",
+    "Ceil": "Floor", "Softplus": "Relu", "HardSwish": "Relu",
+}  # fmt: skip
+
+
+def other_kind(graph: onnx.GraphProto, node: onnx.NodeProto) -> str | None:
+    """A similar operator stands in its place."""
+    if node.op_type not in OTHER_KINDS:
+        return None
+    node.op_type = OTHER_KINDS[node.op_type]
+    return f"it is {node.op_type}"
+
+
+def swapped_inputs(graph: onnx.GraphProto, node: onnx.NodeProto) -> str | None:
+    """Two inputs change places."""
+    if node.op_type not in {"Concat", "Sub", "Pow"} or len(set(node.input)) < 2:
+        return None
+    node.input[:] = list(reversed(node.input))
+    return "its inputs are swapped"
+
+
 MUTATIONS: Sequence[Mutation] = (
     permuted_rows, permuted_words, other_epsilon, dropped, one_bound, as_products, other_comparison, narrower,
-    always_false,
+    always_false, other_attribute, other_kind, swapped_inputs,
 )  # fmt: skip

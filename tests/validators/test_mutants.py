@@ -27,8 +27,8 @@ def graph(dtype: int, nodes: list[onnx.NodeProto], weights: dict[str, Any], name
             [helper.make_tensor_value_info("y", FLOAT, None)],
             [numpy_helper.from_array(np.asarray(value), key) for key, value in weights.items()],
         ),
-        opset_imports=[helper.make_opsetid("", 18), helper.make_opsetid("ai.onnx.ml", 3)],
-        ir_version=9,
+        opset_imports=[helper.make_opsetid("", 22), helper.make_opsetid("ai.onnx.ml", 3)],
+        ir_version=10,
     )
     return onnx.shape_inference.infer_shapes(model)
 
@@ -113,8 +113,23 @@ GRAPHS = {
         INT64, [node("Div", "ids m", "i"), node("Cast", "i", "y", to=FLOAT)], {"m": np.int64(2**20)}, "ids"
     ),
     **{
-        kind: graph(FLOAT, [node(kind, "x", "y")], {}) for kind in ("Relu", "Abs", "Floor", "Round", "Sign")
+        kind: graph(FLOAT, [node(kind, "x", "y")], {})
+        for kind in (
+            "Relu", "Abs", "Floor", "Round", "Sign", "Ceil", "LeakyRelu", "Elu", "Celu", "Selu", "Mish", "HardSwish",
+            "HardSigmoid", "ThresholdedRelu", "Shrink", "Softplus", "Tanh", "Gelu", "Softmax",
+        )
     },
+    **{
+        kind: graph(FLOAT, [node(kind, "x", "i", axis=1), node("Cast", "i", "y", to=FLOAT)], {})
+        for kind in ("ArgMax", "ArgMin")
+    },
+    "greatest": graph(FLOAT, [node("ReduceMax", "x axes", "y")], {"axes": np.array([1])}),
+    "sum so far": graph(FLOAT, [node("CumSum", "x axis", "y")], {"axis": np.int64(1)}),
+    "at least": graph(FLOAT, [node("Max", "x c", "y")], {"c": f4(-50)}),
+    "at most": graph(FLOAT, [node("Min", "x c", "y")], {"c": f4(50)}),
+    "two to the power": graph(FLOAT, [node("Pow", "c x", "y")], {"c": f4(2)}),
+    "difference": graph(FLOAT, [node("Sub", "c x", "y")], {"c": f4(1)}),
+    "joined": graph(FLOAT, [node("Neg", "x", "n"), node("Concat", "x n", "y", axis=1)], {}),
 }  # fmt: skip
 CASES = [(name, how, model, wrong) for name, model in GRAPHS.items() for how, wrong in mutants(model)]
 
