@@ -151,3 +151,19 @@ def test_a_right_copy_passes_and_a_mutant_exists(name: str, tmp_path: Path) -> N
     report = onnxtool.verify(tmp_path / "right.onnx", tmp_path / "right.onnx")
     assert report, report.subjects[0].checks
     assert name in {case[0] for case in CASES}
+
+
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("kind", ["layer normalisation 1e-12", "1/x where x is not 0", "clamp at 5000"])
+def test_a_mutant_of_a_fixed_batch_is_found(kind: str, size: int, tmp_path: Path) -> None:
+    paths = tmp_path / "right.onnx", tmp_path / "wrong.onnx"
+    wrong = next(wrong for name, _, _, wrong in CASES if name == kind)
+    for model, path in zip((GRAPHS[kind], wrong), paths, strict=True):
+        fixed = onnx.ModelProto()
+        fixed.CopyFrom(model)
+        for value in (*fixed.graph.input, *fixed.graph.output):
+            value.type.tensor_type.shape.dim[0].dim_value = size
+        del fixed.graph.value_info[:]
+        onnx.save(fixed, path)
+    assert onnxtool.verify(paths[0], paths[0])
+    assert not onnxtool.verify(paths[1], paths[0])

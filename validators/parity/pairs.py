@@ -154,7 +154,7 @@ def made_up_rows(
     notes = [f"Rows were made up with {', '.join(listed)}. Other sizes: --shape."] if listed else []
     origin = f"{made} rows made up from the model's signature"
     generated = Rows(first, origin, seed, notes, later=[Block(other) for other in others])
-    if source is None or batching.size is not None or any(batching.axes.get(s.name) != 0 for s in specs):
+    if source is None or batching.each or any(batching.axes.get(s.name) != 0 for s in specs):
         return generated
     return _with_edges(generated, source, specs, domains, graph=model.proto.graph, seed=seed)
 
@@ -195,7 +195,7 @@ def _with_edges(
     for name, tensors in edge_rows(
         specs, domains, made.tensors, seed, sizes=sizing_inputs(graph), nonfinite=selects(graph)
     ):
-        taken = _taken(source, tensors)
+        taken = _taken(source, tensors, Batching.of(specs).size)
         if taken.any():
             groups.append((name, {key: tensor[taken] for key, tensor in tensors.items()}))
         else:
@@ -210,17 +210,24 @@ def _with_edges(
     return made
 
 
-def _taken(source: SourceModel, rows: Tensors) -> NDArray[np.bool_]:
-    """Which rows the source answers with finite numbers: what it does with others means nothing to its owner."""
+def _taken(source: SourceModel, rows: Tensors, size: int | None) -> NDArray[np.bool_]:
+    """Which rows the source answers with finite numbers: what it does with others means nothing to its owner.
+
+    Where batches have a fixed size, the last is filled with copies of its last row.
+    """
     count = len(next(iter(rows.values())))
+    if size is not None and size != count:
+        places = np.minimum(np.arange(-(-count // size) * size), count - 1).reshape(-1, size)
+        batches = ({name: tensor[some] for name, tensor in rows.items()} for some in places)
+        return np.concatenate([_taken(source, batch, size) for batch in batches])[:count]
     try:
         with np.errstate(all="ignore"):
             answer = predict_source(source, rows)
     except OnnxtoolError:
-        if count == 1:
-            return np.zeros(1, dtype=bool)
+        if count == 1 or size is not None:
+            return np.zeros(count, dtype=bool)
         singly = ({name: tensor[row : row + 1] for name, tensor in rows.items()} for row in range(count))
-        return np.concatenate([_taken(source, row) for row in singly])
+        return np.concatenate([_taken(source, row, None) for row in singly])
     numbers = [output for output in map(np.asarray, answer.values()) if dtype_name(output) in PRECISION]
     if not numbers:  # a class that a NaN happens to get
         return _finite([tensor for tensor in rows.values() if tensor.dtype.kind == "f"], count)
