@@ -135,6 +135,7 @@ FRAMEWORK = SklearnFramework()
 def register() -> None:
     """Make own converters, and those that other frameworks bring for steps of a pipeline, known to skl2onnx."""
     from onnxtool.converters.sklearn import (
+        calibration,
         clusters,
         committees,
         discretisers,
@@ -161,7 +162,7 @@ def register() -> None:
     for family in (
         trees, committees, hist_gradient_boosting, scalers, selection, linear, kernels, kernel_features, clusters,
         mixtures, dummy, discretisers, imputers, neighbours, meta, gaussian_process, sparse_coding, topics,
-        quantiles, embeddings, wrappers,
+        quantiles, embeddings, calibration, wrappers,
     ):  # fmt: skip
         family.register()
     for framework in frameworks().values():
