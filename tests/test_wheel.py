@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("bench", "converters", "models", "reports", "validators")
 # What a command of the repository measured: kept in the repository, not in the package.
-RECORDS = ("reports/coverage", "reports/reliability")
+RECORDS = ("reports/coverage", "reports/reliability", "reports/truth")
 
 
 @pytest.fixture(scope="module")

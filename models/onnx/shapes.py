@@ -18,9 +18,12 @@ def with_inferred_shapes(model: onnx.ModelProto, *, values: bool = False) -> onn
 
     Raises:
         ModelError: it ends its process, or takes more than its limits.
-        RuntimeError: operators do not fit each other; onnx's own errors are of this kind.
+        RuntimeError: operators do not fit each other.
     """
     if not is_isolated():
-        return onnx.shape_inference.infer_shapes(model, data_prop=values)
+        try:
+            return onnx.shape_inference.infer_shapes(model, data_prop=values)
+        except onnx.shape_inference.InferenceError as error:
+            raise RuntimeError(str(error)) from error
     request = {"request": "shapes", "values": values}
     return onnx.load_from_string(rewrite_isolated(WORKER, request, model.SerializeToString()))

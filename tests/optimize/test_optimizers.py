@@ -89,7 +89,7 @@ def test_an_optimiser_that_changes_an_answer_is_refused(graph, tmp_path):
     assert report
     by_name = {candidate.name: candidate for candidate in report.subjects[0].conversion.candidates}
     assert by_name["onnxsim"].outcome == "refused"
-    assert by_name["onnxsim"].reason == "y: 1 of 20 rows are out of tolerance."
+    assert by_name["onnxsim"].reason.startswith("y: 1 of 20 rows are out of tolerance.")
     assert not by_name["onnxsim"].comparisons
     assert np.isinf(run(tmp_path / "fast.onnx", rows)[0][7, 2])
 
