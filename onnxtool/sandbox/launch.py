@@ -124,10 +124,11 @@ class ConfinedProcess:
     def deadline(self) -> Iterator[threading.Event]:
         """Kill it when the block takes longer than the limits allow; the event then is set."""
         late = threading.Event()
+        process = self.process  # not self: the timer's thread may outlive the block, and must not keep this object
 
         def stop() -> None:
             late.set()
-            self.kill()
+            kill_group(process)
 
         timer = threading.Timer(self._timeout, stop)
         timer.daemon = True
