@@ -9,7 +9,7 @@ EPOCH = $(shell git log -1 --format=%ct)
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' onnxtool/_version.py)
 
 .NOTPARALLEL: # two pips in one environment would meet
-.PHONY: demo test test-floors check lint types mcs bench reliability schema lock wheel sbom audit clean
+.PHONY: demo test test-floors check lint types bench reliability schema lock wheel sbom audit clean
 
 demo: $(VENV)/.demo
 	$(VENV)/bin/onnxtool demo --out demo
@@ -17,7 +17,7 @@ demo: $(VENV)/.demo
 # At most four workers: each holds torch and TensorFlow in memory. What measures time has the machine for itself.
 PYTEST := $(VENV)/bin/pytest --quiet
 WORKERS := -n logical --maxprocesses 4 --dist worksteal
-test: lint types mcs $(VENV)/.test
+test: lint types $(VENV)/.test
 	$(PYTEST) $(WORKERS) -m 'not alone'
 	$(PYTEST) -m alone
 
@@ -41,12 +41,6 @@ lint: $(VENV)/.test
 
 types: $(VENV)/.test
 	$(VENV)/bin/mypy
-
-# Mono's C# compiler, for the tests of what a bundle generates. Where it cannot be installed here, they say so.
-mcs:
-	command -v mcs >/dev/null 2>&1 || test "$$(id -u)" -ne 0 || ! command -v apt-get >/dev/null 2>&1 \
-		|| { apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
-			apt-get install -y -qq --no-install-recommends mono-mcs >/dev/null; }
 
 # Ratios measured in one run: the overhead of measuring, of converting, of starting.
 bench: $(VENV)/.test

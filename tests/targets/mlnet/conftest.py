@@ -1,25 +1,28 @@
-"""The real ML.NET, for the tests: `mlnet(jobs)` scores models in it. `score.py` says what a job is.
+"""The real ML.NET, for the tests: `mlnet5(jobs)` scores models in ML.NET 5, and `compiled` runs C# with it.
 
-Wheels of the package index hold all of it: nimbusml 1.8.0 has the assemblies of ML.NET 1.5.0-preview2, dotnetcore2
-3.1.23 the runtime of .NET Core 3.1. They are downloaded once (165 MB) into the user's cache folder, and never
-committed. The native ONNX Runtime is the user's choice in ML.NET, and here too; `native` is
+They need the .NET SDK as `dotnet` on the PATH, and skip without it; with ONNXTOOL_REQUIRE_DOTNET=1, which
+`.ci/run` sets where there is one, they fail.
+
+`mlnet(jobs)` does the same in ML.NET 1.5, for the facts about old releases. `score.py` says what a job is. Wheels of
+the package index hold all of it: nimbusml 1.8.0 has the assemblies of ML.NET 1.5.0-preview2, dotnetcore2 3.1.23 the
+runtime of .NET Core 3.1. They are downloaded once (165 MB) into the user's cache folder, and never committed. The
+native ONNX Runtime is the user's choice in ML.NET, and here too; `native` is
 
     bundled    1.2.0, with which this ML.NET was released: up to opset 11 and IR version 6;
     pinned     1.23.2, with which ML.NET 5.0 is released;
-    installed  that of the virtual environment;
-    current    1.31.1 in ML.NET 5.0.1, which `scorer/` builds with the .NET SDK: such tests are skipped without it.
-"""
+    installed  that of the virtual environment;"""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +38,7 @@ WHEELS = {
 }
 ASSEMBLIES = ("Core", "Data", "DataView", "Transforms", "CpuMath", "OnnxRuntime", "OnnxTransformer")
 LIBRARIES = ("Google.Protobuf.dll", "Newtonsoft.Json.dll", "libCpuMathNative.so", "libonnxruntime.so")
+ANALYZERS = ("Microsoft.CodeAnalysis.NetAnalyzers", "Microsoft.CodeAnalysis.CSharp.NetAnalyzers")
 RUNTIME_CONFIG = {
     "runtimeOptions": {
         "tfm": "netcoreapp3.1",
@@ -72,33 +76,93 @@ def mlnet_folder() -> Path:
 
 
 @pytest.fixture(scope="session")
-def scorer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The program that scores in ML.NET 5, built once."""
-    if not shutil.which("dotnet"):
-        pytest.skip("needs the .NET SDK: dotnet is not on the PATH")
+def dotnet() -> Path:
+    """The .NET SDK's program."""
+    found = shutil.which("dotnet")
+    if found is None:
+        needed = "needs the .NET SDK 10, https://dotnet.microsoft.com/download: dotnet is not on the PATH"
+        if os.environ.get("ONNXTOOL_REQUIRE_DOTNET"):
+            pytest.fail(needed)
+        pytest.skip(needed)
+    return Path(found)
+
+
+@pytest.fixture(scope="session")
+def scorer(dotnet: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program that scores in ML.NET 5, built once, next to the assemblies of ML.NET."""
     folder = shutil.copytree(Path(__file__).parent / "scorer", tmp_path_factory.mktemp("scorer") / "scorer")
-    command = [
-        "dotnet",
-        "build",
-        "-nologo",
-        "-p:UseSharedCompilation=false",
-        "-o",
-        str(folder / "out"),
-        str(folder),
-    ]
-    done = subprocess.run(command, env=DOTNET, capture_output=True, text=True, check=False)
+    command = [dotnet, "build", "-nologo", "-p:UseSharedCompilation=false", "-o", folder / "out", folder]
+    done = subprocess.run(list(map(str, command)), env=DOTNET, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder / "out" / "Scorer.dll"
 
 
+class Program:
+    """A C# program, compiled with ML.NET 5; call it with its arguments."""
+
+    def __init__(self, dotnet: Path, dll: Path) -> None:
+        self.dotnet, self.dll = dotnet, dll
+
+    def __call__(self, *arguments: object) -> subprocess.CompletedProcess[str]:
+        command = [self.dotnet, "exec", self.dll, *arguments]
+        return subprocess.run(list(map(str, command)), env=DOTNET, capture_output=True, text=True, check=False)
+
+
 @pytest.fixture(scope="session")
-def mlnet5(scorer: Path, tmp_path_factory: pytest.TempPathFactory) -> Score:
+def compiled(dotnet: Path, scorer: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Program]:
+    """Compile C# files by the SDK's compiler, warnings as errors, with the analysis of `latest-recommended`."""
+    version, where = subprocess.check_output([dotnet, "--list-sdks"], text=True).splitlines()[-1].split(" ", 1)
+    sdk = Path(where.strip("[]"), version)
+    reference = max(Path(dotnet.resolve().parent, "packs", "Microsoft.NETCore.App.Ref").iterdir())
+    analyzers = sdk / "Sdks" / "Microsoft.NET.Sdk" / "analyzers"
+    level = f"analysislevel_{version.split('.')[0]}_recommended_warnaserror.globalconfig"
+    native = list(scorer.parent.glob("runtimes/linux-x64/native/*"))
+    libraries = [path for path in scorer.parent.glob("*.dll") if path != scorer]
+    options = [
+        "-nologo", "-nostdlib", "-langversion:12", "-warnaserror", "-nullable:enable",
+        "-nowarn:1701,1702,CA1016",  # versions of assemblies: the SDK passes the first two and writes the third
+        "-nowarn:CA1050",  # the tests' own programs have no namespace
+        f"-analyzerconfig:{analyzers / 'build' / 'config' / level}",
+        *(f"-analyzer:{analyzers / name}.dll" for name in ANALYZERS),
+        *(f"-r:{path}" for path in (*reference.glob("ref/net*/*.dll"), *libraries)),
+    ]  # fmt: skip
+
+    def compile_(sources: Sequence[Path], content: Path | None = None) -> Program:
+        """Compile; `content` is a bundle whose files lie where a build of its project puts them."""
+        folder = tmp_path_factory.mktemp("csharp")
+        for path in (*libraries, *native):
+            (folder / path.name).symlink_to(path)
+        shutil.copy(scorer.with_suffix(".runtimeconfig.json"), folder / "program.runtimeconfig.json")
+        if content is not None:
+            name = json.loads((content / "manifest.json").read_text())["name"]
+            (folder / name).mkdir()
+            for file in ("model.onnx", "golden.json", "manifest.json"):
+                shutil.copy(content / file, folder / name / file)
+        (folder / "options.rsp").write_text(
+            "\n".join(f'"{word}"' for word in (*options, f"-out:{folder / 'program.dll'}", *map(str, sources)))
+        )
+        command = [
+            dotnet,
+            "exec",
+            sdk / "Roslyn" / "bincore" / "csc.dll",
+            "-noconfig",
+            f"@{folder / 'options.rsp'}",
+        ]
+        done = subprocess.run(list(map(str, command)), env=DOTNET, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return Program(dotnet, folder / "program.dll")
+
+    return compile_
+
+
+@pytest.fixture(scope="session")
+def mlnet5(dotnet: Path, scorer: Path, tmp_path_factory: pytest.TempPathFactory) -> Score:
     """Score a list of jobs in one process of ML.NET 5, as `mlnet` does in an older one."""
 
     def score(jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         folder = tmp_path_factory.mktemp("mlnet5")
-        (folder / "jobs.json").write_text(json.dumps(jobs, default=_plain))
-        command = ["dotnet", "exec", scorer, folder / "jobs.json", folder / "results.json"]
+        (folder / "jobs.json").write_text(json.dumps(_json(jobs)))
+        command = [dotnet, "exec", scorer, folder / "jobs.json", folder / "results.json"]
         done = subprocess.run(list(map(str, command)), env=DOTNET, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         results: list[dict[str, Any]] = json.loads((folder / "results.json").read_text())
@@ -127,6 +191,17 @@ def mlnet(mlnet_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Score
         return results
 
     return score
+
+
+def _json(value: Any) -> Any:
+    """As JSON has it: a number that is not finite is a text."""
+    if isinstance(value, dict):
+        return {name: _json(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_json(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value if value is None or isinstance(value, str | int | float) else _json(_plain(value))
 
 
 def _plain(value: Any) -> Any:

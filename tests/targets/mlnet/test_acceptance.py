@@ -13,9 +13,7 @@ import onnxtool
 from onnxtool.errors import UsageError
 from onnxtool.targets.mlnet import Mlnet
 
-needs_dotnet = pytest.mark.skipif(
-    not shutil.which("dotnet"), reason="needs the .NET SDK: dotnet is not on the PATH"
-)
+needs_dotnet = pytest.mark.usefixtures("dotnet")
 
 
 @pytest.fixture(scope="module")

@@ -145,7 +145,7 @@ class Scored:
 
 
 @pytest.fixture(scope="module")
-def scored(mlnet, kinds, tmp_path_factory) -> dict[str, Scored]:
+def scored(mlnet5, kinds, tmp_path_factory) -> dict[str, Scored]:
     folder = tmp_path_factory.mktemp("models")
     assert list(kinds) == NAMES
     jobs, found = [], {}
@@ -163,7 +163,7 @@ def scored(mlnet, kinds, tmp_path_factory) -> dict[str, Scored]:
         }
         jobs.append({"model": path, "columns": columns, **({"shapes": kind.shapes} if kind.shapes else {})})
         found[name] = Scored(source, model, source.predict(feeds.as_cast(rows)), {})
-    for entry, result in zip(found.values(), mlnet(jobs, "pinned"), strict=True):
+    for entry, result in zip(found.values(), mlnet5(jobs), strict=True):
         entry.answer = result
     return found
 

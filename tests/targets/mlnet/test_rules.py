@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import locale
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from onnxtool.models.onnx.source import OnnxSource
 from onnxtool.targets.mlnet.releases import Deployment, find_release
 from onnxtool.targets.mlnet.rules import RULES, rules_of
 
-DOTNET = shutil.which("dotnet")
+DOTNET = shutil.which("dotnet") or os.environ.get("ONNXTOOL_REQUIRE_DOTNET")
 
 RELEASES = {"bundled": "1.5.0-preview2", "pinned": "5.0.0", "current": "5.0.1"}
 """The release of ML.NET that has the native library, by its name in `mlnet`."""

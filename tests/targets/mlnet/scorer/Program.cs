@@ -145,6 +145,11 @@ internal static class Scorer
 /// <summary>A table whose columns have any type: LoadFromEnumerable wants a class for each.</summary>
 internal sealed class Table : IDataView
 {
+    private static readonly JsonSerializerOptions Json = new()
+    {
+        NumberHandling = System.Text.Json.Serialization.JsonNumberHandling.AllowNamedFloatingPointLiterals,
+    };
+
     private static readonly Dictionary<string, PrimitiveDataViewType> Types = new()
     {
         ["bool"] = BooleanDataViewType.Instance, ["string"] = TextDataViewType.Instance,
@@ -189,7 +194,7 @@ internal sealed class Table : IDataView
         value is JsonArray items ? items.SelectMany(Flat) : [value];
 
     private static object Item(PrimitiveDataViewType type, JsonNode value) =>
-        type is TextDataViewType ? ((string)value).AsMemory() : value.Deserialize(type.RawType);
+        type is TextDataViewType ? ((string)value).AsMemory() : value.Deserialize(type.RawType, Json);
 
     private static object Vector(PrimitiveDataViewType type, IEnumerable<JsonNode> values)
     {
