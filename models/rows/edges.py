@@ -7,6 +7,7 @@ row is nearly constant; a clamp shows beyond its bounds; a narrower integer show
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 from onnxtool.models.rows.domain import Domain
 from onnxtool.models.signature import Tensors, TensorSpec
 
+NONFINITE: Mapping[str, float] = MappingProxyType({"NaN": np.nan, "infinity": np.inf, "-infinity": -np.inf})
+"""Names of the groups of rows with values that are no numbers."""
 _EACH = 4
 """Ordinary rows into which a value is put."""
 _NEARLY = (0.0, 1e-4, 1e-3, 1e-2)
@@ -52,7 +55,6 @@ def edge_rows(
     seed: int,
     *,
     sizes: frozenset[str] = frozenset(),
-    nonfinite: bool = True,
 ) -> Iterator[tuple[str, Tensors]]:
     """Make rows up, in groups: what they hold and their tensors. No group is sure to be valid: ask the source.
 
@@ -62,7 +64,6 @@ def edge_rows(
         rows: Ordinary rows, into which single values are put; at least four.
         seed: Seed of NumPy's PCG64.
         sizes: Inputs that say how large another tensor is, which no large number is put into.
-        nonfinite: Whether NaN and infinities are tried.
     """
     rng = np.random.default_rng(seed)
     # Values that float32 has: what rounding an input costs is found on the ordinary rows.
@@ -86,8 +87,7 @@ def edge_rows(
                 *(_scaled(first, far, value) for value in (10.0, 100.0)),
             ),
         )
-        for value in (np.nan, np.inf, -np.inf) if nonfinite else ():
-            name = {"nan": "NaN", "inf": "infinity", "-inf": "-infinity"}[str(value)]
+        for name, value in NONFINITE.items():
             yield name, _join(_single(first, far, value, rng), _filled(first, far, value))
     for spec in specs:
         if "int" in spec.dtype and spec.name not in domains and spec.name not in sizes:

@@ -167,3 +167,25 @@ def test_a_mutant_of_a_fixed_batch_is_found(kind: str, size: int, tmp_path: Path
         onnx.save(fixed, path)
     assert onnxtool.verify(paths[0], paths[0])
     assert not onnxtool.verify(paths[1], paths[0])
+
+
+def test_a_lost_imputer_is_found(tmp_path: Path) -> None:
+    onnx.save(GRAPHS["imputed"], tmp_path / "right.onnx")
+    onnx.save(graph(FLOAT, [node("Identity", "x", "y")], {}), tmp_path / "wrong.onnx")
+    assert not onnxtool.verify(tmp_path / "wrong.onnx", tmp_path / "right.onnx")
+
+
+def test_infinities_that_nothing_handles_are_told(tmp_path: Path) -> None:
+    onnx.save(graph(FLOAT, [node("Relu", "x", "y")], {}), tmp_path / "right.onnx")
+    halves = [
+        node("Abs", "x", "a"),
+        node("Add", "x a", "s"),
+        node("Div", "s two", "y"),
+    ]  # -infinity + infinity is NaN
+    onnx.save(graph(FLOAT, halves, {"two": f4(2)}), tmp_path / "other.onnx")
+    report = onnxtool.verify(tmp_path / "other.onnx", tmp_path / "right.onnx")
+    assert report
+    assert any(
+        "With NaN or infinity in an input, the two models differ on" in note
+        for note in report.subjects[0].parity.notes
+    )

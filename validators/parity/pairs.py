@@ -20,7 +20,7 @@ from onnxtool.models.onnx.providers import (
 )
 from onnxtool.models.rows.batches import Batching, row_dimension
 from onnxtool.models.rows.domain import Domain
-from onnxtool.models.rows.edges import edge_rows, selects, sizing_inputs
+from onnxtool.models.rows.edges import NONFINITE, edge_rows, selects, sizing_inputs
 from onnxtool.models.rows.inputs import Sizes, combinations, graph_domains, make_inputs, sensible_rows, sizes_of
 from onnxtool.models.signature import Tensors, TensorSpec, dtype_name
 from onnxtool.models.source import SourceModel
@@ -87,6 +87,8 @@ class Rows:
         auxiliary: Columns that no model reads, for the rows of `tensors`.
         later: Further rows, where a file is read block by block, or rows cannot be put side by side.
         edges: Made-up rows at the edges of what the source takes, with a tolerance of their own.
+        nonfinite: Made-up rows with NaN or infinities that the source answers by chance. A difference there is told
+            and is no drift.
         expected: The owner's own answers to all rows, which are the truth where there are some.
         contradictions: How the source contradicts itself on these rows, once that was tried: each conversion is
             compared on them.
@@ -99,6 +101,7 @@ class Rows:
     auxiliary: Tensors = field(default_factory=dict)
     later: Iterable[Block] | None = None
     edges: Tensors = field(default_factory=dict)
+    nonfinite: Tensors = field(default_factory=dict)
     expected: Expected | None = None
     contradictions: list[Inconsistency | None] = field(default_factory=list)
 
@@ -190,28 +193,38 @@ def _with_edges(
     graph: onnx.GraphProto,
     seed: int,
 ) -> Rows:
-    """Ordinary rows with those at the edges that the source takes."""
-    groups, refused = [], []
-    for name, tensors in edge_rows(
-        specs, domains, made.tensors, seed, sizes=sizing_inputs(graph), nonfinite=selects(graph)
-    ):
-        taken = _taken(source, tensors, Batching.of(specs).size)
+    """Ordinary rows with those at the edges that the source takes.
+
+    Libraries of tables say what they do with a missing value, and a graph that compares or selects handles one on
+    purpose. Others answer NaN and infinities by chance: TensorFlow's pooling leaves NaN out, PyTorch's does not.
+    """
+    original = source.model.proto.graph if isinstance(source.model, OnnxModel) else graph
+    on_purpose = source.any_number or selects(graph) or selects(original)
+    groups, apart, refused = [], [], []
+    for name, tensors in edge_rows(specs, domains, made.tensors, seed, sizes=sizing_inputs(graph)):
+        answered, finite = _answered(source, tensors, Batching.of(specs).size)
+        taken = finite if on_purpose or name not in NONFINITE else np.zeros_like(finite)
+        if name in NONFINITE and (answered & ~taken).any():
+            apart.append({key: tensor[answered & ~taken] for key, tensor in tensors.items()})
         if taken.any():
             groups.append((name, {key: tensor[taken] for key, tensor in tensors.items()}))
-        else:
+        elif not answered.any() or name not in NONFINITE:
             refused.append(name)
     if groups:
         edges = {spec.name: np.concatenate([tensors[spec.name] for _, tensors in groups]) for spec in specs}
         count = len(next(iter(edges.values())))
         made.notes.append(f"Besides, {count} rows hold {', '.join(name for name, _ in groups)}.")
         made = replace(made, edges=edges)
+    if apart:
+        nonfinite = {spec.name: np.concatenate([tensors[spec.name] for tensors in apart]) for spec in specs}
+        made = replace(made, nonfinite=nonfinite)
     if refused:
         made.notes.append(f"Not compared, since the source has no finite answer: {', '.join(refused)}.")
     return made
 
 
-def _taken(source: SourceModel, rows: Tensors, size: int | None) -> NDArray[np.bool_]:
-    """Which rows the source answers with finite numbers: what it does with others means nothing to its owner.
+def _answered(source: SourceModel, rows: Tensors, size: int | None) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which rows the source answers, and which of them with finite numbers.
 
     Where batches have a fixed size, the last is filled with copies of its last row.
     """
@@ -219,19 +232,27 @@ def _taken(source: SourceModel, rows: Tensors, size: int | None) -> NDArray[np.b
     if size is not None and size != count:
         places = np.minimum(np.arange(-(-count // size) * size), count - 1).reshape(-1, size)
         batches = ({name: tensor[some] for name, tensor in rows.items()} for some in places)
-        return np.concatenate([_taken(source, batch, size) for batch in batches])[:count]
+        parts = [_answered(source, batch, size) for batch in batches]
+        return (
+            np.concatenate([answered for answered, _ in parts])[:count],
+            np.concatenate([finite for _, finite in parts])[:count],
+        )
     try:
         with np.errstate(all="ignore"):
             answer = predict_source(source, rows)
     except OnnxtoolError:
         if count == 1 or size is not None:
-            return np.zeros(count, dtype=bool)
+            return np.zeros(count, dtype=bool), np.zeros(count, dtype=bool)
         singly = ({name: tensor[row : row + 1] for name, tensor in rows.items()} for row in range(count))
-        return np.concatenate([_taken(source, row, None) for row in singly])
+        parts = [_answered(source, row, None) for row in singly]
+        return (
+            np.concatenate([answered for answered, _ in parts]),
+            np.concatenate([finite for _, finite in parts]),
+        )
     numbers = [output for output in map(np.asarray, answer.values()) if dtype_name(output) in PRECISION]
     if not numbers:  # a class that a NaN happens to get
-        return _finite([tensor for tensor in rows.values() if tensor.dtype.kind == "f"], count)
-    return _finite(numbers, count)
+        numbers = [tensor for tensor in rows.values() if tensor.dtype.kind == "f"]
+    return np.ones(count, dtype=bool), _finite(numbers, count)
 
 
 def _finite(arrays: Sequence[NDArray[Any]], count: int) -> NDArray[np.bool_]:
@@ -474,6 +495,7 @@ def check_parity(
             *pair.notes,
             *source.effects.values(),
             *(answers.notes if answers else []),
+            *_compare_nonfinite(pair, rows.nonfinite, ordinary),
         ],
         input_rounding=rounding.record(),
         source_s=pair.source_s,
@@ -483,6 +505,27 @@ def check_parity(
         and all(result.passed for result in results)
         and (contradiction is None or contradiction.kind == "batch-dependent"),
     )
+
+
+def _compare_nonfinite(pair: Pair, rows: Tensors, tolerances: Tolerances) -> list[str]:
+    """Tell where the two models answer rows with NaN or infinities differently, which is no part of the verdict."""
+    off = total = 0
+    for batch in pair.batches(rows) if rows else ():
+        count = batch.stop - batch.start
+        total += count
+        try:
+            with np.errstate(all="ignore"):
+                truth, found = (pair.cut(outputs, batch) for outputs in pair.run(batch.tensors))
+        except OnnxtoolError:
+            off += count
+            continue
+        off += int(row_differences(truth, found, pair.source.roles, tolerances, count).off.sum())
+    if not off:
+        return []
+    return [
+        f"With NaN or infinity in an input, the two models differ on {off} of {total} rows. Neither handles such "
+        "values on purpose, so the verdict leaves them out. Refuse them before you call the model."
+    ]
 
 
 def _count_rounding(
