@@ -199,6 +199,18 @@ class SourceModel(ABC):
         with self.kept():
             return [list(self.steps(batch)) for batch in batches]
 
+    def alternatives(self, tensors: Tensors) -> list[Tensors]:
+        """Answers that are as right as the usual one by the model's own definition, as among equally far neighbours.
+
+        Args:
+            tensors: As for `predict`.
+
+        Returns:
+            Answers to all rows; a row without another right answer has its usual one in them. Empty where the
+            definition leaves no choice.
+        """
+        return []
+
     def in_double(self, tensors: Tensors) -> Tensors | None:
         """The model's outputs if it computed in float64, or None where that is not possible.
 

@@ -222,6 +222,12 @@ _accept_rounding = click.option(
     "model's metadata say so.",
 )  # fmt: skip
 
+_accept_ties = click.option(
+    "--accept-ties", is_flag=True,
+    help="Take another right answer for no drift where SOURCE's own definition has several, as among equally far "
+    "neighbours. The report and, of convert, the model's metadata say so.",
+)  # fmt: skip
+
 
 class _Targeted(click.Command):
     """A command that takes a deployment target.
@@ -329,6 +335,7 @@ _results = _options(
     "whole numbers; column by column. For scikit-learn and boosting.",
 )  # fmt: skip
 @_accept_rounding
+@_accept_ties
 @_tolerances
 @_results
 def convert(json_path: str | None, html_path: Path | None, no_verify: bool, **arguments: Any) -> int:
@@ -387,6 +394,7 @@ _shape_settings: dict[str, Any] = {
     help="Execution provider that runs SOURCE, if that is an ONNX model.",
 )  # fmt: skip
 @_accept_rounding
+@_accept_ties
 @click.option("--shape", "shapes", **_shape_settings)
 @click.option("--explain", is_flag=True, help="Find the first layer, node or step where the models diverge.")
 @click.option("--adversarial", is_flag=True, help="Search for rows on which the models diverge.")
@@ -657,6 +665,7 @@ def bench(
     help="Let the target's own software, which must be installed (for mlnet, dotnet), run the bundle first.",
 )  # fmt: skip
 @_accept_rounding
+@_accept_ties
 @_loading
 @_rows
 @_accept_version

@@ -129,6 +129,9 @@ def _answer(
             batches = [group_of(tensors, str(place)) for place in range(content["batches"])]
             found = source.answers(batches)
             return dict(source.effects), joined(**{str(place): batch for place, batch in enumerate(found)})
+        case "alternatives":
+            others = source.alternatives(tensors)
+            return len(others), joined(**{str(place): answer for place, answer in enumerate(others)})
         case "in_double":
             double = source.in_double(tensors)
             return double is not None, double or {}

@@ -35,6 +35,7 @@ from onnxtool.reports.model import (
     SearchCategory,
     Stage,
     Subject,
+    Ties,
 )
 
 T = TypeVar("T")
@@ -228,6 +229,8 @@ def parity_notes(parity: Parity) -> list[str]:
         )
     if parity.input_rounding is not None:
         notes.append(input_rounding(parity.input_rounding))
+    if parity.ties is not None:
+        notes.append(ties(parity.ties))
     return [*notes, *size_notes(parity), *parity.notes]
 
 
@@ -245,6 +248,15 @@ def input_rounding(found: InputRounding) -> str:
         f"Rounding of the input, {casts}, alone moves {units.plural(found.rows, 'row')} out of tolerance{largest}"
         f"{flips}; the conversion moves {moved}.{accepted}"
     )
+
+
+def ties(found: Ties) -> str:
+    """How many rows got another right answer than the source's, and what to do about it."""
+    several = (
+        f"In {units.plural(found.rows, 'row')} several nearest neighbours are equally far: the source takes one, the "
+        "ONNX model another, and both are right by the model's own definition."
+    )
+    return f"{several} {'That is accepted, and no drift.' if found.accepted else 'To accept it: --accept-ties.'}"
 
 
 def drift_notes(drift: LabelDrift) -> list[str]:

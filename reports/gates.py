@@ -44,14 +44,17 @@ def parity_gate(parity: Parity) -> Check:
         message += (
             f" Only {findings.few_rows(parity)}: give more rows, or leave out --data, and as many are made up."
         )
-    rounding = parity.input_rounding
-    if rounding is not None and rounding.rows and (off or rounding.accepted):
+    rounding, ties = parity.input_rounding, parity.ties
+    tied = ties is not None and ties.rows >= max((output.mismatched_rows for output in off), default=0)
+    if rounding is not None and rounding.rows and (off or rounding.accepted) and not tied:
         message += f" {findings.input_rounding(rounding)}"
         if not rounding.accepted:
             message += (
                 " Convert with --input-dtype auto, give rows in the dtype of the model's inputs, or take the loss: "
                 "--accept-input-rounding."
             )
+    if ties is not None:
+        message += f" {findings.ties(ties)}"
     found = parity.inconsistency
     if found is not None:
         sentence = findings.inconsistency(found)

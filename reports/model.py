@@ -299,6 +299,16 @@ class InputRounding(Record):
     accepted: bool = Field(default=False, description="Whether the user accepts it, so that it is no drift.")
 
 
+class Ties(Record):
+    """Rows that differ in nothing but a choice that the source's own definition leaves to chance.
+
+    Equally far neighbours are such a choice: the source takes the one that its search comes to first.
+    """
+
+    rows: Count = Field(description="Rows whose answer by the ONNX model is another right one.")
+    accepted: bool = Field(default=False, description="Whether the user accepts it, so that it is no drift.")
+
+
 class Inconsistency(Record):
     """How the source contradicts itself on the same rows, so that a difference from it proves nothing."""
 
@@ -357,6 +367,7 @@ class Parity(Record):
         default=None, description="Where the cast changes values; counted over the batches in which a row is off."
     )
     inconsistency: Inconsistency | None = None
+    ties: Ties | None = None
     passed: bool
 
 

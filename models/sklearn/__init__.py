@@ -17,6 +17,7 @@ from onnxtool.models.rows.domain import Domain
 from onnxtool.models.signature import BATCH, Role, Tensors, TensorSpec, dtype_name, in_double
 from onnxtool.models.sklearn.fitted import Column, columns_of, vocabulary
 from onnxtool.models.sklearn.lineage import VECTORIZERS, steps
+from onnxtool.models.sklearn.neighbors import alternatives
 from onnxtool.models.source import LoadOptions, SourceModel, Step
 from onnxtool.models.state import ModelState, attributes_of, keeping
 
@@ -98,6 +99,15 @@ class SklearnModel(SourceModel):
                     continue
                 for output, answer in answers(step).items():
                     yield Step(f"{name}.{output}", type(step).__name__, answer(rows))
+
+    def alternatives(self, tensors: Tensors) -> list[Tensors]:
+        """The answers of other choices among equally far neighbours; see `models.sklearn.neighbors`."""
+        rows = self.rows({name: self._as_fitted(tensor) for name, tensor in tensors.items()})
+        names = dict(zip(answers(self.model), self.outputs, strict=True))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # as in predict
+            found = alternatives(self.model, rows)
+        return [{names[name]: value for name, value in answer.items() if name in names} for answer in found]
 
     def in_double(self, tensors: Tensors) -> Tensors | None:
         """The estimator's outputs for float64 rows: most estimators compute in the dtype of the rows."""

@@ -59,6 +59,7 @@ def bundle(
     accept: bool = False,
     accept_version: Sequence[str] = (),
     accept_input_rounding: bool = False,
+    accept_ties: bool = False,
     rtol: Limit = None,
     atol: Limit = None,
     seed: int = 0,
@@ -82,6 +83,7 @@ def bundle(
         accept: Whether the target's own software, installed here, runs the bundle before it is written.
         accept_version: As for `convert`.
         accept_input_rounding: As for `convert`.
+        accept_ties: As for `convert`.
         rtol: Relative tolerance, for all outputs or by name; None derives it from the model's own rounding.
         atol: Absolute tolerance, likewise.
         seed: Seed of made-up rows.
@@ -116,6 +118,7 @@ def bundle(
         rtol=rtol,
         atol=atol,
         accept_rounding=accept_input_rounding,
+        accept_ties=accept_ties,
         on_progress=lambda done, total: progress("Comparing rows", done, total),
     )
     parity = prove_sizes(

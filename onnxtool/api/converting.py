@@ -91,6 +91,7 @@ def convert(
     accept_version: Sequence[str] = (),
     input_dtype: InputDtype = "auto",
     accept_input_rounding: bool = False,
+    accept_ties: bool = False,
     rtol: Limit = None,
     atol: Limit = None,
     seed: int = 0,
@@ -124,6 +125,8 @@ def convert(
             else float64, or int64 for whole numbers; a data frame's columns are decided one by one. `float32` and
             `float64` take that for all. For scikit-learn and boosting; others declare what they take.
         accept_input_rounding: Whether what float32 inputs cost is accepted: it is reported, and is no drift.
+        accept_ties: Whether another right answer is accepted where the source's own definition has several, as among
+            equally far neighbours: it is reported, and is no drift.
         rtol: Relative tolerance, for all outputs or by name; None derives it from the model's own rounding.
         atol: Absolute tolerance, likewise.
         seed: Seed of made-up rows.
@@ -151,7 +154,8 @@ def convert(
     if model.path is not None and path.exists() and path.samefile(model.path):
         raise UsageError(f"{path} is the source itself. Name another file with -o.")
     framework = frameworks()[model.framework]
-    proof = ProofOptions(optimize, precision, labels, max_loss, rtol, atol, seed, deployed, accept_input_rounding)
+    accepted = {"accept_rounding": accept_input_rounding, "accept_ties": accept_ties}
+    proof = ProofOptions(optimize, precision, labels, max_loss, rtol, atol, seed, deployed, **accepted)
     _check_proof(proof, verify, answers=expected is not None, rows=bool(raw))
     opset = _opset(opset, framework, deployed)
     rows = replace(fit_rows(split, model, origin), expected=read_expected(expected)) if raw else None
@@ -242,7 +246,7 @@ def _first_rows(rows: Rows, model: SourceModel) -> Rows:
 
 
 def _proved_on(chosen: Chosen, rows: Rows) -> dict[str, str]:
-    """Metadata: the dtypes of the rows where they are not those of production, and whether rounding is accepted."""
+    """Metadata: the dtypes of the rows where they are not those of production, and what is accepted of them."""
     narrow = {
         record.name: record.rows
         for record in chosen.records
@@ -252,6 +256,9 @@ def _proved_on(chosen: Chosen, rows: Rows) -> dict[str, str]:
     rounding = chosen.parity.input_rounding
     if rounding is not None and rounding.accepted:
         found["onnxtool.input_rounding"] = f"accepted: it moves {rounding.rows} of {chosen.parity.rows} rows"
+    ties = chosen.parity.ties
+    if ties is not None and ties.accepted:
+        found["onnxtool.ties"] = f"accepted: another right answer to {ties.rows} of {chosen.parity.rows} rows"
     return found
 
 

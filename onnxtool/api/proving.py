@@ -38,6 +38,7 @@ class ProofOptions:
         seed: Seed of the order in which graphs are timed.
         target: The deployment target.
         accept_rounding: Whether the cost of casting the rows to the inputs is accepted.
+        accept_ties: Whether another right answer by the source's own definition is.
     """
 
     optimize: Optimize
@@ -49,6 +50,7 @@ class ProofOptions:
     seed: int
     target: Target
     accept_rounding: bool = False
+    accept_ties: bool = False
 
 
 @dataclass(slots=True)
@@ -73,6 +75,7 @@ def parity_of(
         rtol=options.rtol,
         atol=options.atol,
         accept_rounding=options.accept_rounding,
+        accept_ties=options.accept_ties,
         on_progress=partial(progress, "Comparing rows"),
     )
     progress("Comparing other sizes", 0, 0)

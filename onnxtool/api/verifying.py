@@ -61,6 +61,7 @@ def verify(
     expected: Data | None = None,
     accept_version: Sequence[str] = (),
     accept_input_rounding: bool = False,
+    accept_ties: bool = False,
     rtol: Limit = None,
     atol: Limit = None,
     provider: str = "cpu",
@@ -84,6 +85,7 @@ def verify(
         labels: A column of the data, or a file, with the true label of each row: quality is compared too.
         group: A column of the data. Quality is compared in each of its groups too, since an average can hide a group.
         accept_input_rounding: As for `convert`.
+        accept_ties: As for `convert`.
         expected: As for `convert`.
         accept_version: As for `convert`.
         rtol: Relative tolerance, for all outputs or by name; None derives it from the model's own rounding.
@@ -148,6 +150,7 @@ def verify(
         rtol=rtol,
         atol=atol,
         accept_rounding=accept_input_rounding,
+        accept_ties=accept_ties,
         provider=provider,
         on_progress=lambda done, total: progress("Comparing rows", done, total),
         worst=worst,

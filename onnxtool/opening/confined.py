@@ -50,6 +50,7 @@ log = logging.getLogger("onnxtool")
 _DOMAINS = TypeAdapter(dict[str, PlainDomain])
 _RUNS = TypeAdapter(list[list[tuple[str, str]]])
 _TEXTS = TypeAdapter(list[str])
+_COUNT = TypeAdapter(int)
 _EFFECTS = TypeAdapter(dict[str, str])
 
 _LONGEST, _MOST_NOTES = 500, 100
@@ -122,6 +123,11 @@ class SandboxedSource(SourceModel):
         effects, arrays = self._request("answers", {"batches": len(batches)}, joined_batches)
         self.effects = self._checked(_EFFECTS.validate_python, effects)
         return [group_of(arrays, str(place)) for place in range(len(batches))]
+
+    def alternatives(self, tensors: Tensors) -> list[Tensors]:
+        """Its other right answers; see `SourceModel`."""
+        count, arrays = self._request("alternatives", {}, tensors)
+        return [group_of(arrays, str(place)) for place in range(self._checked(_COUNT.validate_python, count))]
 
     def in_double(self, tensors: Tensors) -> Tensors | None:
         """Run it in float64; see `SourceModel`."""

@@ -15,7 +15,9 @@ from onnxtool.models.signature import Role, Tensors, TensorSpec
 from onnxtool.models.source import LoadOptions
 from onnxtool.reports.model import SavedBy
 
-Request = Literal["confinement", "open", "predict", "answers", "in_double", "steps", "domains", "convert"]
+Request = Literal[
+    "confinement", "open", "predict", "answers", "alternatives", "in_double", "steps", "domains", "convert"
+]
 
 OPTIONS = TypeAdapter(LoadOptions)
 """`LoadOptions` as JSON; their arrays are sent separately."""

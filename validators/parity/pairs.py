@@ -32,6 +32,7 @@ from onnxtool.validators.parity.expected import Answers, Expected
 from onnxtool.validators.parity.feeds import match_inputs
 from onnxtool.validators.parity.input_rounding import RoundingCount, RowDifferences, row_differences
 from onnxtool.validators.parity.lengths import workable_sizes
+from onnxtool.validators.parity.ties import TieCount
 
 FIRST_BATCHES = (1, 3, 17)
 """Batch sizes run before the large chunks: a batch dimension frozen at export shows at once."""
@@ -395,6 +396,7 @@ def check_parity(
     atol: Limit = None,
     provider: str = "cpu",
     accept_rounding: bool = False,
+    accept_ties: bool = False,
     on_progress: Progress | None = None,
     worst: dict[int, Tensors] | None = None,
     on_outputs: Callable[[Tensors, Tensors, Tensors], None] | None = None,
@@ -410,6 +412,7 @@ def check_parity(
         provider: Execution provider that runs the ONNX model.
         accept_rounding: Whether what the cast of the rows to the ONNX model's inputs costs is no drift; it is
             counted all the same.
+        accept_ties: Whether another right answer by the source's own definition is no drift; it is counted.
         on_progress: Called with the rows done and the rows in all, 0 where that is not known.
         worst: Filled with the inputs of the rows that differ the most, by their position, the worst first.
         on_outputs: Called with each chunk's outputs of the source and of the ONNX model, under the same names,
@@ -422,19 +425,17 @@ def check_parity(
         UsageError: the provider cannot be used here, or a tolerance is for an output that there is not.
     """
     pair = Pair(source, model, provider, accept_rounding=accept_rounding)
-    rounding = RoundingCount(accept_rounding)
-    total = pair.batching.count(rows.tensors) if rows.later is None else 0
-    if rows.edges and total:
-        total += pair.batching.count(rows.edges)
+    rounding, ties = RoundingCount(accept_rounding), TieCount(source, accept_ties)
+    blocks = [tensors for tensors in (rows.tensors, rows.edges) if tensors]
+    total = sum(map(pair.batching.count, blocks)) if rows.later is None else 0
     comparisons: dict[str, OutputComparison] = {}
     of_edges: dict[str, OutputComparison] = {}
     ordinary = Tolerances()
     answers: Answers | None = None
     batches: set[int] = set()
     sizes: dict[str, set[int]] = {}
-    done = 0
+    before = done = 0
     for block in rows.blocks():
-        before = done
         compared = of_edges if block.edges else comparisons
         for batch in pair.batches(block.tensors, small_first=before == 0):
             start, stop = batch.start, batch.stop
@@ -451,7 +452,9 @@ def check_parity(
                 }
             truth, found = pair.cut(truth, batch), pair.cut(found, batch)
             _count_rounding(rounding, pair, batch, (truth, found), tolerances)
-            if rows.expected:
+            if not rows.expected:
+                found = ties.settle(batch.tensors, truth, found, tolerances)
+            else:
                 answers = answers or Answers(rows.expected, source, truth, tolerances)
                 truth = answers.instead_of(truth, before + start)
             for name, comparison in compared.items():
@@ -468,14 +471,11 @@ def check_parity(
             done = before + stop
             if on_progress:
                 on_progress(done, total)
+        before = done
     results = [comparison.result() for comparison in comparisons.values()]
     if of_edges:
         results = [_merged(result, of_edges[result.name].result()) for result in results]
-    if not rows.contradictions:
-        rows.contradictions.append(
-            None if rows.expected else ask_again(source, pair.batching, rows.tensors, ordinary)
-        )
-    (contradiction,) = rows.contradictions
+    contradiction = _contradiction(pair, rows, ordinary)
     if answers:
         results = answers.finish(results, done, rows.origin)
     usual = sensible_rows(source.inputs)
@@ -501,10 +501,19 @@ def check_parity(
         source_s=pair.source_s,
         onnx_s=pair.onnx_s,
         inconsistency=contradiction,
+        ties=ties.record(),
         passed=bool(results)
         and all(result.passed for result in results)
         and (contradiction is None or contradiction.kind == "batch-dependent"),
     )
+
+
+def _contradiction(pair: Pair, rows: Rows, tolerances: Tolerances) -> Inconsistency | None:
+    """How the source contradicts itself, which it is asked once for all conversions that are compared on the rows."""
+    if not rows.contradictions:
+        again = None if rows.expected else ask_again(pair.source, pair.batching, rows.tensors, tolerances)
+        rows.contradictions.append(again)
+    return rows.contradictions[0]
 
 
 def _compare_nonfinite(pair: Pair, rows: Tensors, tolerances: Tolerances) -> list[str]:
