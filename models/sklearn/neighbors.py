@@ -19,7 +19,7 @@ from onnxtool.models.signature import Tensors
 
 _NEXT = 32
 """Neighbours that are looked at beyond those that count."""
-_MOST = 2000
+_MOST = 100
 """Choices of neighbours that are tried for a row."""
 _ROUNDING = 1e-9
 """Relative difference of two distances that are equal but for rounding."""

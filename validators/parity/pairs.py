@@ -88,8 +88,8 @@ class Rows:
         auxiliary: Columns that no model reads, for the rows of `tensors`.
         later: Further rows, where a file is read block by block, or rows cannot be put side by side.
         edges: Made-up rows at the edges of what the source takes, with a tolerance of their own.
-        nonfinite: Made-up rows with NaN or infinities that the source answers by chance. A difference there is told
-            and is no drift.
+        nonfinite: Made-up rows with NaN or infinities that the source answers by chance. A difference there is
+            reported, and is no drift.
         expected: The owner's own answers to all rows, which are the truth where there are some.
         contradictions: How the source contradicts itself on these rows, once that was tried: each conversion is
             compared on them.
@@ -201,12 +201,12 @@ def _with_edges(
     """
     original = source.model.proto.graph if isinstance(source.model, OnnxModel) else graph
     on_purpose = source.any_number or selects(graph) or selects(original)
-    groups, apart, refused = [], [], []
+    groups, by_chance, refused = [], [], []
     for name, tensors in edge_rows(specs, domains, made.tensors, seed, sizes=sizing_inputs(graph)):
         answered, finite = _answered(source, tensors, Batching.of(specs).size)
         taken = finite if on_purpose or name not in NONFINITE else np.zeros_like(finite)
         if name in NONFINITE and (answered & ~taken).any():
-            apart.append({key: tensor[answered & ~taken] for key, tensor in tensors.items()})
+            by_chance.append({key: tensor[answered & ~taken] for key, tensor in tensors.items()})
         if taken.any():
             groups.append((name, {key: tensor[taken] for key, tensor in tensors.items()}))
         elif not answered.any() or name not in NONFINITE:
@@ -216,8 +216,8 @@ def _with_edges(
         count = len(next(iter(edges.values())))
         made.notes.append(f"Besides, {count} rows hold {', '.join(name for name, _ in groups)}.")
         made = replace(made, edges=edges)
-    if apart:
-        nonfinite = {spec.name: np.concatenate([tensors[spec.name] for tensors in apart]) for spec in specs}
+    if by_chance:
+        nonfinite = {spec.name: np.concatenate([tensors[spec.name] for tensors in by_chance]) for spec in specs}
         made = replace(made, nonfinite=nonfinite)
     if refused:
         made.notes.append(f"Not compared, since the source has no finite answer: {', '.join(refused)}.")
@@ -517,7 +517,7 @@ def _contradiction(pair: Pair, rows: Rows, tolerances: Tolerances) -> Inconsiste
 
 
 def _compare_nonfinite(pair: Pair, rows: Tensors, tolerances: Tolerances) -> list[str]:
-    """Tell where the two models answer rows with NaN or infinities differently, which is no part of the verdict."""
+    """Report where the two models answer rows with NaN or infinities differently, which is no part of the verdict."""
     off = total = 0
     for batch in pair.batches(rows) if rows else ():
         count = batch.stop - batch.start

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from onnxtool.models.signature import Tensors
 from onnxtool.models.source import SourceModel
@@ -37,27 +36,24 @@ class TieCount:
             tolerances: The tolerances of the outputs.
         """
         rows, roles = len(next(iter(truth.values()))), self.source.roles
-        places = np.flatnonzero(row_differences(truth, found, roles, tolerances, rows).off)
-        if not places.size:
+        off = row_differences(truth, found, roles, tolerances, rows).off
+        if not off.any():
             return found
-        one_of_several = np.zeros(len(places), dtype=bool)
-        theirs = _rows(found, places)
-        for answer in self.source.alternatives(_rows(batch, places)):
-            one_of_several |= ~row_differences(answer, theirs, roles, tolerances, len(places)).off
-        self._rows += int(one_of_several.sum())
-        if not self.accepted:
+        right = np.zeros(rows, dtype=bool)
+        for answer in self.source.alternatives(batch):
+            unpadded = {name: array[:rows] for name, array in answer.items()}
+            right |= ~row_differences(unpadded, found, roles, tolerances, rows).off
+        another = off & right
+        self._rows += int(another.sum())
+        if not self.accepted or not another.any():
             return found
-        same = np.ones(rows, dtype=bool)
-        same[places[one_of_several]] = False
         return {
-            name: np.where(same.reshape(-1, *[1] * (array.ndim - 1)), array, np.reshape(truth[name], array.shape))
+            name: np.where(
+                another.reshape(-1, *[1] * (array.ndim - 1)), np.reshape(truth[name], array.shape), array
+            )
             for name, array in found.items()
         }
 
     def record(self) -> Ties | None:
         """What was counted; None where no row differs so."""
         return Ties(rows=self._rows, accepted=self.accepted) if self._rows else None
-
-
-def _rows(tensors: Tensors, places: NDArray[np.intp]) -> Tensors:
-    return {name: array[places] for name, array in tensors.items()}
