@@ -689,6 +689,12 @@ def most_notable(items: Sequence[T], limit: int, first: Callable[[T], bool]) -> 
     return sorted(items, key=lambda item: not first(item))[:limit]
 
 
+def half_precisions(parities: Iterable[Parity]) -> list[str]:
+    """The half precisions that graphs compute in, where their outputs are of finer ones."""
+    outputs = (output for parity in parities for output in parity.outputs)
+    return sorted({output.tolerance.half for output in outputs if output.tolerance.half})
+
+
 def _scope(report: Report) -> str:
     parities = [subject.parity for subject in report.subjects if subject.parity]
     cells = [cell for subject in report.subjects if subject.bench for cell in subject.bench.cells]
@@ -700,6 +706,7 @@ def _scope(report: Report) -> str:
         parts.append(f"{outputs} compared over {few_rows(few[0]) if few and len(parities) == 1 else rows}")
         if few and len(parities) > 1:
             parts.append(f"{units.plural(len(few), 'model')} over fewer rows than are usual")
+        parts += [f"with the tolerances of {half}" for half in half_precisions(parities)]
     if cells:
         measured = sum(cell.status == "measured" for cell in cells)
         parts.append(f"{measured:,} of {units.plural(len(cells), 'cell')} measured")

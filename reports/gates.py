@@ -44,6 +44,10 @@ def parity_gate(parity: Parity) -> Check:
         message += (
             f" Only {findings.few_rows(parity)}: give more rows, or leave out --data, and as many are made up."
         )
+    for half in findings.half_precisions([parity]):
+        message += (
+            f" The graph computes in {half}, though its outputs are finer: the tolerances are those of {half}."
+        )
     rounding, ties = parity.input_rounding, parity.ties
     tied = ties is not None and ties.rows >= max((output.mismatched_rows for output in off), default=0)
     if rounding is not None and rounding.rows and (off or rounding.accepted) and not tied:

@@ -156,6 +156,10 @@ class Tolerance(Record):
         default=None, description="Mean difference that rounding alone makes, if measured."
     )
     magnitude: float | None = Field(default=None, description="Mean |value| where the noise was measured.")
+    half: Literal["float16", "bfloat16"] | None = Field(
+        default=None,
+        description="Half precision that the ONNX graph computes in, where the output is of a finer one.",
+    )
 
 
 class Bin(Record):

@@ -13,7 +13,7 @@ from functools import partial
 
 import numpy as np
 
-from benchmarks.coverage.judge import rows_off
+from benchmarks.coverage.bare import rows_off
 from benchmarks.coverage.sklearn_cases import (
     DICTIONARIES,
     KINDS,
@@ -49,8 +49,8 @@ def examine(case: str) -> Result:
         except Exception as error:  # estimators raise anything; a case that does not fit shows in the table
             reason = f"It cannot be fitted: {first_line(error)}"
             return {"outcome": "fails", "reason": reason, "upstream": "fails"}
-        judge = None if made.rows is None else partial(rows_off, made.model, made.rows)
-        outcome, reason = converted(made.model, data=made.rows, inputs=made.inputs, rows_off=judge)
+        count = None if made.rows is None else partial(rows_off, made.model, made.rows)
+        outcome, reason = converted(made.model, data=made.rows, inputs=made.inputs, rows_off=count)
         return {"outcome": outcome, "reason": reason, "upstream": upstream(made)}
 
 

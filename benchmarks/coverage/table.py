@@ -29,7 +29,7 @@ from onnxtool.models.rows.data import Data
 
 Outcome: TypeAlias = Literal["agrees", "drifts", "untrue", "refused", "fails", "no rows"]
 """`refused` gives a reason and `fails` none; `no rows` (no predictions for new rows) is not counted; of `untrue`,
-`convert` says that it agrees, and another judge that it does not."""
+`convert` says that it agrees, and bare ONNX Runtime that it does not."""
 
 Result: TypeAlias = dict[str, str]
 """`outcome` and `reason`."""

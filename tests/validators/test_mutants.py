@@ -11,6 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import onnxtool
+from onnxtool.reports.render import render
 from tests.validators.mutants import mutants
 
 FLOAT, INT64, STRING = TensorProto.FLOAT, TensorProto.INT64, TensorProto.STRING
@@ -189,3 +190,16 @@ def test_infinities_that_nothing_handles_are_told(tmp_path: Path) -> None:
         "With NaN or infinity in an input, the two models differ on" in note
         for note in report.subjects[0].parity.notes
     )
+
+
+def test_half_precision_inside_is_in_the_verdict(tmp_path: Path) -> None:
+    """The graph's own rounding is its tolerance, so that a pass means less than one of float32."""
+    weights = {"w": RNG.normal(size=(8, 3)).astype(f4)}
+    rounded = [node("Cast", "z", "h", to=TensorProto.FLOAT16), node("Cast", "h", "y", to=FLOAT)]
+    onnx.save(graph(FLOAT, [node("MatMul", "x w", "y")], weights), tmp_path / "single.onnx")
+    onnx.save(graph(FLOAT, [node("MatMul", "x w", "z"), *rounded], weights), tmp_path / "half.onnx")
+    report = onnxtool.verify(tmp_path / "half.onnx", tmp_path / "single.onnx")
+    assert report
+    assert "The graph computes in float16" in report.subjects[0].checks[0].message
+    assert "with the tolerances of float16" in " ".join(render(report, "text").split())
+    assert "float16" not in render(onnxtool.verify(tmp_path / "single.onnx", tmp_path / "single.onnx"), "text")

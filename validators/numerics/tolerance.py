@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -25,6 +25,7 @@ _DEFAULTS = {
 }
 PRECISION = tuple(_DEFAULTS)
 """Floating dtypes from the coarsest to the finest."""
+_HALF: Mapping[str, Literal["float16", "bfloat16"]] = {"float16": "float16", "bfloat16": "bfloat16"}
 
 MARGIN = 10.0
 """Times the noise that was measured: for rows that were not, and for approximations of a runtime's own."""
@@ -92,6 +93,8 @@ class Tolerances:
                 if self.reason and found.atol
                 else found
             )
+        if default.half and coarser(source_dtype, default.half) == source_dtype:
+            default = default.model_copy(update={"half": None})
         if rtol is None and atol is None:
             return default
         return Tolerance(
@@ -190,7 +193,8 @@ def _of_noise(noise: Noise) -> Tolerance:
         atol, reason = bound, f"{reason}; limited to a thousand roundings"
     size = float(magnitude.mean()) if magnitude.size else 0.0
     mean = max(noise.mean, unit * size)
-    return Tolerance(rtol=rtol, atol=atol, reason=reason, noise=mean, magnitude=size)
+    half = _HALF.get(noise.coarsest)
+    return Tolerance(rtol=rtol, atol=atol, reason=reason, noise=mean, magnitude=size, half=half)
 
 
 def _of_steps(noise: Noise) -> Tolerance:

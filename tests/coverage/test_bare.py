@@ -1,4 +1,4 @@
-"""The judge of the table finds what is wrong, and nothing else."""
+"""The comparison of the table finds what is wrong, and nothing else."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
 import onnxtool
-from benchmarks.coverage.judge import rows_off
+from benchmarks.coverage.bare import rows_off
 from benchmarks.coverage.table import converted
 
 ROWS, SPECIES = load_iris(return_X_y=True)
