@@ -390,7 +390,16 @@ def tensorflow_source(folder):
     return folder / "saved", {}
 
 
-@pytest.mark.parametrize("build", [torch_source, keras_source, tensorflow_source])
+def tflite_source(folder):
+    import tensorflow as tf
+
+    tensorflow_source(folder)
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(folder / "saved"))
+    (folder / "m.tflite").write_bytes(converter.convert())
+    return folder / "m.tflite", {}
+
+
+@pytest.mark.parametrize("build", [torch_source, keras_source, tensorflow_source, tflite_source])
 def test_a_mutant_of_each_framework_is_found(build, tmp_path):
     source, options = build(tmp_path)
     path = tmp_path / "m.onnx"
@@ -455,6 +464,21 @@ def test_one_row_of_another_length_is_enough_to_fail(ragged):
     report = onnxtool.verify(folder / "m.onnx", Text(TEXT), data=folder / "rows.json")
     assert not report
     assert report.subjects[0].parity.outputs[0].mismatched_rows == 1
+
+
+def test_labels_follow_rows_of_unequal_lengths(ragged):
+    """Rows are compared in groups of equal length, and each keeps its own label."""
+    folder, rows = ragged
+    scored = graph([EMBED, MEAN], [constant("axis", np.array([1, 2]))])
+    onnx.save(scored, folder / "scored.onnx")
+    labels = [float(TABLE[row].mean()) for row in rows]
+    (folder / "rows.json").write_text(json.dumps({"x": rows, "bought": labels}))
+    report = onnxtool.verify(
+        folder / "scored.onnx", folder / "scored.onnx", data=folder / "rows.json", labels="bought"
+    )
+    drift = report.subjects[0].drift
+    assert drift.rows == len(rows)
+    assert drift.metrics[0].source == drift.metrics[0].onnx == pytest.approx(1)
 
 
 def test_rows_of_unequal_lengths_are_measured_length_by_length(ragged):
