@@ -470,6 +470,110 @@ def test_an_output_whose_column_has_another_name_scores(tmp_path, compiled):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+THREADS = """
+using System;
+using System.Collections.Generic;
+using System.Globalization;
+using System.IO;
+using System.Linq;
+using System.Threading;
+using System.Threading.Tasks;
+using NAMESPACE;
+
+public static class Threads
+{
+    public static void Main(string[] args)
+    {
+        Golden golden = Golden.Read(Path.Combine(ModelScorer.Folder, "golden.json"));
+        ModelInput[] rows = Enumerable.Range(0, golden.Rows.Count).Select(golden.Input).ToArray();
+        int calls = int.Parse(args[0], CultureInfo.InvariantCulture);
+        var scorer = new ModelScorer();
+        int wrong = 0;
+        Parallel.For(0, 8, new ParallelOptions { MaxDegreeOfParallelism = 8 }, thread =>
+        {
+            for (int call = 0; call < calls; call++)
+            {
+                int row = (call + thread) % rows.Length;
+                if (golden.Differences(row, scorer.Score(rows[row])).Any())
+                {
+                    Interlocked.Increment(ref wrong);
+                }
+            }
+        });
+        Console.WriteLine($"{wrong} wrong");
+
+        bool closed = false;
+        IEnumerable<ModelInput> Source()
+        {
+            try
+            {
+                while (true)
+                {
+                    yield return rows[0];
+                }
+            }
+            finally
+            {
+                closed = true;
+            }
+        }
+
+        Console.WriteLine($"{scorer.Score(Source()).Take(3).Count()} of a source without an end, closed: {closed}");
+        IEnumerable<ModelInput> Failing()
+        {
+            yield return rows[0];
+            throw new OperationCanceledException("as it is");
+        }
+
+        try
+        {
+            Console.WriteLine(scorer.Score(Failing()).Count());
+        }
+        catch (OperationCanceledException error)
+        {
+            Console.WriteLine(error.Message);
+        }
+
+        // Calls that run while another thread disposes end well; later ones say that they are late.
+        int late = 0;
+        Task[] callers = Enumerable.Range(0, 4).Select(_ => Task.Run(() =>
+        {
+            try
+            {
+                while (true)
+                {
+                    scorer.Score(rows[0]);
+                }
+            }
+            catch (ObjectDisposedException)
+            {
+                Interlocked.Increment(ref late);
+            }
+        })).ToArray();
+        Thread.Sleep(50);
+        scorer.Dispose();
+        scorer.Dispose();
+        Task.WaitAll(callers);
+        Console.WriteLine($"{late} late");
+    }
+}
+"""
+
+
+@pytest.mark.parametrize(
+    "kind", ["regressor", "pipeline over text and numbers", "keras cnn", "torch of two inputs"]
+)
+def test_threads_share_a_scorer(kind, tmp_path, compiled):
+    source, options = KINDS[kind]()
+    bundle = _bundle(tmp_path, source, "shared", **options)
+    (tmp_path / "Threads.cs").write_text(THREADS.replace("NAMESPACE", "SharedModel"))
+    done = compiled([*_library(bundle), tmp_path / "Threads.cs"], bundle)(2500)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        "0 wrong", "3 of a source without an end, closed: True", "as it is", "4 late",
+    ]  # fmt: skip
+
+
 WRONG_LENGTHS = """
 using System;
 
