@@ -730,7 +730,8 @@ def lint(format_name: str | None, **arguments: Any) -> int:
 @cli.command()
 @click.argument("path", metavar="REPORT.json", type=click.Path(path_type=Path))
 @click.option(
-    "--format", "format_name", cls=_Format, metavar="NAME", callback=_format, help="One of {formats}."
+    "--format", "format_name", cls=_Format, metavar="NAME", callback=_format,
+    help="One of {formats}. [default: what the ending of --output stands for]",
 )  # fmt: skip
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write. [default: standard output]")
 @click.option(
@@ -747,15 +748,15 @@ def report(
     """Render a saved report in another format, or hand it to a tracker of experiments."""
     from onnxtool.files import write_text
     from onnxtool.reports import json, tensorboard
-    from onnxtool.reports.render import render
+    from onnxtool.reports.render import format_of, render
     from onnxtool.targets.mlflow import tracking as mlflow
 
+    if output is not None:
+        format_name = format_name or format_of(output)
     if format_name is None and experiment is None and log_folder is None:
         raise UsageError(
             "Say what to do with the report: --format NAME, --mlflow EXPERIMENT or --tensorboard DIR."
         )
-    if output is not None and format_name is None:
-        raise UsageError("Say in which format to write it: --format NAME.")
     saved = json.read(path)
     if format_name is not None:
         text = render(saved, format_name, registry.formats())

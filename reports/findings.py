@@ -163,16 +163,6 @@ def worst_output(parity: Parity) -> OutputParity | None:
     )
 
 
-def mismatched_rows(parity: Parity) -> int:
-    """Rows outside tolerance in the output where there are most."""
-    return max((output.mismatched_rows for output in parity.outputs), default=0)
-
-
-def label_flips(parity: Parity) -> int | None:
-    """Labels that flip in the output where most do; None where no output is a label or a probability."""
-    return max((output.label_flips for output in parity.outputs if output.label_flips is not None), default=None)
-
-
 def failed(record: OutputParity | Metric | GroupQuality) -> bool:
     """Whether a row of a table is a failure."""
     return not record.passed

@@ -17,6 +17,15 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 def render(report: Report) -> str:
     """The page. Everything that came out of a model file is escaped."""
+    return _filled(report, whole=True)
+
+
+def fragment(report: Report) -> str:
+    """The models' part of the page, for the output of a notebook's cell: its styles reach nothing else there."""
+    return _filled(report, whole=False)
+
+
+def _filled(report: Report, *, whole: bool) -> str:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -41,7 +50,7 @@ def render(report: Report) -> str:
         pareto=pareto,
         lines=charts.lines,
     )
-    page = environment.get_template("report.html.j2").render(report=sanitized(report))
+    page = environment.get_template("report.html.j2").render(report=sanitized(report), whole=whole)
     return page.strip() + "\n"
 
 

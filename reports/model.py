@@ -8,11 +8,20 @@ order of the model. A float that is not finite is written to JSON as the string 
 from __future__ import annotations
 
 import datetime
-from typing import Annotated, Any, Literal, TypeAlias
+import importlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from onnxtool._version import __version__
+from onnxtool.errors import UsageError
+from onnxtool.reports import units
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCHEMA_VERSION: Literal["2.0"] = "2.0"
 
@@ -29,6 +38,44 @@ class Record(BaseModel):
     def _encodable(cls, value: Any) -> Any:
         """A file name may hold bytes that are no text: Python keeps them as lone surrogates, UTF-8 cannot."""
         return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """The fields that say something, long ones by their length: a record at the end of a cell is a line."""
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if value == field.get_default(call_default_factory=True, validated_data={}):
+                continue
+            if isinstance(value, Record):
+                yield name, _Shown(f"{type(value).__name__}(…)")
+            elif isinstance(value, list | dict) and len(value) > _SHOWN:
+                yield name, _Shown(f"<{len(value)} entries>")
+            elif isinstance(value, list) and any(isinstance(entry, Record) for entry in value):
+                yield name, _Shown(f"<{len(value)} {type(value[0]).__name__}>")
+            else:
+                yield name, value
+
+    def __dir__(self) -> list[str]:
+        """What a reader of reports looks for; pydantic's own methods work, and are not listed."""
+        own = {name for kind in type(self).__mro__ if issubclass(kind, Record) for name in vars(kind)}
+        return sorted({*type(self).model_fields, *(name for name in own if not name.startswith(("_", "model_")))})
+
+
+_SHOWN = 4
+"""A list longer than this is shown by its length."""
+
+
+class _Shown(str):
+    """Text that stands in a `repr` as it is."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def _renderer(name: str) -> Any:
+    """A module that renders reports, found by its name: each of them imports this one."""
+    return importlib.import_module(f"onnxtool.reports.{name}")
 
 
 # -- Environment --------------------------------------------------------------------------------------------
@@ -374,6 +421,38 @@ class Parity(Record):
     ties: Ties | None = None
     passed: bool
 
+    @property
+    def max_absolute(self) -> float | None:
+        """The largest absolute difference of any output; None where no numbers were compared."""
+        return max(
+            (output.max_absolute for output in self.outputs if output.max_absolute is not None), default=None
+        )
+
+    @property
+    def mismatched_rows(self) -> int:
+        """Rows outside tolerance in the output where there are most."""
+        return max((output.mismatched_rows for output in self.outputs), default=0)
+
+    @property
+    def label_flips(self) -> int | None:
+        """Labels that flip in the output where most do; None where no output is a label or a probability."""
+        return max((output.label_flips for output in self.outputs if output.label_flips is not None), default=None)
+
+    def __getitem__(self, name: str) -> OutputParity:
+        """An output by its name.
+
+        Raises:
+            UsageError: there is no such output; the message names those that there are.
+
+        >>> report[0].parity["prediction"].passed
+        True
+        """
+        output: OutputParity = _named(self.outputs, name, "output")
+        return output
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return [output.name for output in self.outputs]
+
 
 class SearchCategory(Record):
     """One kind of rows that were tried."""
@@ -519,6 +598,25 @@ class Latency(Record):
     between: BatchSpread | None = Field(
         default=None, description="The difference between batches, if one caller ran several."
     )
+
+    def percentile(self, q: float) -> float | None:
+        """A percentile in seconds, as `percentile(0.99)`; None where the samples do not support it."""
+        return next((entry.value_s for entry in self.percentiles if entry.q == q), None)
+
+    @property
+    def p50(self) -> float | None:
+        """The median in seconds."""
+        return self.percentile(0.5)
+
+    @property
+    def p90(self) -> float | None:
+        """The 90th percentile in seconds."""
+        return self.percentile(0.9)
+
+    @property
+    def p99(self) -> float | None:
+        """The 99th percentile in seconds; None where there are too few samples."""
+        return self.percentile(0.99)
 
 
 class Placement(Record):
@@ -792,6 +890,48 @@ class Subject(Record):
     lint: Lint | None = None
     checks: list[Check] = []
 
+    @property
+    def passed(self) -> bool:
+        """Whether every gate of this model passed."""
+        return all(check.passed for check in self.checks)
+
+    def cell(
+        self, *, batch: int | None = None, provider: str | None = None, threads: int | None = None, **more: Any
+    ) -> Cell:
+        """The one measured cell that fits.
+
+        Args:
+            batch: Rows of a query; None takes whichever was measured.
+            provider: As `cpu`, `cuda` or `CPUExecutionProvider`; `source` is the source in its own framework. None
+                takes that of ONNX Runtime which was measured.
+            threads: Threads within an operator.
+            **more: Other fields of a `Cell`, as `concurrency=2`, `scenario="server"` or `dims={"seq": 128}`.
+
+        Raises:
+            UsageError: none fits, or several do; the message names them.
+
+        >>> speed["model.onnx"].cell(batch=10, provider="cpu").rows_per_s > 0
+        True
+        """
+        return _one_cell(self, {"batch": batch, "provider": provider, "threads": threads, **more})
+
+    def latency(
+        self, *, batch: int | None = None, provider: str | None = None, threads: int | None = None, **more: Any
+    ) -> Latency:
+        """The latency of the one measured cell that fits; see `cell`.
+
+        >>> 0 < speed["model.onnx"].latency(batch=1, provider="cpu").p50 < 1
+        True
+        """
+        latency = self.cell(batch=batch, provider=provider, threads=threads, **more).latency
+        assert latency is not None  # noqa: S101 - `cell` finds measured ones only
+        return latency
+
+    def __repr__(self) -> str:
+        """Verdict and rows off in a line."""
+        verdict = _renderer("findings").subject_verdict(self)
+        return f"<{units.visible(self.name)}: {verdict.symbol} {verdict.word.lower()}{_rows_off(self)}>"
+
 
 class Report(Record):
     """The results of one command."""
@@ -809,5 +949,122 @@ class Report(Record):
         return all(check.passed for subject in self.subjects for check in subject.checks)
 
     def __bool__(self) -> bool:
-        """The verdict, so that `assert onnxtool.verify(...)` gates a test."""
+        """The verdict, so that `assert onnxtool.verify(...)` gates a test.
+
+        >>> bool(report)
+        True
+        """
         return self.passed
+
+    def __getitem__(self, model: str | int) -> Subject:
+        """A model's part of the report, by the model's name or its position.
+
+        Raises:
+            UsageError: there is no such model; the message names those that there are.
+
+        >>> report["model.onnx"].parity.mismatched_rows
+        0
+        """
+        return self.subjects[model] if isinstance(model, int) else _named(self.subjects, model, "model")
+
+    def to_frame(self, table: Literal["parity", "cells", "checks"]) -> pd.DataFrame:
+        """A table of the report for pandas, numbers unrounded, times in seconds.
+
+        Args:
+            table: `parity` has a row for each output compared, `cells` for each cell measured, and `checks` for each
+                gate. The columns are those of `report.save("x.csv")`.
+
+        Raises:
+            UsageError: there is no such table.
+            MissingExtraError: pandas is not installed.
+
+        >>> report.to_frame("parity")[["subject", "output", "rows", "mismatched_rows", "passed"]]
+              subject      output  rows  mismatched_rows  passed
+        0  model.onnx  prediction   500                0    True
+        """
+        frame: pd.DataFrame = _renderer("tables").frame(self, table)
+        return frame
+
+    def save(self, path: str | os.PathLike[str], format: str | None = None) -> Path:  # noqa: A002 - the option's name
+        """Write the report to a file.
+
+        Args:
+            path: The file. Its ending names the format: `.html`, `.md`, `.json`, `.csv`, `.txt`, `.xml` (JUnit) or
+                `.sarif`. Only JSON has all of the report, and is read back.
+            format: Name of a format, as `onnxtool report --format` takes it, where the ending names none.
+
+        Returns:
+            The file.
+
+        Raises:
+            UsageError: the ending names no format.
+            OutputError: the file cannot be written.
+
+        >>> report.save("report.html")
+        PosixPath('report.html')
+        """
+        saved: Path = _renderer("render").save(self, Path(path), format)
+        return saved
+
+    def __repr__(self) -> str:
+        """Verdict, models and rows off in a line; `print(report)` writes what the terminal shows.
+
+        >>> report
+        <onnxtool convert: ✓ passed, model.onnx, 0 of 500 rows off>
+        """
+        verdict = _renderer("findings").verdict(self)
+        names = [units.visible(subject.name) for subject in self.subjects]
+        models = f"{len(names)} models" if len(names) > _SHOWN else ", ".join(names) or "no model"
+        off = _rows_off(*self.subjects)
+        return f"<onnxtool {self.command}: {verdict.symbol} {verdict.word.lower()}, {models}{off}>"
+
+    def __str__(self) -> str:
+        """What the terminal shows, 100 columns wide.
+
+        >>> print(str(report).partition(".")[0])
+        ✓ PASSED  The check of 1 model passed: 1 output compared over 500 rows, where 1,024 are usual
+        """
+        text: str = _renderer("terminal").render(self)
+        return text.rstrip("\n")
+
+    def _repr_html_(self) -> str:
+        fragment: str = _renderer("html").fragment(self)
+        return fragment
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return [subject.name for subject in self.subjects]
+
+
+def _rows_off(*subjects: Subject) -> str:
+    compared = [subject.parity for subject in subjects if subject.parity]
+    off, rows = sum(parity.mismatched_rows for parity in compared), sum(parity.rows for parity in compared)
+    return f", {off:,} of {rows:,} rows off" if compared else ""
+
+
+def _named(records: Sequence[Any], name: str, noun: str) -> Any:
+    found = [record for record in records if record.name == name]
+    if not found:
+        names = ", ".join(repr(record.name) for record in records) or "none"
+        raise UsageError(f"The report has no {noun} {name!r}. It has: {names}.")
+    return found[0]
+
+
+def _one_cell(subject: Subject, expected: dict[str, Any]) -> Cell:
+    findings = _renderer("findings")
+    if unknown := expected.keys() - Cell.model_fields.keys():
+        raise UsageError(f"A cell has no field {min(unknown)!r}.")
+    expected = {name: value for name, value in expected.items() if value is not None}
+    provider = expected.pop("provider", None)
+
+    def fits(cell: Cell) -> bool:
+        names = {cell.provider.lower(), units.provider(cell.provider).lower()}
+        right = cell.provider != findings.SOURCE if provider is None else provider.lower() in names
+        return right and all(getattr(cell, name) == value for name, value in expected.items())
+
+    measured = [cell for cell in (subject.bench.cells if subject.bench else ()) if cell.latency]
+    found = [cell for cell in measured if fits(cell)]
+    if len(found) != 1:
+        problem = "None fits." if not found else f"{len(found)} fit; say more of batch, provider, threads."
+        names = "; ".join(findings.cell_name(cell) for cell in (found or measured)[:8]) or "none"
+        raise UsageError(f"Not one cell of {subject.name} is meant: {problem} Measured: {names}.")
+    return found[0]

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from onnxtool.errors import UsageError
+from onnxtool.files import write_text
 
 if TYPE_CHECKING:
     from onnxtool.reports.model import Report
@@ -30,6 +32,21 @@ FORMATS: Mapping[str, str] = MappingProxyType(
     }
 )
 """Name of a format to the module that renders it."""
+
+ENDINGS: Mapping[str, str] = MappingProxyType(
+    {
+        ".csv": "csv",
+        ".htm": "html",
+        ".html": "html",
+        ".json": "json",
+        ".markdown": "md",
+        ".md": "md",
+        ".sarif": "sarif",
+        ".txt": "text",
+        ".xml": "junit",
+    }
+)
+"""Ending of a file's name to the format that it stands for."""
 
 
 def render(
@@ -51,3 +68,22 @@ def render(
         raise UsageError(f"There is no format {format!r}. Formats: {', '.join(formats)}.")
     text: str = importlib.import_module(formats[format]).render(report)
     return text
+
+
+def format_of(path: Path) -> str:
+    """The format that a file's name stands for.
+
+    Raises:
+        UsageError: its ending stands for none.
+    """
+    if path.suffix.lower() not in ENDINGS:
+        raise UsageError(
+            f"The ending of {path.name} names no format of reports. Endings: {', '.join(ENDINGS)}; or name a format."
+        )
+    return ENDINGS[path.suffix.lower()]
+
+
+def save(report: Report, path: Path, format: str | None = None) -> Path:  # noqa: A002 - the option's name
+    """Write a report; see `Report.save`."""
+    write_text(path, render(report, format or format_of(path)))
+    return path

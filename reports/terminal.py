@@ -50,7 +50,7 @@ _STYLES = {"passed": "bold green", "failed": "bold red", "undecided": "bold yell
 def render(report: Report) -> str:
     """Plain text, 100 columns wide, without colour."""
     file = io.StringIO()
-    Console(file=file, width=100, color_system=None).print(view(report, 100))
+    Console(file=file, width=100, color_system=None, force_jupyter=False).print(view(report, 100))
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
 
 

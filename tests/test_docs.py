@@ -1,10 +1,16 @@
 """The documentation says what is true."""
 
+import doctest
 import re
 import runpy
+from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
+from sklearn.ensemble import GradientBoostingRegressor
+
+import onnxtool
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -31,6 +37,42 @@ def test_examples_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for example in PYTHON.findall(page.read_text(encoding="utf-8")):
         exec(compile(example, str(page), "exec"), {"__name__": "__main__"})  # noqa: S102 - our own pages
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory):
+    """What the examples of docstrings take as there, and their folder."""
+    folder = tmp_path_factory.mktemp("examples")
+    x = np.random.default_rng(0).normal(size=(500, 4)).astype(np.float32)
+    model = GradientBoostingRegressor(n_estimators=5).fit(x, x @ [1.0, 2.0, 3.0, 4.0])
+    report = onnxtool.convert(model, folder / "model.onnx", data=x)
+    speed = onnxtool.bench(folder / "model.onnx", batches=[1, 10], duration=0.1)
+    names = {
+        "np": np,
+        "onnxtool": onnxtool,
+        "Path": Path,
+        "x": x,
+        "model": model,
+        "report": report,
+        "speed": speed,
+    }
+    return folder, names
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["reports.model", *(f"api.{name}" for name in ("converting", "verifying", "benching", "linting", "bundling"))],
+)
+def test_the_examples_of_docstrings_are_true(module, examples, monkeypatch):
+    folder, names = examples
+    monkeypatch.chdir(folder)
+    tests = doctest.DocTestFinder(exclude_empty=True).find(import_module(f"onnxtool.{module}"), extraglobs=names)
+    tests = [test for test in tests if test.examples]
+    assert tests
+    runner = doctest.DocTestRunner()
+    for test in tests:
+        written: list[str] = []
+        assert not runner.run(test, out=written.append).failed, "".join(written)
 
 
 def test_each_threat_has_its_test():

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import wraps
+from inspect import signature
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeAlias, TypedDict, cast
 
+from onnxtool.api import notebook
 from onnxtool.errors import UsageError
 from onnxtool.models.onnx.artifact import OnnxModel
 from onnxtool.models.onnx.isolated import isolated
@@ -74,15 +77,20 @@ def silent(stage: str, done: int, total: int) -> None:
 def isolating(verb: Callable[P, Report]) -> Callable[P, Report]:
     """Have a verb run ONNX models on the CPU in a process of its own, with the limits of its argument `sandbox`.
 
-    What it converts of a live object, or of a `package.module:callable`, is its own model.
+    What it converts of a live object, or of a `package.module:callable`, is its own model. In a notebook, a verb that
+    reports its progress shows it.
     """
+    reports_progress = "on_progress" in signature(verb).parameters
 
     @wraps(verb)
     def run(*args: P.args, **kwargs: P.kwargs) -> Report:
         source = kwargs.get("source", args[0] if args else None)
         own = verb.__name__ == "convert" and not (isinstance(source, str | os.PathLike) and Path(source).exists())
         limits = _limits(cast(Any, kwargs.get("sandbox", Limits())))
-        with isolated(None if own else limits):
+        with ExitStack() as stack:
+            stack.enter_context(isolated(None if own else limits))
+            if reports_progress and kwargs.get("on_progress") is None:
+                kwargs["on_progress"] = stack.enter_context(notebook.progress())
             return verb(*args, **kwargs)
 
     return run

@@ -121,6 +121,9 @@ def bench(
 
     Raises:
         OnnxtoolError: a file or an option is at fault.
+
+    >>> speed = onnxtool.bench("model.onnx", batches=[1, 10], duration=0.1)
+    >>> faster = speed["model.onnx"].latency(batch=1).p50 < speed["model.onnx"].latency(batch=10).p50
     """
     if against is not None and (baseline is not None or source is not None):
         raise UsageError("--against compares two models only: leave out --baseline and --source.")

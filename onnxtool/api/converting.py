@@ -140,6 +140,10 @@ def convert(
 
     Raises:
         OnnxtoolError: the source, the data or the options are at fault; no file is left.
+
+    >>> report = onnxtool.convert(model, "model.onnx", data=x)
+    >>> report["model.onnx"].parity.mismatched_rows
+    0
     """
     progress = on_progress or silent
     load, options = split_arguments(more)

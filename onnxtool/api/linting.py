@@ -54,6 +54,10 @@ def lint(
 
     Raises:
         OnnxtoolError: the file or an option is at fault.
+
+    >>> report = onnxtool.lint("model.onnx")
+    >>> [finding.rule for finding in report[0].lint.findings]
+    []
     """
     deployed, opened = choose(target, "lint", options), OnnxModel.read(model)
     parity, repairs = None, list[str]()

@@ -20,7 +20,6 @@ from onnxtool.converters.graph.optimizers import Optimize, optimizers, rewrite
 from onnxtool.errors import OnnxtoolError
 from onnxtool.models.onnx.artifact import OnnxModel, all_nodes, first_line, size_of
 from onnxtool.models.signature import Tensors
-from onnxtool.reports import findings
 from onnxtool.reports.gates import parity_gate
 from onnxtool.reports.model import Candidate, Comparison, Parity
 
@@ -120,9 +119,9 @@ def described(name: str, graph: onnx.ModelProto, parity: Parity) -> Candidate:
         reason="",
         nodes=sum(1 for _ in all_nodes(graph.graph)),
         size_bytes=size_of(graph),
-        max_absolute=max((o.max_absolute for o in parity.outputs if o.max_absolute is not None), default=None),
-        mismatched_rows=findings.mismatched_rows(parity),
-        label_flips=findings.label_flips(parity),
+        max_absolute=parity.max_absolute,
+        mismatched_rows=parity.mismatched_rows,
+        label_flips=parity.label_flips,
     )
 
 

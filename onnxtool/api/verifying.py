@@ -107,6 +107,9 @@ def verify(
 
     Raises:
         OnnxtoolError: a file or an option is at fault.
+
+    >>> report = onnxtool.verify("model.onnx", model, data=x)
+    >>> assert report, report[0].checks
     """
     progress = on_progress or silent
     if save_worst is not None:
