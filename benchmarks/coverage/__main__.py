@@ -13,7 +13,7 @@ from benchmarks.coverage.table import LIMIT_S, fill
 from onnxtool.errors import MissingExtraError
 from onnxtool.files import write_text
 
-TABLES = ("sklearn", "torch", "timm", "keras", "transformers")
+TABLES = ("sklearn", "compositions", "torch", "timm", "keras", "transformers")
 """Modules of this package, each with `case_names`, `examine`, `versions` and `to_markdown`."""
 
 

@@ -149,11 +149,13 @@ def register() -> None:
         linear,
         meta,
         mixtures,
+        multiclass,
         neighbours,
         quantiles,
         scalers,
         selection,
         sparse_coding,
+        stacking,
         topics,
         trees,
         wrappers,
@@ -162,7 +164,7 @@ def register() -> None:
     for family in (
         trees, committees, hist_gradient_boosting, scalers, selection, linear, kernels, kernel_features, clusters,
         mixtures, dummy, discretisers, imputers, neighbours, meta, gaussian_process, sparse_coding, topics,
-        quantiles, embeddings, calibration, wrappers,
+        quantiles, embeddings, calibration, multiclass, stacking, wrappers,
     ):  # fmt: skip
         family.register()
     for framework in frameworks().values():

@@ -6,10 +6,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from onnxtool.converters.sklearn.meta import as_given
 from onnxtool.converters.sklearn.nested import answers_of
 from onnxtool.converters.sklearn.registration import Decision, classifier
-from onnxtool.converters.sklearn.values import Value, normalised, repeated, softmax
+from onnxtool.converters.sklearn.values import Value, as_given, normalised, repeated, softmax
 from onnxtool.converters.sklearn.wrappers import inner
 from onnxtool.errors import ConversionError
 
@@ -18,8 +17,11 @@ _BY_LOGIT = {
     "GradientBoostingClassifier": ("loss", "log_loss"),
     "HistGradientBoostingClassifier": ("loss", "log_loss"),
     "LGBMClassifier": ("objective_", "binary"),
+    "AdaBoostClassifier": ("estimator_weights_", None),
 }
 """Classifiers whose decision function over two classes is the logit of the probability, and what says so."""
+_BY_SOFTMAX = frozenset({"GradientBoostingClassifier", "HistGradientBoostingClassifier", "LGBMClassifier"})
+"""Classifiers whose probabilities of several classes are the softmax of their decision function."""
 
 Method = Literal["decision_function", "predict_proba"]
 
@@ -39,11 +41,11 @@ def _calibrated(rows: Value, model: Any) -> Decision:
 
 def _one(rows: Value, part: Any) -> Value:
     """The probabilities of one classifier and its calibrators, [batch, classes]."""
-    response, method = response_of(part.estimator, rows)
     count = len(part.classes)
     if part.method == "temperature":
         (calibrator,) = part.calibrators
-        return softmax(_logits(response, method, count) * float(calibrator.beta_))
+        return softmax(_logits(part.estimator, rows) * float(calibrator.beta_))
+    response, _ = response_of(part.estimator, rows)
     found = [_positive(response.columns([place]), calibrator) for place, calibrator in enumerate(part.calibrators)]
     if count == 2:
         return (-found[0] + 1.0).hstack(found[0])
@@ -55,7 +57,10 @@ def _one(rows: Value, part: Any) -> Value:
     return (total > 0.0).where(normalised(every), repeated(rows, np.full(count, 1 / count)))
 
 
-def _logits(response: Value, method: Method, count: int) -> Value:
+def _logits(model: Any, rows: Value) -> Value:
+    """What a softmax is taken of once it is scaled by the temperature, [batch, classes]."""
+    count = len(model.classes_)
+    response, method = response_of(model, rows)
     if method == "predict_proba":
         both = (-response + 1.0).hstack(response) if count == 2 else response
         return (both + _EPSILON).apply("Log")
@@ -113,12 +118,17 @@ def response_of(model: Any, rows: Value) -> tuple[Value, Method]:
         if "scores" in answers:
             return answers["scores"].reshape(0, -1), "decision_function"
         name, value = _BY_LOGIT.get(type(model).__name__, ("", None))
-        if binary and name and getattr(model, name) == value:
+        if binary and name and value in (None, getattr(model, name)):
             positive = answers["probabilities"].columns([1])
             return (positive / (-positive + 1.0)).apply("Log"), "decision_function"
+        if type(model).__name__ in _BY_SOFTMAX:
+            return answers_of(model, as_given(rows), raw=True)["probabilities"], "decision_function"
+        if type(model).__name__ == "AdaBoostClassifier":  # its decisions add up to 0
+            logs, classes = answers["probabilities"].apply("Log"), len(model.classes_)
+            return (logs - logs.sum() / float(classes)) * float(classes - 1), "decision_function"
         raise ConversionError(
-            f"CalibratedClassifierCV over the decision function of {type(model).__name__} has no conversion to ONNX. "
-            "Calibrate a classifier that has probabilities alone, as a random forest, or one of two classes."
+            f"The decision function of {type(model).__name__} inside another estimator has no conversion to ONNX. "
+            "Take a classifier that has probabilities alone, as a random forest, or one of two classes."
         )
     probabilities = answers_of(model, as_given(rows))["probabilities"]
     return probabilities.columns([1]) if binary else probabilities, "predict_proba"

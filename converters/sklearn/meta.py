@@ -1,4 +1,4 @@
-"""Estimators made of others that skl2onnx 1.20 does not have: chains, thresholds, codes, transformed targets."""
+"""Estimators around one other, or a chain of others: thresholds, transformed targets, self-training, chains."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from onnxtool.converters.sklearn.nested import answers_of
-from onnxtool.converters.sklearn.registration import Decision, classifier, multilabel, regressor
-from onnxtool.converters.sklearn.values import Value, repeated, squared_distances
+from onnxtool.converters.sklearn.registration import Decision, classifier, multilabel, regressor, targets
+from onnxtool.converters.sklearn.values import Value, as_given
 from onnxtool.errors import ConversionError
 
 
@@ -17,16 +17,12 @@ def register() -> None:
     """Register this family."""
     multilabel("multioutput.ClassifierChain", _classifier_chain)
     regressor("multioutput.RegressorChain", _regressor_chain)
+    targets("multioutput.MultiOutputClassifier", _several_labels)
+    regressor("multioutput.MultiOutputRegressor", _several_numbers)
     regressor("compose.TransformedTargetRegressor", _transformed_target)
     for name in ("FixedThresholdClassifier", "TunedThresholdClassifierCV"):
         classifier(f"model_selection.{name}", _threshold)
     classifier("semi_supervised.SelfTrainingClassifier", _self_training)
-    classifier("multiclass.OutputCodeClassifier", _output_code)
-
-
-def as_given(rows: Value) -> Value:
-    """The rows in the precision in which they came."""
-    return rows.hstack_array(np.zeros(0, dtype=np.float32))
 
 
 def _positive(answers: dict[str, Value]) -> Value:
@@ -65,6 +61,16 @@ def _classifier_chain(rows: Value, model: Any) -> tuple[Value, Value]:
 def _regressor_chain(rows: Value, model: Any) -> Value:
     answers = _chain(rows, model, lambda one: one["prediction"])
     return _in_order([one["prediction"] for one in answers], model)
+
+
+def _several_numbers(rows: Value, model: Any) -> Value:
+    parts = [answers_of(one, as_given(rows))["prediction"] for one in model.estimators_]
+    return parts[0] if len(parts) == 1 else parts[0].hstack(*parts[1:])
+
+
+def _several_labels(rows: Value, model: Any) -> list[tuple[Value, Value | None]]:
+    answers = [answers_of(one, as_given(rows)) for one in model.estimators_]
+    return [(one["label"], one.get("probabilities")) for one in answers]
 
 
 def _transformed_target(rows: Value, model: Any) -> Value:
@@ -136,21 +142,3 @@ def _threshold(rows: Value, model: Any) -> Decision:
 
 def _self_training(rows: Value, model: Any) -> Decision:
     return Decision(answers_of(model.estimator_, as_given(rows))["probabilities"])
-
-
-def _output_code(rows: Value, model: Any) -> Decision:
-    """The class whose code is nearest to what the binary classifiers say."""
-    parts = [_binary_score(one, rows) for one in model.estimators_]
-    answers = parts[0].hstack(*parts[1:])
-    return Decision(-squared_distances(answers, np.asarray(model.code_book_)))
-
-
-def _binary_score(model: Any, rows: Value) -> Value:
-    """The decision function where there is one, else the probability of the second class."""
-    if type(model).__name__ == "_ConstantPredictor":  # all the training rows had the same code
-        return repeated(rows, np.asarray(model.y_, dtype=float))
-    if hasattr(model, "coef_") and hasattr(model, "decision_function"):
-        return rows @ np.asarray(model.coef_, dtype=float).T + np.asarray(model.intercept_, dtype=float)
-    if hasattr(model, "predict_proba") and hasattr(model, "decision_function"):
-        raise ConversionError(f"OutputCodeClassifier over {type(model).__name__} has no conversion to ONNX.")
-    return _positive(answers_of(model, as_given(rows)))

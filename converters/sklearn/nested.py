@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import onnx
 from onnx import TensorProto
 
-from onnxtool.converters.sklearn.values import Value
+from onnxtool.converters.sklearn.values import Frame, Input, Value
 from onnxtool.models.signature import BATCH, TensorSpec
 from onnxtool.models.source import LoadOptions
 
 
-def answers_of(model: Any, rows: Value) -> dict[str, Value]:
+def answers_of(model: Any, rows: Value, *, raw: bool = False) -> dict[str, Value]:
     """An estimator's outputs for rows.
 
     Args:
         model: Fitted, of any class that converts.
-        rows: A matrix in either precision, which the estimator sees as it is.
+        rows: A matrix in either precision, or a data frame, which the estimator sees as it is.
+        raw: Whether the probabilities are to be what their softmax is taken of.
 
     Returns:
         Its outputs under the names of `SklearnModel`, numbers in double precision.
@@ -29,12 +30,13 @@ def answers_of(model: Any, rows: Value) -> dict[str, Value]:
     from onnxtool.converters.sklearn import convert_registered
     from onnxtool.models.sklearn import SklearnModel
 
-    dtype = "float64" if rows.element == TensorProto.DOUBLE else "float32"
-    spec = TensorSpec("X", dtype, (BATCH, int(model.n_features_in_)))
-    source = SklearnModel(model, LoadOptions(inputs=(spec,)))
+    inputs = _inputs(model, rows)
+    source = SklearnModel(model, LoadOptions(inputs=tuple(one.spec for one in inputs)))
     container = rows.graph.container
     inner = convert_registered(source, container.target_opset_any_domain("")).model
-    names = _fresh_names(inner.graph, rows)
+    if raw:
+        _without_softmax(inner.graph)
+    names = _fresh_names(inner.graph, rows) | {one.spec.name: one.name for one in inputs}
     for tensor in inner.graph.initializer:
         tensor.name = names[tensor.name]
         container.initializers.append(tensor)
@@ -51,14 +53,36 @@ def answers_of(model: Any, rows: Value) -> dict[str, Value]:
     return found
 
 
+def _without_softmax(graph: onnx.GraphProto) -> None:
+    """Leave the softmax out that makes the probabilities."""
+    makers = {name: node for node in graph.node for name in node.output}
+    node = makers["probabilities"]
+    while node.op_type in ("Identity", "Cast"):
+        node = makers[node.input[0]]
+    transforms = [one for one in node.attribute if one.name == "post_transform" and one.s == b"SOFTMAX"]
+    if node.op_type == "Softmax":
+        node.op_type = "Identity"
+        del node.attribute[:]
+    elif transforms:
+        transforms[0].s = b"NONE"
+    else:
+        raise AssertionError(f"{node.op_type} makes the probabilities.")
+
+
+def _inputs(model: Any, rows: Value) -> Sequence[Input]:
+    if isinstance(rows, Frame):
+        return rows.inputs
+    dtype = "float64" if rows.element == TensorProto.DOUBLE else "float32"
+    return [Input(TensorSpec("X", dtype, (BATCH, int(model.n_features_in_))), rows.name)]
+
+
 def _fresh_names(graph: onnx.GraphProto, rows: Value) -> dict[str, str]:
     def fresh(name: str) -> str:
         # Not the name itself: the outer model's outputs are still to get theirs.
         return str(rows.graph.scope.get_unique_variable_name(f"inner_{name}"))
 
     names = {tensor.name: fresh(tensor.name) for tensor in graph.initializer}
-    names |= {name: fresh(name) for node in graph.node for name in node.output if name}
-    return {**names, graph.input[0].name: rows.name}
+    return names | {name: fresh(name) for node in graph.node for name in node.output if name}
 
 
 def _rename(node: onnx.NodeProto, names: Mapping[str, str]) -> None:

@@ -15,8 +15,9 @@ import numpy as np
 from onnx import TensorProto
 
 from onnxtool.converters.sklearn.graph import ML, Graph, is_double, number_type
-from onnxtool.converters.sklearn.values import Value
-from onnxtool.errors import require
+from onnxtool.converters.sklearn.values import Frame, Input, Value
+from onnxtool.errors import ConversionError, require
+from onnxtool.models.signature import BATCH, TensorSpec
 from onnxtool.models.sklearn.lineage import is_missing
 
 OPTIONS: dict[str, list[Any]] = {
@@ -189,6 +190,44 @@ def multilabel(path: str, convert: Callable[[Value, Any], tuple[Value, Value]]) 
     _register(path, write, shapes, ("label", "probabilities"), OPTIONS)
 
 
+def targets(path: str, convert: Callable[[Value, Any], list[tuple[Value, Value | None]]]) -> None:
+    """Register the converter of a classifier of several targets: a label, [batch], and probabilities of each.
+
+    Its outputs are the labels, [batch, targets], and the probabilities, [targets, batch, classes], whose last columns
+    are 0 for a target of fewer classes than another.
+    """
+
+    def write(graph: Graph, operator: Any, model: Any) -> None:
+        answers = convert(_rows(graph, operator), model)
+        labels = [label.reshape(-1, 1) for label, _ in answers]
+        labels[0].hstack(*labels[1:]).apply("Identity", output=operator.outputs[0].full_name)
+        found = [probabilities for _, probabilities in answers if probabilities is not None]
+        if len(found) < len(answers):
+            return
+        width = max(map(len, model.classes_))
+        padded = [
+            one.apply("Pad", np.array([0, 0, 0, width - len(classes)])).reshape(1, -1, width)
+            for one, classes in zip(found, model.classes_, strict=True)
+        ]
+        _give(padded[0].hstack(*padded[1:], axis=0), operator, 1)
+
+    def shapes(operator: Any) -> None:
+        types = require("skl2onnx.common.data_types", "sklearn")
+        classes = operator.raw_operator.classes_
+        kinds = {np.asarray(one).dtype.kind in "OUS" for one in classes}
+        if len(kinds) > 1:
+            raise ConversionError(
+                "MultiOutputClassifier over labels of text and of numbers has no conversion to ONNX. Fit one model "
+                "for each."
+            )
+        label = types.StringTensorType if kinds == {True} else types.Int64TensorType
+        operator.outputs[0].set_type(label([_count(operator), len(classes)]))
+        shape = [len(classes), _count(operator), max(map(len, classes))]
+        operator.outputs[1].set_type(number_type(operator)(shape))
+
+    _register(path, write, shapes, ("label", "probabilities"), OPTIONS)
+
+
 def clusterer(
     path: str, convert: Callable[[Value, Any], tuple[Value, Value | None]], only_double: bool = False
 ) -> None:
@@ -229,10 +268,30 @@ def _class(path: str) -> Any:
 
 
 def _rows(graph: Graph, operator: Any) -> Value:
-    """All inputs side by side, in double precision."""
+    """All inputs side by side, in double precision; of several, which may hold text, a `Frame`."""
     narrow = not is_double(operator)
-    wide = [Value(graph, value.full_name, narrow).double() for value in operator.inputs]
-    return wide[0] if len(wide) == 1 else wide[0].hstack(*wide[1:])
+    given = [Value(graph, value.full_name, narrow) for value in operator.inputs]
+    if len(given) == 1:
+        return given[0].double()
+    inputs = [Input(_spec(variable), variable.full_name) for variable in operator.inputs]
+    if any(one.spec.dtype == "string" for one in inputs):
+        return Frame(given[0], inputs)
+    first, *others = (one.double() for one in given)
+    return Frame(first.hstack(*others), inputs)
+
+
+def _spec(variable: Any) -> TensorSpec:
+    types = require("skl2onnx.common.data_types", "sklearn")
+    dtypes = {
+        types.DoubleTensorType: "float64",
+        types.Int64TensorType: "int64",
+        types.Int32TensorType: "int32",
+        types.BooleanTensorType: "bool",
+        types.StringTensorType: "string",
+    }
+    return TensorSpec(
+        variable.raw_name, dtypes.get(type(variable.type), "float32"), (BATCH, variable.type.shape[1])
+    )
 
 
 def _give(value: Value, operator: Any, place: int) -> None:
@@ -317,7 +376,7 @@ def _regressor_shapes(operator: Any) -> None:
 
 
 def _targets(model: Any) -> int:
-    if hasattr(model, "order_"):  # a chain
+    if hasattr(model, "order_") or type(model).__name__ == "MultiOutputRegressor":
         return len(model.estimators_)
     for name in ("coef_", "dual_coef_", "_y"):
         values = getattr(model, name, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
 from onnxtool.converters.sklearn.graph import Graph
+from onnxtool.models.signature import TensorSpec
 
 Operand: TypeAlias = "Value | NDArray[Any] | float"
 
@@ -187,6 +189,36 @@ class Value:
     def hstack(self, *others: Value, axis: int = 1) -> Value:
         """Joined with others along an axis."""
         return self.apply("Concat", *others, axis=axis)
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """An input of a converter.
+
+    Attributes:
+        spec: Its name, dtype and shape.
+        name: The tensor's name.
+    """
+
+    spec: TensorSpec
+    name: str
+
+
+class Frame(Value):
+    """The columns of a data frame side by side; where one holds text, their number only can be computed with.
+
+    Attributes:
+        inputs: The columns as they came.
+    """
+
+    def __init__(self, matrix: Value, inputs: Sequence[Input]) -> None:
+        super().__init__(matrix.graph, matrix.name, matrix.narrow, matrix.element)
+        self.inputs = tuple(inputs)
+
+
+def as_given(rows: Value) -> Value:
+    """The rows in the precision in which they came."""
+    return rows if isinstance(rows, Frame) else rows.hstack_array(np.zeros(0, dtype=np.float32))
 
 
 def repeated(rows: Value, row: Operand) -> Value:

@@ -7,7 +7,13 @@ import onnxruntime
 import pytest
 from lightgbm import LGBMClassifier
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.ensemble import AdaBoostClassifier, HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
+from sklearn.ensemble import (
+    AdaBoostClassifier,
+    GradientBoostingClassifier,
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
+)
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
@@ -75,7 +81,16 @@ def test_a_frozen_classifier(tmp_path):
     check(CalibratedClassifierCV(FrozenEstimator(GaussianNB().fit(X, TWO))).fit(X, TWO), X, tmp_path / "m.onnx")
 
 
+@pytest.mark.parametrize("kind", [AdaBoostClassifier, GradientBoostingClassifier, HistGradientBoostingClassifier])
+@pytest.mark.parametrize("target", [TWO, THREE], ids=["two", "three"])
+def test_the_decision_function_of_boosting(kind, target, tmp_path):
+    size = "max_iter" if kind is HistGradientBoostingClassifier else "n_estimators"
+    check(CalibratedClassifierCV(kind(**{size: 3}), cv=2).fit(X, target), X, tmp_path / "m.onnx")
+
+
 def test_a_decision_function_that_is_not_known_is_refused(tmp_path):
-    model = CalibratedClassifierCV(AdaBoostClassifier(n_estimators=3), cv=2).fit(X, TWO)
-    with pytest.raises(ConversionError, match=r"AdaBoostClassifier has no conversion.*Calibrate a classifier"):
-        onnxtool.convert(model, tmp_path / "m.onnx", data=X, sandbox=None)
+    """And the remedy of the message converts."""
+    unknown = CalibratedClassifierCV(QuadraticDiscriminantAnalysis(), cv=2).fit(X, THREE)
+    with pytest.raises(ConversionError, match=r"QuadraticDiscriminantAnalysis.*as a random forest"):
+        onnxtool.convert(unknown, tmp_path / "m.onnx", data=X, sandbox=None)
+    check(CalibratedClassifierCV(RandomForestClassifier(3), cv=2).fit(X, THREE), X, tmp_path / "m.onnx")

@@ -18,6 +18,7 @@ from onnxtool.models.onnx.providers import (
     full_name,
     session_on,
 )
+from onnxtool.models.onnx.width import widest_per_row
 from onnxtool.models.rows.batches import Batching, row_dimension
 from onnxtool.models.rows.domain import Domain
 from onnxtool.models.rows.edges import NONFINITE, edge_rows, selects, sizing_inputs
@@ -38,6 +39,8 @@ FIRST_BATCHES = (1, 3, 17)
 """Batch sizes run before the large chunks: a batch dimension frozen at export shows at once."""
 
 _CHUNK_ELEMENTS = 2**22
+_WIDEST_ELEMENTS = 2**24
+"""Of the largest tensor between the inputs and the outputs, 67 MB in float32, and several times that to compare."""
 _MAX_CHUNK = 16384
 _TENSOR_CORES = {"CUDAExecutionProvider", "TensorrtExecutionProvider"}
 
@@ -308,6 +311,7 @@ class Pair:
         }
         self.partners: dict[str, str] = {}
         self.source_s = self.onnx_s = 0.0
+        self._large: dict[tuple[object, ...], int] = {}
 
     def run(self, tensors: Tensors) -> tuple[Tensors, Tensors]:
         """Outputs of both for rows as they came; the ONNX model's under the source's names, as far as it has them.
@@ -357,9 +361,22 @@ class Pair:
             small_first: Whether batches of 1, 3 and 17 rows come first.
         """
         total, fixed = self.batching.count(tensors), self.batching.size
-        for start, stop in chunks(total, self.model.inputs, fixed, small_first):
+        for start, stop in chunks(total, fixed or self._rows_at_a_time(tensors, total), fixed, small_first):
             size = fixed or stop - start
             yield Batch(start, stop, size, self.batching.rows(tensors, start, stop, size))
+
+    def _rows_at_a_time(self, tensors: Tensors, total: int) -> int:
+        """As many rows as inputs and whatever lies between them and the outputs have room for."""
+        few = min(total, FIRST_BATCHES[-1])
+        feeds = self.feeds(self.batching.rows(tensors, 0, few, few))
+        shapes = {name: array.shape for name, array in feeds.items()}
+        key = (few, *shapes.items())
+        if key not in self._large:
+            given = sum(array.size for array in feeds.values()) // max(few, 1)
+            between = widest_per_row(self.model.proto, shapes, max(few, 1))
+            room = min(_CHUNK_ELEMENTS // max(given, 1), _WIDEST_ELEMENTS // between)
+            self._large[key] = int(np.clip(room, FIRST_BATCHES[-1], _MAX_CHUNK))
+        return self._large[key]
 
     def cut(self, outputs: Tensors, batch: Batch) -> Tensors:
         """Outputs with rows along the first axis and without padding; what does not follow the rows is one row."""
@@ -624,15 +641,18 @@ def match_outputs(source: Mapping[str, object], onnx: Mapping[str, object], note
     return {name: name for name in source if name in onnx}
 
 
-def chunks(
-    total: int, specs: Sequence[TensorSpec], fixed: int | None, small_first: bool
-) -> Iterator[tuple[int, int]]:
-    """First row and the one after the last of each batch."""
+def chunks(total: int, large: int, fixed: int | None, small_first: bool) -> Iterator[tuple[int, int]]:
+    """First row and the one after the last of each batch.
+
+    Args:
+        total: How many rows there are.
+        large: How many of them run at a time.
+        fixed: The size of a batch, if there is but one.
+        small_first: Whether small batches come first.
+    """
     if fixed:
         yield from ((start, min(start + fixed, total)) for start in range(0, total, fixed))
         return
-    elements = sum(int(np.prod([dim for dim in spec.shape if isinstance(dim, int)])) for spec in specs)
-    large = int(np.clip(_CHUNK_ELEMENTS // max(elements, 1), 32, _MAX_CHUNK))
     start = 0
     for size in FIRST_BATCHES if small_first else ():
         if start < total:
