@@ -1,10 +1,9 @@
-"""The process that measures two models in turn: `python -m onnxtool.bench.paired ANSWER_FD PARENT_PID < TASK`."""
+"""The process that measures two models in turn: `python -m onnxtool.bench.paired PARENT_PID < TASK`."""
 
 from __future__ import annotations
 
 import faulthandler
 import math
-import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,12 +22,13 @@ from onnxtool.bench.plan import CellPlan
 from onnxtool.bench.session import open_session, replays, runs_of, with_engine
 from onnxtool.bench.worker import BOUND_BATCHES, GRACE_S
 from onnxtool.errors import OnnxtoolError, require
-from onnxtool.janitor import die_with
 from onnxtool.models.onnx import providers
 from onnxtool.models.onnx.log import tidy
 from onnxtool.models.onnx.providers import UnavailableError
 from onnxtool.models.rows.channel import receive, send
 from onnxtool.models.signature import Tensors
+from onnxtool.process import answering
+from onnxtool.system import die_with
 
 BLOCK_NS = 1_000_000
 """Runs of a block are to take this time: below the slices in which a scheduler deals out a core."""
@@ -91,9 +91,8 @@ TASK, ANSWER = TypeAdapter(PairTask), TypeAdapter(PairAnswer)
 
 def main() -> None:
     """Read the task from standard input, measure, answer."""
-    answer_fd, parent = int(sys.argv[1]), int(sys.argv[2])
-    die_with(parent)
-    os.set_inheritable(answer_fd, False)
+    die_with(int(sys.argv[1]))
+    file = answering()
     content, inputs = receive(sys.stdin.buffer)
     task = TASK.validate_python(content)
     log_ratios = np.empty(0)
@@ -105,7 +104,7 @@ def main() -> None:
         answer = PairAnswer(problem=" ".join(str(error).splitlines()))
     except Exception as error:
         answer = PairAnswer(problem=f"{type(error).__name__}: {tidy(str(error))}")
-    with os.fdopen(answer_fd, "wb") as file:
+    with file:
         write_answer(file, answer, log_ratios)
     faulthandler.dump_traceback_later(GRACE_S, exit=True)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import signal
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,9 +28,10 @@ from onnxtool.models.rows.batches import Batching
 from onnxtool.models.rows.inputs import Sizes, sizes_of
 from onnxtool.models.signature import Tensors, TensorSpec
 from onnxtool.models.source import files_of
-from onnxtool.process import Outcome, last_line, run_worker, signal_name
+from onnxtool.process import Outcome, last_line, run_worker
 from onnxtool.reports.model import Bench, Cell, Environment, Scenario
 from onnxtool.sandbox import launch
+from onnxtool.system import ran_out_of_memory, signal_name
 
 __all__ = ["SourceTask", "run_bench"]
 
@@ -304,7 +304,7 @@ def end_of(outcome: Outcome, timeout_s: float) -> str:
         how = f"did not end within {timeout_s:g} s"
     elif outcome.exit_code < 0:
         how = f"was ended by {signal_name(-outcome.exit_code)}"
-        if -outcome.exit_code == signal.SIGKILL:
+        if ran_out_of_memory(outcome.exit_code):
             how += " (the system does so when memory runs out)"
     else:
         how = f"ended with exit code {outcome.exit_code}"

@@ -1,13 +1,12 @@
-"""The process that measures one cell: `python -m onnxtool.bench.worker ANSWER_FD PARENT_PID < TASK`.
+"""The process that measures one cell: `python -m onnxtool.bench.worker PARENT_PID < TASK`.
 
-The answer goes to a file descriptor of its own, so that nothing that a library prints can garble it.
+The answer goes to what was standard output, so that nothing that a library prints can garble it.
 """
 
 from __future__ import annotations
 
 import faulthandler
 import itertools
-import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -26,14 +25,15 @@ from onnxtool.bench.plan import CUDA_GRAPHS, CellPlan
 from onnxtool.bench.session import open_session, profiled_placement_of, replays, runs_of, with_engine
 from onnxtool.bench.task import SourceTask, Task, read_task, write_answer
 from onnxtool.errors import MissingExtraError, OnnxtoolError, require
-from onnxtool.janitor import die_with
 from onnxtool.models.onnx import providers
 from onnxtool.models.onnx.log import tidy
 from onnxtool.models.onnx.providers import UnavailableError
 from onnxtool.models.signature import Tensors
+from onnxtool.process import answering
 from onnxtool.reports.model import Cell
 from onnxtool.sandbox import confine
 from onnxtool.sandbox.limits import Limits
+from onnxtool.system import die_with, limit
 
 GRACE_S = 5
 
@@ -43,12 +43,11 @@ BOUND_BATCHES = 64
 
 def main() -> None:
     """Read the task from standard input, measure, answer."""
-    answer_fd, parent = int(sys.argv[1]), int(sys.argv[2])
-    die_with(parent)
-    os.set_inheritable(answer_fd, False)  # it is no business of a process that the model starts
+    die_with(int(sys.argv[1]))
+    answer = answering()
     task = read_task(sys.stdin.buffer)
     cell, samples = measure(task)
-    with os.fdopen(answer_fd, "wb") as answer:
+    with answer:
         write_answer(answer, cell, samples)
     faulthandler.dump_traceback_later(GRACE_S, exit=True)  # some libraries hang when they are torn down
 
@@ -89,7 +88,8 @@ def _measure(task: Task, cell: Cell) -> NDArray[np.int64]:
     cell.shapes = {name: list(array.shape) for name, array in batches[0].items()}
     if isinstance(task.model, str):
         if plan.provider == providers.CPU:  # others map memory that is not theirs to hold
-            confine.limit(Limits())
+            own = Limits()
+            limit(own.memory, own.files)
         require("onnxruntime", "cpu")  # imported here, so that the import does not count as loading
         plan, cell.build_s = with_engine(task.model, plan, batches[0])
     memory.reset_peak()

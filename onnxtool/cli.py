@@ -23,6 +23,7 @@ from onnxtool.errors import OnnxtoolError, UsageError
 from onnxtool.files import check_writable
 from onnxtool.interrupts import deferred_interrupts
 from onnxtool.sandbox.limits import Limits, default_memory, parse_size
+from onnxtool.system import fit_console, write_exactly
 from onnxtool.targets import target as registry
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 def main() -> None:
     """Run the command line and exit: 0 passed, 1 a gate failed, 2 bad usage or bad input."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a stopped run cleans up as Ctrl-C does
+    for stream in (sys.stdout, sys.stderr):
+        fit_console(stream)
     try:
         janitor.start()
         code = cli.main(standalone_mode=False)
@@ -723,7 +726,7 @@ def lint(format_name: str | None, **arguments: Any) -> int:
     report = api.lint(**arguments)
     if format_name is None:
         return _deliver(report, None, None)
-    click.echo(render(report, format_name, registry.formats()), nl=False)
+    write_exactly(render(report, format_name, registry.formats()), sys.stdout)
     return PASSED if report.passed else FAILED
 
 
@@ -761,7 +764,7 @@ def report(
     if format_name is not None:
         text = render(saved, format_name, registry.formats())
         if output is None:
-            click.echo(text, nl=False)
+            write_exactly(text, sys.stdout)
         else:
             write_text(output, text)
     if experiment is not None:
@@ -783,7 +786,7 @@ def inspect(model: Path, as_json: bool) -> None:
 
     summary = OnnxModel.read(model).summary()
     if as_json:
-        click.echo(summary.model_dump_json(indent=2))
+        write_exactly(summary.model_dump_json(indent=2) + "\n", sys.stdout)
     else:
         print_model(summary)
 
@@ -798,7 +801,7 @@ def doctor(as_json: bool) -> int:
 
     diagnosis = examine()
     if as_json:
-        click.echo(diagnosis.model_dump_json(indent=2))
+        write_exactly(diagnosis.model_dump_json(indent=2) + "\n", sys.stdout)
     else:
         print_diagnosis(diagnosis)
     return PASSED if diagnosis.healthy else FAILED
@@ -859,7 +862,7 @@ def _deliver(report: Report, json_path: str | None, html_path: Path | None) -> i
     from onnxtool.reports.render import render
 
     if json_path == "-":
-        click.echo(render(report, "json"), nl=False)
+        write_exactly(render(report, "json"), sys.stdout)
     else:
         from rich.console import Console
 

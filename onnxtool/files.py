@@ -6,10 +6,10 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
-from onnxtool import janitor
+from onnxtool import janitor, system
 from onnxtool.errors import OutputError
 
 
@@ -42,23 +42,20 @@ def staged_path(target: Path) -> Iterator[Path]:
         with writing(target), _alone_in(target.parent):
             for file in sorted(folder.iterdir(), key=lambda file: file == staged):
                 file.chmod(staged.stat().st_mode)  # onnx writes weights for their owner's eyes alone
-                file.replace(target.parent / file.name)
+                system.replace(file, target.parent / file.name)
 
 
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
     """No other run moves its files into a folder meanwhile, so that weights and the graph that names them are of one.
 
-    Where the system has no such locks (Windows, some network drives), two runs are not kept from each other.
+    See `system.lock` for where the system has none.
     """
-    with ExitStack() as stack:
-        with suppress(ImportError, OSError):
-            import fcntl
-
-            handle = os.open(folder, os.O_RDONLY)
-            stack.callback(os.close, handle)
-            fcntl.flock(handle, fcntl.LOCK_EX)
+    unlock = system.lock(folder)
+    try:
         yield
+    finally:
+        unlock()
 
 
 @contextmanager
@@ -69,7 +66,8 @@ def scratch_next_to(target: Path) -> Iterator[Path]:
         OutputError: it cannot be made.
     """
     short = os.fsdecode(os.fsencode(target.name)[:200])  # file systems take 255 bytes
-    folder = target.parent / f".{short}.{secrets.token_hex(6)}.tmp"
+    place = Path(system.long_path(str(target.parent.absolute()))) if system.WINDOWS else target.parent
+    folder = place / f".{short}.{secrets.token_hex(6)}.tmp"
     janitor.watch(folder)  # before there is anything to clear up
     with writing(target):
         folder.mkdir(mode=0o700)
@@ -86,7 +84,7 @@ def write_text(target: Path, text: str) -> None:
         OutputError: it cannot be written.
     """
     with staged_path(target) as staged, writing(target):
-        staged.write_text(text, encoding="utf-8")
+        staged.write_text(text, encoding="utf-8", newline="\n")
 
 
 def check_writable(target: Path) -> None:

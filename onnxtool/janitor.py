@@ -9,10 +9,12 @@ import atexit
 import os
 import secrets
 import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from onnxtool import system
 from onnxtool.errors import OutputError
 
 _pipe: int | None = None
@@ -21,26 +23,19 @@ _pipe: int | None = None
 def start() -> None:
     """Start a janitor, and put temporary files of this process and its children where it finds them.
 
-    To be called once, while there is one thread. Where processes cannot be forked there is none.
+    To be called once, while there is one thread. Where processes cannot be forked it is a new interpreter.
 
     Raises:
         OutputError: no folder for temporary files can be written.
     """
     global _pipe  # noqa: PLW0603 - of the process, as the janitor is
-    if _pipe is not None or not hasattr(os, "fork"):
+    if _pipe is not None:
         return
     try:
         temporary = tempfile.gettempdir()
     except FileNotFoundError as error:
         raise OutputError(f"{error.strerror}: free some space, or name a folder in TMPDIR.") from error
-    read_end, write_end = os.pipe()
-    if os.fork() == 0:
-        try:
-            _wait(read_end, write_end)
-        finally:
-            os._exit(0)
-    os.close(read_end)
-    _pipe = write_end
+    _pipe = _forked() if system.CAN_FORK else _spawned()
     folder = Path(temporary, f"onnxtool-{secrets.token_hex(6)}")
     watch(folder)  # before there is anything to clear up
     folder.mkdir(mode=0o700)
@@ -54,25 +49,39 @@ def watch(path: Path) -> None:
         os.write(_pipe, os.fsencode(path.absolute()) + b"\0")
 
 
-def die_with(parent: int) -> None:
-    """Ask the kernel to end this process with the one that started it, in whatever way that one ends (Linux)."""
-    if sys.platform != "linux":
-        return
-    import ctypes
-    import signal
+def _forked() -> int:
+    read_end, write_end = os.pipe()
+    if os.fork() == 0:
+        try:
+            os.close(write_end)
+            os.setsid()  # Ctrl-C, and a signal to the whole group, are not for it
+            null = os.open(os.devnull, os.O_RDWR)
+            for stream in (0, 1, 2):  # or whoever reads our output would wait for it
+                os.dup2(null, stream)
+            wait(read_end)
+        finally:
+            os._exit(0)
+    os.close(read_end)
+    return write_end
 
-    set_parent_death_signal = 1  # PR_SET_PDEATHSIG of <linux/prctl.h>
-    ctypes.CDLL(None).prctl(set_parent_death_signal, int(signal.SIGKILL))
-    if os.getppid() != parent:  # it ended before the call
-        os.kill(os.getpid(), signal.SIGKILL)
+
+def _spawned() -> int:
+    code = "from onnxtool import janitor; janitor.wait(0)"
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        **system.own_group(),
+    )
+    assert process.stdin is not None  # noqa: S101 - it was to be a pipe
+    process.returncode = 0  # it outlives this process: nothing waits for it
+    return os.dup(process.stdin.fileno())
 
 
-def _wait(read_end: int, write_end: int) -> None:
-    os.close(write_end)
-    os.setsid()  # Ctrl-C, and a signal to the whole group, are not for it
-    null = os.open(os.devnull, os.O_RDWR)
-    for stream in (0, 1, 2):  # or whoever reads our output would wait for it
-        os.dup2(null, stream)
+def wait(read_end: int) -> None:
+    """Within the janitor: wait for the end of the process, and remove what it left."""
     received = b""
     while chunk := os.read(read_end, 4096):
         received += chunk

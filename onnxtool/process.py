@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-import selectors
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import IO, BinaryIO
+from typing import BinaryIO
+
+from onnxtool import system
 
 LOG_LIMIT = 1 << 18
+_LAST_WORDS_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +31,6 @@ class Outcome:
     exit_code: int | None
 
 
-def signal_name(number: int) -> str:
-    """The name of a signal, as in `SIGKILL`."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
-
 def run_worker(
     module: Sequence[str], task: BinaryIO, answer: BinaryIO, environment: Mapping[str, str], timeout_s: float
 ) -> Outcome:
@@ -46,77 +39,50 @@ def run_worker(
     However it returns or raises, the worker and its children have ended.
 
     Args:
-        module: What follows `python -m`; the answer's file descriptor and the id of this process are added.
+        module: What follows `python -m`; the id of this process is added.
         task: A real file, its standard input.
-        answer: A real file that it writes to.
+        answer: A real file, its standard output: see `answering`.
         environment: Its environment, except the import path, which is this process's.
         timeout_s: It is ended after this time.
     """
-    log_read, log_write = os.pipe()
-    with os.fdopen(log_read, "rb", buffering=0) as log, os.fdopen(log_write, "wb", buffering=0) as log_end:
-        os.set_blocking(log_read, False)
-        with _worker(module, task, answer, log_end, environment) as process:
-            log_end.close()
-            text, in_time = _watch(process, log, time.monotonic() + timeout_s)
-        _, text = _drain(log, text)
-    return Outcome(text.decode(errors="replace"), process.returncode if in_time else None)
-
-
-def kill_group(process: subprocess.Popen[bytes]) -> None:
-    """Kill a process that leads a group of its own, and all in the group; on Windows the process alone."""
-    if os.name != "posix":
-        process.kill()
-        return
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-
-
-@contextmanager
-def _worker(
-    module: Sequence[str], task: BinaryIO, answer: BinaryIO, log_end: IO[bytes], environment: Mapping[str, str]
-) -> Iterator[subprocess.Popen[bytes]]:
-    """A process in a group of its own, so that it can be ended with its children and Ctrl-C is ours to handle."""
     process = subprocess.Popen(
         # -P: the current folder is on its import path only where it is on ours
-        [sys.executable, "-P", "-m", *module, str(answer.fileno()), str(os.getpid())],
+        [sys.executable, "-P", "-m", *module, str(os.getpid())],
         stdin=task,
-        stdout=log_end,
-        stderr=log_end,
-        pass_fds=[answer.fileno()],
+        stdout=answer,
+        stderr=subprocess.PIPE,
         env={**environment, "PYTHONPATH": os.pathsep.join(sys.path)},
-        process_group=0,
+        **system.own_group(),
     )
+    text = bytearray()
+    listener = threading.Thread(target=_listen, args=(process.stderr, text), daemon=True)
+    in_time = False
     try:
-        yield process
+        system.adopt(process)
+        listener.start()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout_s)
+            in_time = True
     finally:
-        kill_group(process)
+        system.kill_group(process)
         process.wait()
+    listener.join(_LAST_WORDS_S)  # a process that left the group may keep the log open
+    return Outcome(bytes(text).decode(errors="replace"), process.returncode if in_time else None)
 
 
-def _watch(process: subprocess.Popen[bytes], log: IO[bytes], deadline: float) -> tuple[bytes, bool]:
-    """Collect the log until the worker has ended, or is late.
-
-    The end of the log does not show it: a child of the worker may outlive it and keep the log open.
-    """
-    text, is_open = b"", True
-    with selectors.DefaultSelector() as selector:
-        selector.register(log, selectors.EVENT_READ)
-        while process.poll() is None:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return text, False
-            if not is_open:
-                with suppress(subprocess.TimeoutExpired):
-                    process.wait(left)
-            elif selector.select(min(left, 0.2)):
-                is_open, text = _drain(log, text)
-    return text, True
+def answering() -> BinaryIO:
+    """Within a worker: the file of its answer. What libraries print goes to its log from now on."""
+    sys.stdout.flush()
+    answer = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    return answer
 
 
-def _drain(log: IO[bytes], text: bytes) -> tuple[bool, bytes]:
-    """Add what the log holds by now, and say whether it is still open."""
-    chunk = log.read(1 << 20)
-    return chunk != b"", (text + (chunk or b""))[-LOG_LIMIT:]
+def _listen(log: BinaryIO, text: bytearray) -> None:
+    with suppress(ValueError, OSError), log:
+        while chunk := log.read1(1 << 16):  # type: ignore[attr-defined]
+            text += chunk
+            del text[:-LOG_LIMIT]
 
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")

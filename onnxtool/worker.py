@@ -18,7 +18,6 @@ from typing import Any, BinaryIO
 from onnxtool.converters.framework import ConvertOptions, frameworks
 from onnxtool.converters.graph.finish import write
 from onnxtool.errors import OnnxtoolError
-from onnxtool.janitor import die_with
 from onnxtool.models.rows.channel import read_message, write_message
 from onnxtool.models.signature import Tensors
 from onnxtool.models.source import SourceModel
@@ -35,6 +34,7 @@ from onnxtool.opening.messages import (
     joined,
 )
 from onnxtool.sandbox import confine
+from onnxtool.system import die_with
 from onnxtool.validators.parity.agreement import agreement
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 
 from onnxtool.reports.model import Cpu, Environment, Gpu
+from onnxtool.system import bound_cores
 
 DISTRIBUTIONS = (
     "onnx", "onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino",
@@ -54,7 +55,7 @@ def environment() -> Environment:
 
 def usable_cores() -> int:
     """Cores that this process may use: its affinity and its control group's quota (rounded up) both bind."""
-    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    bound = bound_cores()
     return max(1, min(bound, math.ceil(min(_cpu_quotas(), default=bound))))
 
 

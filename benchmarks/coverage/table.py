@@ -23,9 +23,9 @@ from typing import Any, Literal, TypeAlias, TypeVar
 
 from onnxtool.errors import ConversionError, MissingExtraError, OnnxtoolError, SourceError
 from onnxtool.files import write_text
-from onnxtool.janitor import die_with
 from onnxtool.models.onnx.artifact import first_line
 from onnxtool.models.rows.data import Data
+from onnxtool.system import die_with
 
 Outcome: TypeAlias = Literal["agrees", "drifts", "untrue", "refused", "fails", "no rows"]
 """`refused` gives a reason and `fails` none; `no rows` (no predictions for new rows) is not counted; of `untrue`,

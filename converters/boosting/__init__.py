@@ -405,5 +405,5 @@ def _with_integer_labels(model: Any, path: Path) -> Any:
     model.save_model(str(path), format="json")
     content = json.loads(path.read_text(encoding="utf-8"))
     content["model_info"]["class_params"] |= {"class_label_type": "Integer", "class_names": [0, 1]}
-    path.write_text(json.dumps(content), encoding="utf-8")
+    path.write_text(json.dumps(content), encoding="utf-8", newline="\n")
     return type(model)().load_model(str(path), format="json")

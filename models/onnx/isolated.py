@@ -20,10 +20,10 @@ import numpy as np
 from onnxtool.errors import ModelError
 from onnxtool.models.rows.channel import read_message, write_message
 from onnxtool.models.signature import Tensors
-from onnxtool.process import signal_name
 from onnxtool.reports import units
 from onnxtool.sandbox.launch import ConfinedProcess
 from onnxtool.sandbox.limits import Limits
+from onnxtool.system import signal_name
 
 WORKER = "onnxtool.models.onnx.runtime_worker"
 

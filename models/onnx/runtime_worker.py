@@ -16,9 +16,9 @@ import numpy as np
 import onnx
 
 from onnxtool.errors import require
-from onnxtool.janitor import die_with
 from onnxtool.models.rows.channel import read_message, write_message
 from onnxtool.models.signature import Tensors, dtype_name
+from onnxtool.system import die_with
 
 Answer: TypeAlias = Callable[[dict[str, Any], Tensors], tuple[object, Tensors]]
 """What a worker makes of a request and its arrays: a value for JSON, and arrays."""

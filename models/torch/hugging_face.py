@@ -40,7 +40,7 @@ def folder_kind(path: Path) -> Kind | None:
     if _json(path / "adapter_config.json", "peft_type"):
         return "adapter"
     modules = path / "modules.json"
-    if modules.is_file() and '"type"' in modules.read_text(errors="replace"):
+    if modules.is_file() and '"type"' in modules.read_text(encoding="utf-8", errors="replace"):
         return "sentences"
     return "model" if _json(path / "config.json", "model_type") else None
 
@@ -114,7 +114,7 @@ def _admit(folder: Path) -> None:
         )
     modules = folder / "modules.json"
     if modules.is_file():
-        for part in json.loads(modules.read_text()):
+        for part in json.loads(modules.read_text(encoding="utf-8")):
             if not str(part.get("type")).startswith("sentence_transformers."):
                 raise UntrustedError(
                     f"{folder} has a module {part.get('type')}, which is none of sentence-transformers' own and is "

@@ -35,10 +35,11 @@ from onnxtool.opening.messages import (
     group_of,
     joined,
 )
-from onnxtool.process import last_line, signal_name
+from onnxtool.process import last_line
 from onnxtool.reports import units
 from onnxtool.sandbox.launch import UNCONFINED, ConfinedProcess
 from onnxtool.sandbox.limits import Limits
+from onnxtool.system import signal_name
 
 if TYPE_CHECKING:
     from onnxtool.converters.framework import ConvertOptions

@@ -12,6 +12,7 @@ from pathlib import Path
 from onnxtool.sandbox import landlock, seccomp
 from onnxtool.sandbox.limits import Limits
 from onnxtool.sandbox.promises import FILES, MEMORY, NETWORK
+from onnxtool.system import LINUX, limit
 
 _NO_NEW_PRIVILEGES = 38  # PR_SET_NO_NEW_PRIVS of <linux/prctl.h>
 _READ_OTHERS_FILES = 0b110  # CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH, which root may need to reach the model
@@ -52,8 +53,8 @@ def confine(limits: Limits, writable: Iterable[Path], readable: Iterable[Path]) 
     """
     global confined  # noqa: PLW0603 - of the process, as what it gives up is
     confined = True
-    missing[:] = [] if limit(limits) else [MEMORY]
-    if sys.platform != "linux":
+    missing[:] = [] if limit(limits.memory, limits.files) else [MEMORY]
+    if not LINUX:
         missing.extend((NETWORK, FILES))
         return
     libc = ctypes.CDLL(None, use_errno=True)
@@ -73,28 +74,6 @@ def confine(limits: Limits, writable: Iterable[Path], readable: Iterable[Path]) 
         missing.append(FILES)
     if not seccomp.restrict():
         missing.append(NETWORK)
-
-
-def limit(limits: Limits) -> bool:
-    """Limit memory and files of this process, for good.
-
-    Returns:
-        Whether the system limits memory: macOS takes the number and does nothing, Windows has none.
-    """
-    try:
-        import resource
-    except ImportError:
-        return False
-    for kind, most in (
-        (resource.RLIMIT_DATA, limits.memory),
-        (resource.RLIMIT_NOFILE, limits.files),
-        (resource.RLIMIT_FSIZE, limits.memory),
-        (resource.RLIMIT_CORE, 0),  # a dump would contain the model
-    ):
-        hard = resource.getrlimit(kind)[1]
-        allowed = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(kind, (allowed, allowed))
-    return sys.platform == "linux"
 
 
 def _drop_capabilities(libc: ctypes.CDLL) -> None:

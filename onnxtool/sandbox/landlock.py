@@ -8,9 +8,10 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-import sys
 from collections.abc import Iterable
 from pathlib import Path
+
+from onnxtool.system import LINUX
 
 # The numbers of <linux/landlock.h>; system calls have the same numbers on all of Linux's architectures but alpha.
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
@@ -29,7 +30,7 @@ _SCOPES = 0b11
 
 def version() -> int:
     """The version of the kernel's interface, 0 where there is none."""
-    if sys.platform != "linux":
+    if not LINUX:
         return 0
     return max(0, _call(_CREATE_RULESET, None, 0, _VERSION_FLAG))
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import IO, BinaryIO, cast
 
-from onnxtool.process import kill_group
 from onnxtool.sandbox.disk import used
 from onnxtool.sandbox.limits import Limits
+from onnxtool.system import adopt, kill_group, own_group
 
 _PASSED = {"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT"}
 _PASSED_FAMILIES = (
@@ -103,8 +103,9 @@ class ConfinedProcess:
             stdout=subprocess.PIPE,
             stderr=log or subprocess.DEVNULL,
             env={**environment(self.folder), **variables},
-            process_group=0 if os.name == "posix" else None,
+            **own_group(),
         )
+        adopt(self.process, limits.memory)
         self.requests, self.answers = (cast(BinaryIO, pipe) for pipe in (self.process.stdin, self.process.stdout))
         self.overfull = threading.Event()
         watched = (self.process, self.folder, limits.memory, self.overfull)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass, field
 
 from onnxtool.errors import UsageError
+from onnxtool.system import machine_memory
 
 GIB = 2**30
 _LEAST_MEMORY = GIB // 2
@@ -16,11 +16,7 @@ _UNITS = {"": 1, "B": 1, **{f"{prefix}{unit}": base**power for power, prefix in 
 
 def default_memory() -> int:
     """Half of the machine's memory, but 8 GiB at least, in bytes: a model of 2 GB converts in that."""
-    try:
-        whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):  # not POSIX
-        whole = 0
-    return max(8 * GIB, whole // 2)
+    return max(8 * GIB, machine_memory() // 2)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ import ctypes
 import errno
 import platform
 import struct
-import sys
+
+from onnxtool.system import LINUX
 
 # The machine's own number in <linux/audit.h>; the system calls of seccomp, mmap and clone; those that are refused:
 # socket, ptrace, process_vm_readv, process_vm_writev, setns, unshare, bpf, perf_event_open, userfaultfd, keyctl,
@@ -62,7 +63,7 @@ def restrict() -> bool:
     Returns:
         Whether the kernel holds it. False on machines whose system calls are not known here.
     """
-    machine = _MACHINES.get(platform.machine()) if sys.platform == "linux" else None
+    machine = _MACHINES.get(platform.machine()) if LINUX else None
     if machine is None:
         return False
     audit, seccomp, mmap, clone, refused = machine

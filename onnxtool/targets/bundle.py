@@ -119,7 +119,8 @@ def write_bundle(
         manifest = fill(staged)
         files = {path.relative_to(staged).as_posix(): path for path in staged.rglob("*") if path.is_file()}
         manifest.files = {name: sha256(files[name]) for name in sorted(files)}
-        (staged / "manifest.json").write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        text = manifest.model_dump_json(indent=2) + "\n"
+        (staged / "manifest.json").write_text(text, encoding="utf-8", newline="\n")
         check = accept(shutil.copytree(staged, scratch / "trial")) if accept else None
         if check is None or check.passed:
             _put_in_place(staged, folder)

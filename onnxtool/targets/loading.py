@@ -6,16 +6,16 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import tempfile
 from pathlib import Path
 
 from onnxtool.errors import ModelError, require
 from onnxtool.models.onnx.artifact import OnnxModel
-from onnxtool.process import run_worker, signal_name
+from onnxtool.process import answering, run_worker
 from onnxtool.sandbox.launch import confinement, environment
 from onnxtool.sandbox.limits import Limits
+from onnxtool.system import signal_name
 
 _TIMEOUT_S = 300.0
 
@@ -46,14 +46,14 @@ def refusal(model: OnnxModel) -> str | None:
 
 def main() -> None:
     """Load the model, and write why that fails, or null."""
-    path = Path(sys.argv[1])
+    path, file = Path(sys.argv[1]), answering()
     why = None
     try:
         OnnxModel.read(path).session()
     except ModelError as error:
         why = str(error).partition(f"{path}: ")[2] or str(error)
-    with os.fdopen(int(sys.argv[2]), "w", encoding="utf-8") as answer:
-        json.dump(why, answer)
+    with file:
+        file.write(json.dumps(why).encode())
 
 
 if __name__ == "__main__":

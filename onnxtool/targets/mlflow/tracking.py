@@ -59,7 +59,7 @@ def _run(mlflow: Any, report: Report, subject: Subject) -> str:
         mlflow.log_params(_parameters(one, shown))
         mlflow.log_metrics({_NO_NAME.sub("_", name): value for name, value in scalars(shown).items()})
         for name, text in (("report.json", json.render(one)), ("report.html", html.render(one))):
-            Path(folder, name).write_text(text, encoding="utf-8")
+            Path(folder, name).write_text(text, encoding="utf-8", newline="\n")
         mlflow.log_artifacts(folder)
         if Path(subject.model.path).is_file():
             runtime = report.environment.libraries.get("onnxruntime")

@@ -88,7 +88,7 @@ def write(folder: Path, proof: Proof, versions: tuple[str, str]) -> MlnetManifes
         report=mlnet_report(proof.report),
     )
     shutil.copyfile(model.path, folder / "model.onnx")
-    (folder / "golden.json").write_text(golden.model_dump_json() + "\n", encoding="utf-8")
+    (folder / "golden.json").write_text(golden.model_dump_json() + "\n", encoding="utf-8", newline="\n")
     templates = _templates()
     for template, path in FILES.items():
         file = folder / path.format(name=name)
