@@ -25,12 +25,15 @@ def register() -> None:
     transformer("preprocessing.PowerTransformer", _powers, only_double=True)
     transformer("preprocessing.SplineTransformer", _splines)
     encoder("preprocessing.TargetEncoder", _target_encoding)
-    encoder("preprocessing.OneHotEncoder", _encoded, _has_fractions_or_missing_numbers)
+    encoder("preprocessing.OneHotEncoder", _encoded, _has_fractions_or_infrequent)
     encoder("preprocessing.OrdinalEncoder", _encoded, _has_missing)
     regressor("isotonic.IsotonicRegression", _isotonic)
 
 
-def _has_fractions_or_missing_numbers(model: Any) -> bool:
+def _has_fractions_or_infrequent(model: Any) -> bool:
+    """Whether numbers are fractions or missing, or categories share a column: skl2onnx counts one for each."""
+    if getattr(model, "_infrequent_enabled", False):
+        return True
     numbers = [known for known in model.categories_ if not any(isinstance(one, str) for one in known)]
     return any(is_missing(one) or float(one) != int(one) for known in numbers for one in known)
 
