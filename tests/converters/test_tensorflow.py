@@ -9,9 +9,10 @@ import onnx
 import onnxruntime
 import pytest
 
+import onnxtool
 from onnxtool.converters.framework import ConvertOptions
 from onnxtool.converters.tensorflow import FRAMEWORK
-from onnxtool.errors import ConversionError, UsageError
+from onnxtool.errors import ConversionError, DataError, UsageError
 from onnxtool.models.reference import tensorflow as reference
 from onnxtool.models.rows.domain import Domain
 from onnxtool.models.rows.inputs import make_inputs
@@ -224,3 +225,53 @@ def test_each_of_several_signatures_converts_by_its_name(tf, tmp_path):
         source = wrap(loaded, signature=name)
         assert source.outputs == (output,)
         agree(source, convert(source))
+
+
+def test_outputs_whose_rank_depends_on_the_rows(tf, tmp_path):
+    weights = tf.constant([[1.0], [2.0], [3.0]])
+    function = tf.function(
+        lambda x: {"score": tf.squeeze(x @ weights)}, input_signature=[tf.TensorSpec([None, 3], tf.float32, "x")]
+    )
+    path = tmp_path / "m.onnx"
+    report = onnxtool.convert(function, path)
+    assert report, report.subjects[0].checks
+    session = onnxruntime.InferenceSession(path)
+    for count, shape in ((1, ()), (4, (4,))):
+        rows = np.arange(3.0 * count, dtype=np.float32).reshape(count, 3)
+        (found,) = session.run(None, {"x": rows})
+        assert found.shape == shape
+        np.testing.assert_allclose(found, np.squeeze(rows @ [[1.0], [2.0], [3.0]]), rtol=1e-6)
+
+
+def test_operators_of_onnx_runtime_are_taken(tf, tmp_path):
+    function = tf.function(
+        lambda x, diagonal: {"y": tf.linalg.set_diag(x, diagonal, k=1)},
+        input_signature=[tf.TensorSpec([2, 3, 4], tf.float32, "x"), tf.TensorSpec([2, 3], tf.float32, "diagonal")],
+    )
+    report = onnxtool.convert(function, tmp_path / "m.onnx")
+    assert report, report.subjects[0].checks
+    x, diagonal = np.zeros((2, 3, 4), np.float32), np.arange(1, 7, dtype=np.float32).reshape(2, 3)
+    (found,) = onnxruntime.InferenceSession(tmp_path / "m.onnx").run(None, {"x": x, "diagonal": diagonal})
+    expected = x.copy()
+    expected[:, [0, 1, 2], [1, 2, 3]] = diagonal
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_first_dimension_that_counts_no_rows_is_compared_whole(tf, tmp_path):
+    chosen = tf.constant([True, False, True, True, False])
+    function = tf.function(
+        lambda x: {"y": tf.where(chosen, x, -x)}, input_signature=[tf.TensorSpec([None], tf.float32, "x")]
+    )
+    rows = np.arange(1, 6, dtype=np.float32)
+    report = onnxtool.convert(function, tmp_path / "m.onnx", data={"x": rows})
+    assert report, report.subjects[0].checks
+    parity = report.subjects[0].parity
+    assert parity.rows == 1
+    assert any("all 5 rows ran at once" in note for note in parity.notes)
+    wrong = onnx.load(tmp_path / "m.onnx")
+    (negated,) = [node for node in wrong.graph.node if node.op_type == "Neg"]
+    negated.op_type = "Abs"
+    onnx.save(wrong, tmp_path / "wrong.onnx")
+    assert not onnxtool.verify(tmp_path / "wrong.onnx", function, data={"x": rows})
+    with pytest.raises(DataError, match="fails on these rows"):  # six rows are too many, at once too
+        onnxtool.convert(function, tmp_path / "m.onnx", data={"x": np.ones(6, np.float32)})

@@ -26,6 +26,7 @@ def specs(*texts):
         (["frame:float32[1,1,32]", "state:float32[2,1,16]"], {"frame": 0, "state": 0}, 1),
         (["x:float32[nodes,8]", "edges:int64[2,edges]"], {}, 1),
         (["ids:int64[tokens]", "offsets:int64[batch]"], {}, 1),
+        (["nodes:float32[n,16]", "adjacent:float32[n,n]"], {}, 1),
         ([], {}, 1),
     ],
 )
@@ -57,3 +58,11 @@ def test_first_sizes_that_differ_are_one_row_together():
     assert np.array_equal(part["boxes"], tensors["boxes"][[12, 13, 14, 15, 16, 17, 0, 1, 2, 3, 4, 5]])
     with pytest.raises(DataError, match="differ in their number of rows"):
         fit_data(data | {"image": data["image"][:2]}, inputs, "rows.npz")
+
+
+def test_a_first_size_of_0_is_no_batch():
+    inputs = [TensorSpec("image", "float32", (1, 4)), TensorSpec("boxes", "float32", (0, 4))]
+    batching = Batching.of(inputs)
+    tensors = {"image": np.zeros((1, 4), np.float32), "boxes": np.zeros((0, 4), np.float32)}
+    assert batching.count(tensors) == 1
+    assert batching.rows(tensors, 0, 1)["boxes"].shape == (0, 4)

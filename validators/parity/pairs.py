@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from types import MappingProxyType
 from typing import Any
 
@@ -19,12 +20,13 @@ from onnxtool.models.onnx.providers import (
     session_on,
 )
 from onnxtool.models.onnx.width import widest_per_row
-from onnxtool.models.rows.batches import Batching, row_dimension
+from onnxtool.models.rows.batches import WHOLE, Batching, row_dimension
 from onnxtool.models.rows.domain import Domain
 from onnxtool.models.rows.edges import NONFINITE, edge_rows, selects, sizing_inputs
 from onnxtool.models.rows.inputs import Sizes, combinations, graph_domains, make_inputs, sensible_rows, sizes_of
 from onnxtool.models.signature import Tensors, TensorSpec, dtype_name
 from onnxtool.models.source import SourceModel
+from onnxtool.reports import units
 from onnxtool.reports.model import DimensionSizes, Inconsistency, OutputParity, Parity
 from onnxtool.validators.numerics.comparison import WORST_ROWS, OutputComparison
 from onnxtool.validators.numerics.tolerance import PRECISION, Limit, Tolerances, derive
@@ -42,6 +44,9 @@ _CHUNK_ELEMENTS = 2**22
 _WIDEST_ELEMENTS = 2**24
 """Of the largest tensor between the inputs and the outputs, 67 MB in float32, and several times that to compare."""
 _MAX_CHUNK = 16384
+_MOST_WHOLE = 1024
+"""Rows that may be one example, where the source refuses the first few."""
+
 _TENSOR_CORES = {"CUDAExecutionProvider", "TensorrtExecutionProvider"}
 
 Progress = Callable[[int, int], None]
@@ -313,6 +318,29 @@ class Pair:
         self.source_s = self.onnx_s = 0.0
         self._large: dict[tuple[object, ...], int] = {}
 
+    def for_rows(self, rows: Rows) -> Pair:
+        """The same pair, which runs the user's rows at once where the source refuses the first few.
+
+        Their first dimension then counts no rows: a vector from which a mask of ten constants selects has ten
+        elements, though its size is declared dynamic.
+        """
+        count = self.batching.count(rows.tensors)
+        users = rows.seed is None and rows.later is None and not self.source.any_number
+        if not users or self.batching.size is not None or not 1 < count <= _MOST_WHOLE:
+            return self
+        for batch in islice(self.batches(rows.tensors, small_first=True), len(FIRST_BATCHES)):
+            try:
+                predict_source(self.source, batch.tensors)
+            except OnnxtoolError:
+                self.batching = WHOLE
+                few = units.plural(batch.size, "row")
+                self.notes.append(
+                    f"The source refuses a batch of {few}, so all {count} rows ran at once; no other number was "
+                    "compared."
+                )
+                break
+        return self
+
     def run(self, tensors: Tensors) -> tuple[Tensors, Tensors]:
         """Outputs of both for rows as they came; the ONNX model's under the source's names, as far as it has them.
 
@@ -441,7 +469,7 @@ def check_parity(
         SourceError: the source model fails on a batch.
         UsageError: the provider cannot be used here, or a tolerance is for an output that there is not.
     """
-    pair = Pair(source, model, provider, accept_rounding=accept_rounding)
+    pair = Pair(source, model, provider, accept_rounding=accept_rounding).for_rows(rows)
     rounding, ties = RoundingCount(accept_rounding), TieCount(source, accept_ties)
     blocks = [tensors for tensors in (rows.tensors, rows.edges) if tensors]
     total = sum(map(pair.batching.count, blocks)) if rows.later is None else 0
