@@ -24,6 +24,9 @@ def reference() -> str:
     for name, command in cli.commands.items():
         context = click.Context(command, info_name=name, parent=parent, terminal_width=100, max_content_width=100)
         parts.append(f"## onnxtool {name}\n\n```text\n{command.get_help(context)}\n```\n")
+        for below, part in command.commands.items() if isinstance(command, click.Group) else ():
+            inner = click.Context(part, info_name=below, parent=context, terminal_width=100, max_content_width=100)
+            parts.append(f"### onnxtool {name} {below}\n\n```text\n{part.get_help(inner)}\n```\n")
     return "\n".join(parts)
 
 

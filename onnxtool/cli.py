@@ -546,11 +546,16 @@ _SECONDS = click.FloatRange(0, min_open=True)
         "metavar": "REPORT.json",
         "help": "Compare each cell with a saved report of the same machine; fail when it is slower.",
     },
+    against_history={
+        "type": click.Path(path_type=Path),
+        "metavar": "HISTORY",
+        "help": "Compare each cell with its recent level in a history of this machine; see `onnxtool history`.",
+    },
     effect={
         "default": "5%",
         "show_default": True,
         "metavar": "PERCENT",
-        "help": "Smallest slowdown that matters to --against and --baseline.",
+        "help": "Smallest slowdown that matters to --against, --baseline and --against-history.",
     },
     budget={
         "type": _SECONDS,
@@ -773,6 +778,74 @@ def report(
     if log_folder is not None:
         for folder in tensorboard.write(saved, log_folder):
             click.echo(f"TensorBoard: {folder}", err=True)
+
+
+@cli.group()
+def history() -> None:
+    """Keep reports over time, and find the commits at which a model changed."""
+
+
+_history_file = click.option(
+    "--history", "path", type=click.Path(path_type=Path), default=Path("onnxtool-history.sqlite"), show_default=True,
+    envvar="ONNXTOOL_HISTORY", help="The history: one SQLite file, or for show a folder of JSON reports.",
+)  # fmt: skip
+
+
+@history.command("add")
+@click.argument("reports", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="REPORT.json...")
+@_history_file
+@click.option(
+    "--commit", metavar="HASH", help="The commit that was measured. [default: of CI's variables, or git]"
+)
+@click.option("--branch", help="Its branch. [default: likewise]")
+def history_add(reports: tuple[Path, ...], path: Path, commit: str | None, branch: str | None) -> None:
+    """Add the numbers of reports, or of pytest-benchmark's and asv's JSON, to a history. Many may add at once."""
+    from dataclasses import replace
+
+    from onnxtool.history.runs import commit_here, read_runs
+    from onnxtool.history.store import add
+
+    here = commit_here(Path())
+    if commit is not None:
+        here = replace(here, id=commit, time_s=None)
+    if branch is not None:
+        here = replace(here, branch=branch)
+    runs = [run for report in reports for run in read_runs(report, here)]
+    added = add(path, runs)
+    known = f", {len(runs) - added} were there already" if added < len(runs) else ""
+    click.echo(f"{path}: {added} of {len(runs)} runs added{known}.", err=True)
+
+
+@history.command("show")
+@click.argument("models", nargs=-1, metavar="[MODEL]...")
+@_history_file
+@click.option("--branch", help="The branch. [default: for each model, the one with most runs]")
+@click.option(
+    "--html", "html_path", type=click.Path(path_type=Path), callback=_writable,
+    help="Write all of it as one HTML page, with charts.",
+)  # fmt: skip
+def history_show(models: tuple[str, ...], path: Path, branch: str | None, html_path: Path | None) -> None:
+    """Show how latency, throughput, memory, size, drift and quality of each MODEL changed, and at which commits."""
+    with deferred_interrupts():
+        from rich.console import Console
+
+        from onnxtool.files import write_text
+        from onnxtool.history.store import History
+        from onnxtool.history.view import page, view
+
+    past = History(path)
+    found = [
+        (model, past.branch_of(model) if branch is None else branch, past.series(model, branch))
+        for model in models or past.models()
+    ]
+    past.close()
+    if html_path is not None:
+        write_text(html_path, page(found, path.name))
+        click.echo(f"History: {html_path}", err=True)
+        return
+    console = Console(highlight=False)
+    for entry in found:
+        console.print(view(*entry))
 
 
 @cli.command()

@@ -234,6 +234,32 @@ def trace(values: Sequence[float], *, title: str, label: str, text: Format) -> M
     return _svg(title, WIDTH, HEIGHT, parts)
 
 
+def timeline(values: Sequence[float], changes: Sequence[int], *, title: str, text: Format) -> Markup:
+    """A number over runs: a line, the median between changes, and a mark at each change.
+
+    Args:
+        values: Finite numbers, at least one. Of more than 300, neighbours are drawn as their median.
+        changes: Places of the changes: the number of values before each.
+        title: Text for screen readers.
+        text: How a value is written.
+    """
+    width, height, most = 300, 60, 300
+    size = math.ceil(len(values) / most)
+    drawn = [median(values[start : start + size]) for start in range(0, len(values), size)]
+    x = Scale(0, max(1, len(values) - 1), 2, width - 2)
+    y = fit(drawn, height - 4, 4)
+    path = " ".join(f"{x(index * size):g},{y(value):g}" for index, value in enumerate(drawn))
+    parts = [Markup('<polyline points="{}"/>').format(path)]
+    for start, stop in pairwise([0, *changes, len(values)]):
+        middle = y(median(values[start:stop]))
+        parts.append(_line(x(start), middle, x(stop - 1), middle, "level"))
+    parts += [_line(x(at - 0.5), 0, x(at - 0.5), height, "change") for at in changes]
+    about = f"{title}: {text(min(values))} to {text(max(values))}"
+    return Markup(
+        '<svg class="timeline" viewBox="0 0 {} {}" preserveAspectRatio="none" role="img"><title>{}</title>{}</svg>'
+    ).format(width, height, about, Markup("").join(parts))
+
+
 SPREAD_WIDTH, SPREAD_HEIGHT = 230, 30
 
 

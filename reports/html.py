@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from onnxtool.reports import charts, columns, findings, refinement, units
@@ -25,7 +25,13 @@ def fragment(report: Report) -> str:
     return _filled(report, whole=False)
 
 
-def _filled(report: Report, *, whole: bool) -> str:
+def template(name: str, **names: object) -> Template:
+    """A template of a page, in which everything is escaped.
+
+    Args:
+        name: Its file.
+        **names: What it may use besides what it is rendered with.
+    """
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -33,7 +39,12 @@ def _filled(report: Report, *, whole: bool) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(
+    return environment.get_template(name, globals=names)
+
+
+def _filled(report: Report, *, whole: bool) -> str:
+    filled = template(
+        "report.html.j2",
         findings=findings,
         refinement=refinement,
         columns=columns,
@@ -50,7 +61,7 @@ def _filled(report: Report, *, whole: bool) -> str:
         pareto=pareto,
         lines=charts.lines,
     )
-    page = environment.get_template("report.html.j2").render(report=sanitized(report), whole=whole)
+    page = filled.render(report=sanitized(report), whole=whole)
     return page.strip() + "\n"
 
 

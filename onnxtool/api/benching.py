@@ -19,6 +19,9 @@ from onnxtool.bench.ray_executor import ray_cluster
 from onnxtool.bench.resume import check_same_place, earlier_bench
 from onnxtool.bench.runner import SourceTask, run_bench
 from onnxtool.errors import UsageError
+from onnxtool.history.runs import commit_here, machine_of
+from onnxtool.history.store import History
+from onnxtool.history.trends import compare_with_level
 from onnxtool.models.onnx.artifact import OnnxModel
 from onnxtool.models.onnx.providers import full_name
 from onnxtool.models.rows.data import Data, fit_data
@@ -36,13 +39,7 @@ from onnxtool.reports.gates import (
     latency_gates,
 )
 from onnxtool.reports.json import read as read_report
-from onnxtool.reports.model import (
-    Bench,
-    ModelSummary,
-    Report,
-    Scenario,
-    Subject,
-)
+from onnxtool.reports.model import Bench, Comparison, Environment, ModelSummary, Report, Scenario, Subject
 from onnxtool.validators.parity.pairs import Rows
 
 MADE_UP_ROWS, MADE_UP_BYTES = 64, 2**26
@@ -69,6 +66,7 @@ def bench(
     source: str | None = None,
     against: PathLike | None = None,
     baseline: PathLike | None = None,
+    against_history: PathLike | None = None,
     effect: float = 0.05,
     budget: float = 60.0,
     undecided: Literal["fail", "pass"] = "fail",
@@ -102,7 +100,9 @@ def bench(
         against: Another ONNX file. Each model is compared with it, both alternately in one process, and
             nothing else is measured.
         baseline: The saved JSON report of an earlier run, which each cell is compared with.
-        effect: The smallest slowdown that matters to `against` and `baseline`: 0.05 is 5 %.
+        against_history: A history of `onnxtool history`, or a folder of reports: each cell is compared with its level
+            of the last runs on this machine, 20 at most and 5 at least, since its last change.
+        effect: The smallest slowdown that matters to `against`, `baseline` and `against_history`: 0.05 is 5 %.
         budget: Longest time in seconds of sampling to decide a comparison with `against`, or the bounds of a cell.
         undecided: Whether a gate that the data do not decide within the budget fails the run.
         strict: Whether a provider that is not usable fails the run.
@@ -125,20 +125,15 @@ def bench(
     >>> speed = onnxtool.bench("model.onnx", batches=[1, 10], duration=0.1)
     >>> faster = speed["model.onnx"].latency(batch=1).p50 < speed["model.onnx"].latency(batch=10).p50
     """
-    if against is not None and (baseline is not None or source is not None):
-        raise UsageError("--against compares two models only: leave out --baseline and --source.")
-    if against is not None and (
-        resume is not None
-        or require_coverage
-        or latency_bound
-        or scenario != "single-stream"
-        or max(concurrency) > 1
-    ):
-        raise UsageError("Two models are compared one query at a time: leave out the options of a sweep.")
-    if ray_address is not None and executor != "ray":
-        raise UsageError("An address of a Ray cluster is given, but the executor is not Ray.")
-    if executor == "ray" and (against is not None or baseline is not None or resume is not None):
-        raise UsageError("What is compared or resumed is measured on one machine: leave out the executor.")
+    _check_together(
+        against=against,
+        earlier=baseline or against_history or resume,
+        source=source,
+        sweep=bool(require_coverage or latency_bound or scenario != "single-stream" or max(concurrency) > 1),
+        resume=resume,
+        ray=executor == "ray",
+        ray_address=ray_address,
+    )
     required = _required(require_coverage, providers)
     if undecided not in ("fail", "pass"):
         raise UsageError(f"What is undecided is to fail or to pass, not to {undecided!r}.")
@@ -150,6 +145,7 @@ def bench(
     opened_models = [OnnxModel.read(path) for path in _as_list(models)]
     other = OnnxModel.read(against) if against is not None else None
     saved = read_report(Path(baseline)) if baseline is not None else None
+    past = History(Path(against_history)) if against_history is not None else None
     earlier = read_report(Path(resume)) if resume is not None else None
     here = environment()
     if earlier is not None:
@@ -200,6 +196,8 @@ def bench(
                     comparisons = compare_with_baseline(
                         Path(summary.path).name, result, saved, here, against=name, effect=effect
                     )
+                if past is not None and not result.unfinished:
+                    comparisons += _against_history(past, Path(summary.path).name, result, here, effect)
                 return Subject(
                     name=Path(summary.path).name,
                     model=summary,
@@ -245,6 +243,40 @@ def bench(
             )
             subjects.append(subject_of(result))
     return report_of("bench", subjects, here)
+
+
+def _check_together(
+    *,
+    against: PathLike | None,
+    earlier: PathLike | None,
+    source: str | None,
+    sweep: bool,
+    resume: PathLike | None,
+    ray: bool,
+    ray_address: str | None,
+) -> None:
+    """Refuse options that contradict each other."""
+    if against is not None and resume is None and (earlier is not None or source is not None):
+        raise UsageError(
+            "--against compares two models only: leave out --baseline, --against-history and --source."
+        )
+    if against is not None and (resume is not None or sweep):
+        raise UsageError("Two models are compared one query at a time: leave out the options of a sweep.")
+    if ray_address is not None and not ray:
+        raise UsageError("An address of a Ray cluster is given, but the executor is not Ray.")
+    if ray and (against is not None or earlier is not None):
+        raise UsageError("What is compared or resumed is measured on one machine: leave out the executor.")
+
+
+def _against_history(
+    past: History, model: str, result: Bench, here: Environment, effect: float
+) -> list[Comparison]:
+    found = past.series(model, commit_here(Path()).branch) if model in past.models() else []
+    if not found and model in past.models():  # the branch is new: the one with most runs is what it came from
+        found = past.series(model)
+    machine = machine_of(here)
+    series = [one for one in found if one.machine == machine]
+    return compare_with_level(result, series, against=f"history {past.path.name}", effect=effect)
 
 
 def shaped_rows(
