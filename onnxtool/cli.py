@@ -674,6 +674,7 @@ def bench(
 )  # fmt: skip
 @_accept_rounding
 @_accept_ties
+@click.option("--shape", "shapes", **_shape_settings)
 @_loading
 @_rows
 @_accept_version

@@ -87,6 +87,17 @@ def make_inputs(
     return tensors
 
 
+def resized(rows: Tensors, specs: Sequence[TensorSpec], sizes: Mapping[str, int]) -> Tensors:
+    """The same rows at other sizes of dynamic dimensions: values are left out or repeated, in their order."""
+    found = dict(rows)
+    for spec in specs:
+        for axis, dim in enumerate(spec.shape):
+            if isinstance(dim, str) and dim in sizes:
+                array = found[spec.name]
+                found[spec.name] = array.take(np.arange(sizes[dim]) * array.shape[axis] // sizes[dim], axis)
+    return found
+
+
 def combinations(shapes: Mapping[str, Sequence[int]], specs: Sequence[TensorSpec], raw: Tensors) -> list[Sizes]:
     """Every combination of the given sizes.
 

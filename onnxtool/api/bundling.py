@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from onnxtool.api.arguments import (
@@ -24,6 +25,7 @@ from onnxtool.api.records import report_of, source_summary
 from onnxtool.bench.runner import run_bench
 from onnxtool.models.onnx.artifact import OnnxModel
 from onnxtool.models.rows.data import Data
+from onnxtool.models.rows.inputs import combinations
 from onnxtool.models.signature import Tensors
 from onnxtool.reports.gates import (
     bench_gates,
@@ -62,6 +64,7 @@ def bundle(
     accept_ties: bool = False,
     rtol: Limit = None,
     atol: Limit = None,
+    shapes: Mapping[str, Sequence[int]] = MappingProxyType({}),
     seed: int = 0,
     on_progress: Progress | None = None,
     **more: Any,
@@ -86,6 +89,7 @@ def bundle(
         accept_ties: As for `convert`.
         rtol: Relative tolerance, for all outputs or by name; None derives it from the model's own rounding.
         atol: Absolute tolerance, likewise.
+        shapes: As for `verify`. A dimension with one size has no other in the target's code.
         seed: Seed of made-up rows.
         on_progress: See `Progress`.
         more: See `LoadArguments`; and the target's own options: of `mlnet`, `mlnet_version`.
@@ -115,7 +119,11 @@ def bundle(
     progress("Loading the source", 0, 0)
     opened = open_counterpart(onnx_model, source, load_options(raw, load))
     unread = [(group, Tensors()) for group in groups]
-    rows = fit_rows(unread, opened, origin) if raw else made_up_rows(opened.inputs, opened, onnx_model, seed)
+    if raw:
+        combinations(shapes, opened.inputs, raw)
+        rows = fit_rows(unread, opened, origin)
+    else:
+        rows = made_up_rows(opened.inputs, opened, onnx_model, seed, shapes)
     parity = check_parity(
         opened,
         onnx_model,
@@ -127,7 +135,14 @@ def bundle(
         on_progress=lambda done, total: progress("Comparing rows", done, total),
     )
     parity = prove_sizes(
-        parity, opened, onnx_model, rows, rtol=rtol, atol=atol, accept_rounding=accept_input_rounding
+        parity,
+        opened,
+        onnx_model,
+        rows,
+        rtol=rtol,
+        atol=atol,
+        accept_rounding=accept_input_rounding,
+        given=shapes,
     )
     rules = deployed.rules(onnx_model.path.parent)
     linted, broken = rules.lint(onnx_model, deployed.name) if rules else (None, [])
@@ -158,7 +173,9 @@ def bundle(
     report = report_of("bundle", [subject])
     if report:
         progress("Writing the bundle", 0, 0)
-        proof = Proof(onnx_model, opened, golden_rows(opened, onnx_model, rows, parity), report)
+        golden = golden_rows(opened, onnx_model, rows, parity)
+        fixed = {name for name, sizes in shapes.items() if len(sizes) == 1}
+        proof = Proof(onnx_model, opened, golden, report, fixed)
         accepted = write_bundle(folder, partial(deployed.bundle, proof=proof), acceptance)
         if accepted:
             subject.checks.append(accepted)

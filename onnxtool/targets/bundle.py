@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,12 +58,14 @@ class Proof:
         source: What it was converted from.
         golden: Rows, and the source's answers.
         report: On this model alone.
+        fixed: Dynamic dimensions that have but the size of the golden rows, since the user says so.
     """
 
     model: OnnxModel
     source: SourceModel
     golden: Golden
     report: Report
+    fixed: Set[str] = frozenset()
 
 
 def check_replaceable(folder: Path, target: str, force: bool, kept: Sequence[Path] = ()) -> None:

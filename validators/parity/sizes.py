@@ -15,12 +15,13 @@ import numpy as np
 
 from onnxtool.errors import ModelError, OnnxtoolError, SourceError
 from onnxtool.models.onnx.artifact import OnnxModel, bounds_of, first_line
-from onnxtool.models.rows.inputs import IMAGE_RANK, make_inputs, sizes_of
+from onnxtool.models.rows.inputs import IMAGE_RANK, make_inputs, resized, sizes_of
 from onnxtool.models.signature import Tensors, TensorSpec
 from onnxtool.models.source import SourceModel
 from onnxtool.reports.model import DimensionSizes, Parity, SizeFailure
 from onnxtool.validators.numerics.comparison import OutputComparison
 from onnxtool.validators.numerics.tolerance import Limit
+from onnxtool.validators.parity.feeds import Feeds
 from onnxtool.validators.parity.pairs import Pair, Rows, known_domains, row_specs
 
 LENGTHS = (1, 7, 12, 40, 128, 512)
@@ -82,7 +83,7 @@ def prove_sizes(
     if not parity.passed or rows.expected is not None:  # the owner's answers are to these rows only
         return parity
     pair = Pair(source, model, provider, accept_rounding=accept_rounding)
-    specs = _as_declared(pair, row_specs(source, model))
+    specs = as_declared(pair.feeds, row_specs(source, model))
     base = dict(sizes_of(specs, rows.tensors))
     if not base:
         return parity
@@ -196,13 +197,7 @@ class _Proof:
         count = batching.size or _ROWS
         have = min(count, batching.count(self.rows.tensors))
         found = batching.rows(self.rows.tensors, 0, have, count) if batching.axes else dict(self.rows.tensors)
-        for spec in self.specs:
-            for axis, dim in enumerate(spec.shape):
-                if isinstance(dim, str) and dim in sizes:
-                    array = found[spec.name]
-                    places = np.arange(sizes[dim]) * array.shape[axis] // sizes[dim]
-                    found[spec.name] = array.take(places, axis)
-        return found
+        return resized(found, self.specs, sizes)
 
     def _spent(self, made: Tensors, started: float) -> None:
         elements = _elements(made)
@@ -249,9 +244,9 @@ def _record(name: str, found: _Tried, bounds: tuple[int | None, int | None] | No
     )
 
 
-def _as_declared(pair: Pair, specs: Sequence[TensorSpec]) -> list[TensorSpec]:
+def as_declared(feeds: Feeds, specs: Sequence[TensorSpec]) -> list[TensorSpec]:
     """The source's inputs with the dimensions that the ONNX model leaves open, by the ONNX model's names."""
-    declared = {feed.columns[0]: feed.spec for feed in pair.feeds.feeds if len(feed.columns) == 1}
+    declared = {feed.columns[0]: feed.spec for feed in feeds.feeds if len(feed.columns) == 1}
     found = []
     for spec in specs:
         other = declared.get(spec.name)

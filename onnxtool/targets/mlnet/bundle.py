@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ FILES: Mapping[str, str] = {
     "ModelInput.cs.j2": "{name}/ModelInput.cs",
     "ModelOutput.cs.j2": "{name}/ModelOutput.cs",
     "ModelScorer.cs.j2": "{name}/ModelScorer.cs",
+    "ModelBatchScorer.cs.j2": "{name}/ModelBatchScorer.cs",
+    "CallGate.cs.j2": "{name}/CallGate.cs",
     "ProviderSettings.cs.j2": "{name}/ProviderSettings.cs",
     "Manifest.cs.j2": "{name}/Manifest.cs",
     "DeploymentReport.cs.j2": "{name}/DeploymentReport.cs",
@@ -46,6 +48,8 @@ FILES: Mapping[str, str] = {
     "ParityTests.cs.j2": "{name}.Tests/ParityTests.cs",
 }
 """Template to the file that it makes."""
+
+_SHOWN = 16  # elements of an example
 
 _OLDEST = "4.0.0"
 
@@ -83,10 +87,11 @@ def write(folder: Path, proof: Proof, versions: tuple[str, str]) -> MlnetManifes
         mlnet_version=versions[0],
         onnxruntime_version=versions[1],
         source=Origin.of(proof.source),
-        inputs=_columns(model.inputs, golden),
-        outputs=_columns(model.outputs, golden, class_labels(model, proof.source)),
+        inputs=_columns(model.inputs, proof),
+        outputs=_columns(model.outputs, proof, class_labels(model, proof.source)),
         report=mlnet_report(proof.report),
     )
+    golden = _scorable(golden, manifest)
     shutil.copyfile(model.path, folder / "model.onnx")
     (folder / "golden.json").write_text(golden.model_dump_json() + "\n", encoding="utf-8", newline="\n")
     templates = _templates()
@@ -96,6 +101,12 @@ def write(folder: Path, proof: Proof, versions: tuple[str, str]) -> MlnetManifes
         text = templates.get_template(template).render(_variables(manifest, golden))
         file.write_text(text, encoding="utf-8", newline="\n")
     return manifest
+
+
+def _scorable(golden: Golden, manifest: MlnetManifest) -> Golden:
+    """The rows of those sizes that the generated classes take."""
+    free = {column.name for column in (*manifest.inputs, *manifest.outputs) if column.any_length}
+    return golden.model_copy(update={"rows": [row for row in golden.rows if row.shapes.keys() <= free]})
 
 
 def class_labels(model: OnnxModel, source: SourceModel) -> dict[str, list[str]]:
@@ -108,25 +119,27 @@ def class_labels(model: OnnxModel, source: SourceModel) -> dict[str, list[str]]:
 
 
 def _columns(
-    specs: Sequence[TensorSpec], golden: Golden, labels: Mapping[str, list[str]] | None = None
+    specs: Sequence[TensorSpec], proof: Proof, labels: Mapping[str, list[str]] | None = None
 ) -> list[Column]:
     """The columns of the inputs, or with labels those of the outputs."""
     columns = []
+    golden, is_input = proof.golden, labels is None
     for spec, identifier in zip(specs, csharp.identifiers([spec.name for spec in specs]), strict=True):
-        _check(spec, golden, is_input=labels is None)
+        _check(spec, golden, is_input=is_input)
         shape = golden.shapes[spec.name]
-        scalar = labels is None and shape == [1, 1]  # what ML.NET feeds for a column of scalars
-        column = spec.name if labels is None else _column_name(spec.name)
+        any_length = _any_length(spec, shape, proof.fixed, is_input=is_input)
+        scalar = is_input and shape == [1, 1] and not any_length  # what ML.NET feeds for a column of scalars
         named = (labels or {}).get(spec.name, [])
         columns.append(
             Column(
                 name=spec.name,
-                column=column,
+                column=spec.name if is_input else _column_name(spec.name),
                 property=identifier,
                 csharp_type=csharp.TYPES[spec.dtype] + ("" if scalar else "[]"),
                 dtype=spec.dtype,
                 shape=list(spec.shape),
                 row_shape=shape,
+                any_length=any_length,
                 class_labels=named if len(named) == math.prod(shape) else [],
             )
         )
@@ -145,6 +158,40 @@ def _check(spec: TensorSpec, golden: Golden, *, is_input: bool) -> None:
             f"The first dimension of {spec} cannot be 1, and ML.NET runs one row at a time. "
             "Convert the model with a dynamic batch."
         )
+
+
+def _any_length(spec: TensorSpec, row_shape: Sequence[int], fixed: Set[str], *, is_input: bool) -> bool:
+    """Whether rows may differ in the number of elements.
+
+    Of an input ML.NET computes one unknown dimension besides the first; more need a shape dictionary, which fixes
+    them. Of an output it copies what there is.
+    """
+    unknown = [size for size in spec.shape[1:] if isinstance(size, str)]
+    if is_input:
+        return len(unknown) == 1 and unknown[0] not in fixed
+    counts = bool(spec.shape) and isinstance(spec.shape[0], str) and row_shape[0] != 1  # boxes, for instance
+    return counts or not set(unknown) <= fixed
+
+
+def _batched(manifest: MlnetManifest) -> bool:
+    """Whether one run takes several rows: the first dimension of every input and output is the same dynamic one."""
+    first = {column.shape[0] if column.shape else None for column in (*manifest.inputs, *manifest.outputs)}
+    return (
+        len(first) == 1
+        and isinstance(next(iter(first)), str)
+        and all(c.row_shape[0] == 1 for c in manifest.outputs)
+    )
+
+
+def _tensor_shape(column: Column, *, batched: bool) -> str:
+    """C# for the shape of a tensor of `rows`, as arguments."""
+    first = "rows.Length" if batched else "1"
+    length = f"rows[0].{column.property}.Length" + (f" / {step}" if (step := _step(column)) != 1 else "")
+    sizes = [
+        length if column.any_length and isinstance(declared, str) else str(size)
+        for declared, size in zip(column.shape[1:], column.row_shape[1:], strict=True)
+    ]
+    return ", ".join([first, *sizes])
 
 
 def _column_name(output: str) -> str:
@@ -170,30 +217,58 @@ def _templates() -> Environment:
         read=_read,
         comparison=_comparison,
         example=_example,
+        item=_item,
+        step=_step,
     )
+    templates.tests.update(array=_is_array, unusual=csharp.is_unusual)
     return templates
 
 
 def _variables(manifest: MlnetManifest, golden: Golden) -> dict[str, Any]:
+    inputs, batched = manifest.inputs, _batched(manifest)
+    fixed = [column for column in inputs if not column.any_length]
     return {
         "version": __version__,
         "name": manifest.name,
         "source": manifest.source,
-        "inputs": manifest.inputs,
+        "inputs": inputs,
         "outputs": manifest.outputs,
+        "shaped": [column for column in fixed if column.shape[1:] != column.row_shape[1:]],
+        "checked": any(_is_array(column) or column.dtype == "string" for column in inputs),
+        "texts": any(column.dtype == "string" for column in inputs),
+        "batched": batched,
+        "tensor_shapes": {column.name: _tensor_shape(column, batched=batched) for column in inputs},
         "mlnet_version": manifest.mlnet_version,
         "onnxruntime_version": manifest.onnxruntime_version,
         "cpu_package": CPU_PACKAGE,
         "gpu_package": GPU_PACKAGE,
+        "golden": golden,
         "golden_rows": len(golden.rows),
         "compared": f"all {units.plural(golden.rows_compared, 'row')} compared agree within the tolerance.",
     }
+
+
+def _is_array(column: Column) -> bool:
+    return column.csharp_type.endswith("[]")
+
+
+def _item(column: Column) -> str:
+    """C# type of an element."""
+    return column.csharp_type.removesuffix("[]")
+
+
+def _step(column: Column) -> int:
+    """Elements of a row; where rows may differ, each row has a multiple of them."""
+    sizes = column.shape[1:] if column.any_length else column.row_shape
+    return math.prod(size for size in sizes if isinstance(size, int))
 
 
 def _read(dtype: str, element: str) -> str:
     """C# that reads a JsonElement as the C# type of a dtype."""
     if dtype in ("float32", "float64"):
         return f"Json.{'Single' if dtype == 'float32' else 'Double'}({element})"
+    if dtype == "string":
+        return f"Json.String({element})"
     names = {"bool": "Boolean", "int8": "SByte", "uint8": "Byte"}
     return f"{element}.Get{names.get(dtype, dtype.capitalize().replace('Ui', 'UI'))}()"
 
@@ -206,8 +281,11 @@ def _comparison(dtype: str) -> str:
     return f"(expected, actual, allowed) => expected.Get{getter}() == actual"
 
 
-def _example(column: Column) -> str:
-    """A value of the right type and size."""
-    if column.csharp_type.endswith("[]"):
-        return f"new {column.csharp_type.removesuffix('[]')}[{math.prod(column.row_shape)}]"
-    return csharp.ZEROS.get(column.csharp_type, "0")
+def _example(column: Column, golden: Golden) -> str:
+    """The value of a golden row, or an array of its size where that is long."""
+    value = golden.rows[0].inputs[column.name]
+    items = value if isinstance(value, list) else [value]
+    if len(items) > _SHOWN:
+        return f"new {_item(column)}[{len(items)}]"
+    shown = [csharp.value(item, column.dtype) for item in items]
+    return f"[{', '.join(shown)}]" if _is_array(column) else shown[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections import Counter
 from collections.abc import Sequence
 
@@ -18,8 +19,13 @@ TYPES = {
 }  # fmt: skip
 """Name of a dtype to the C# type that ML.NET maps to it. ML.NET has no type for the others."""
 
-ZEROS = {"bool": "false", "float": "0f", "double": "0d", "string": '""'}
-"""A literal for each C# type; `0` is one of the others."""
+_SUFFIXES = {"float32": "f", "float64": "d", "int64": "L", "uint32": "u", "uint64": "ul"}
+
+_TYPE_NAMES = {
+    *TYPES.values(), *TYPES, "boolean", "char", "decimal", "guid", "integer", "intptr", "object", "ptr", "single",
+    "pointer", "uintptr", "unsigned", "signed",
+}  # fmt: skip
+"""What rule CA1720 takes for the name of a type, and a few more: in lower case."""
 
 _LETTERS = {"Lu", "Ll", "Lt", "Lm", "Lo", "Nl"}
 _IDENTIFIER_CATEGORIES = _LETTERS | {"Mn", "Mc", "Nd"}
@@ -27,7 +33,7 @@ _IDENTIFIER_CATEGORIES = _LETTERS | {"Mn", "Mc", "Nd"}
 # What a class inherits from object, which a property of the name would hide, and the classes' own names.
 _TAKEN = {
     "Equals", "Finalize", "GetHashCode", "GetType", "MemberwiseClone", "ReferenceEquals", "ToString",
-    "ModelInput", "ModelOutput", "ModelClasses",
+    "ModelInput", "ModelOutput", "ModelClasses", "ThrowIfInvalid", "Require",
 }  # fmt: skip
 
 
@@ -67,9 +73,26 @@ def class_name(text: str) -> str:
     return name if name.endswith("Model") else f"{name}Model"
 
 
+def is_unusual(identifier: str) -> bool:
+    """Whether .NET's analysers would have another name for a property: rules CA1707 and CA1720."""
+    return "_" in identifier or identifier.casefold() in _TYPE_NAMES
+
+
 def literal(text: str) -> str:
     """A string literal: what is not plain ASCII is escaped, so that nothing ends the literal or the line."""
     return f'"{"".join(map(_escaped, text))}"'
+
+
+def value(item: float | str, dtype: str) -> str:
+    """A literal of a dtype's type, of an item as JSON has it: a float that is not finite may be a text."""
+    if dtype == "string":
+        return literal(str(item))
+    if dtype == "bool":
+        return str(bool(item)).lower()
+    if dtype in ("float32", "float64") and not math.isfinite(float(item)):
+        name = "NaN" if math.isnan(float(item)) else f"{'Positive' if float(item) > 0 else 'Negative'}Infinity"
+        return f"{TYPES[dtype]}.{name}"
+    return f"{item}{_SUFFIXES.get(dtype, '')}"
 
 
 def comment(text: str) -> str:

@@ -10,7 +10,7 @@ from onnxtool.reports.model import Record
 from onnxtool.targets.bundle import Manifest, Origin
 from onnxtool.targets.mlnet.report import MlnetReport
 
-MANIFEST_SCHEMA_VERSION: Literal["2.0"] = "2.0"
+MANIFEST_SCHEMA_VERSION: Literal["2.1"] = "2.1"
 
 
 class Column(Record):
@@ -25,13 +25,16 @@ class Column(Record):
     dtype: str
     shape: list[int | str] = Field(description="In the model. A string names a dynamic dimension.")
     row_shape: list[int] = Field(description="Shape of one row: ML.NET runs one row at a time.")
+    any_length: bool = Field(
+        default=False, description="Whether rows may differ in the number of elements: a vector of unknown size."
+    )
     class_labels: list[str] = Field(default=[], description="Names of the row's elements, where they are classes.")
 
 
 class MlnetManifest(Manifest):
     """A bundle. All but `report.created` and each measurement's `timing` follows from its model and rows."""
 
-    schema_version: Literal["2.0"] = MANIFEST_SCHEMA_VERSION
+    schema_version: Literal["2.1"] = MANIFEST_SCHEMA_VERSION
     format: Literal["mlnet"] = "mlnet"
     name: str = Field(description="Namespace of the generated classes, and name of the project.")
     mlnet_version: str = Field(description="Version of Microsoft.ML and Microsoft.ML.OnnxTransformer.")

@@ -187,7 +187,7 @@ def test_an_answer_that_differs_is_drift(check, copy):
     _rehash(copy)
     done = check(copy)
     assert done.returncode == 1
-    assert done.stderr.startswith("Drift: 2 elements of 32 golden rows are out of tolerance.")
+    assert done.stderr.startswith("Drift in ML.NET: 2 elements of 32 golden rows are out of tolerance.")
     assert 'row 3, output "probabilities", element 1:' in done.stderr
     assert re.search(r'row 5, output "label", element 0: "(yes|no)" instead of "maybe"', done.stderr)
 
@@ -198,7 +198,7 @@ def test_a_golden_infinity_or_nan_is_met_by_itself_alone(check, copy):
         golden["rows"][row]["outputs"]["probabilities"][0] = expected
     (copy / "golden.json").write_text(json.dumps(golden))
     _rehash(copy)
-    assert check(copy).stderr.startswith("Drift: 3 elements")
+    assert check(copy).stderr.startswith("Drift in ML.NET: 3 elements")
 
 
 def test_another_model_is_drift(check, copy, customers, tmp_path):
@@ -215,7 +215,7 @@ def test_another_model_is_drift(check, copy, customers, tmp_path):
     _rehash(copy)
     done = check(copy)
     assert done.returncode == 1
-    assert done.stderr.startswith("Drift:")
+    assert done.stderr.startswith("Drift in ML.NET:")
 
 
 @pytest.mark.parametrize("file", ["golden.json", "model.onnx"])
@@ -291,7 +291,7 @@ def test_the_xunit_tests_pass_and_fail(copy, dotnet):
     (copy / "golden.json").write_text(json.dumps(golden))
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "GoldenRowsScoreAsInTheSourceModel" in done.stdout
+    assert "GoldenRowsScoreInMLNetAsInTheSourceModel" in done.stdout
     assert "TheFilesAreThoseOfTheBundle" in done.stdout
 
 
@@ -321,7 +321,7 @@ public static class Deployment
             DeploymentModel model = DeploymentReport.Read(args[0]).For(args[1]);
             model.ThrowIfDrifted();
             Measurement best = model.Fastest("CPUExecutionProvider", "CUDAExecutionProvider");
-            Console.WriteLine($"{best.Provider} {best.Settings.IntraOpNumThreads} {best.Timing.Typical}");
+            Console.WriteLine($"{best.Provider} {best.Settings?.IntraOpNumThreads} {best.Timing?.Typical}");
             return 0;
         }
         catch (InvalidDataException error)
@@ -502,6 +502,15 @@ public static class Threads
         });
         Console.WriteLine($"{wrong} wrong");
 
+        using (var batches = new ModelBatchScorer(Path.Combine(ModelScorer.Folder, "model.onnx")) { ChunkSize = 7 })
+        {
+            ModelInput[] many = Enumerable.Range(0, 50).SelectMany(_ => rows).ToArray();
+            bool IsWrong(ModelOutput output, int row) => golden.Differences(row % rows.Length, output).Any();
+            wrong = Enumerable.Range(0, 8).AsParallel().WithDegreeOfParallelism(8)
+                .Sum(_ => batches.ScoreBatch(many).Where(IsWrong).Count());
+            Console.WriteLine($"{wrong} wrong in batches");
+        }
+
         bool closed = false;
         IEnumerable<ModelInput> Source()
         {
@@ -570,26 +579,144 @@ def test_threads_share_a_scorer(kind, tmp_path, compiled):
     done = compiled([*_library(bundle), tmp_path / "Threads.cs"], bundle)(2500)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
-        "0 wrong", "3 of a source without an end, closed: True", "as it is", "4 late",
+        "0 wrong", "0 wrong in batches", "3 of a source without an end, closed: True", "as it is", "4 late",
     ]  # fmt: skip
 
 
-WRONG_LENGTHS = """
+STREAM = """
 using System;
+using System.Collections.Generic;
+using System.IO;
+using System.Linq;
+using System.Threading;
+using System.Threading.Tasks;
+using StreamedModel;
 
-public static class WrongLengths
+public static class Streaming
+{
+    private static int read;
+    private static bool closed;
+
+    public static async Task Main()
+    {
+        string model = Path.Combine(ModelScorer.Folder, "model.onnx");
+        Golden golden = Golden.Read(Path.Combine(ModelScorer.Folder, "golden.json"));
+        var scorer = new ModelBatchScorer(model) { ChunkSize = 5 };
+        int row = 0;
+        await foreach (ModelOutput output in scorer.ScoreAsync(Source(golden, golden.Rows.Count)))
+        {
+            foreach (string difference in golden.Differences(row, output))
+            {
+                Console.WriteLine(difference);
+            }
+
+            row++;
+        }
+
+        Console.WriteLine($"{row == golden.Rows.Count} {closed}");
+        read = 0;
+        closed = false;
+        using var cancel = new CancellationTokenSource();
+        try
+        {
+            await foreach (ModelOutput output in scorer.ScoreAsync(Source(golden, int.MaxValue), cancel.Token))
+            {
+                if (read > 12)
+                {
+                    cancel.Cancel();
+                }
+            }
+        }
+        catch (OperationCanceledException)
+        {
+            Console.WriteLine($"canceled after {read}, {closed}");
+        }
+
+        Console.WriteLine(scorer.ScoreBatch([]).Count);
+        scorer.Dispose();
+        scorer.Dispose();
+        try
+        {
+            scorer.ScoreBatch(golden.Inputs());
+        }
+        catch (ObjectDisposedException)
+        {
+            Console.WriteLine("disposed");
+        }
+    }
+
+    private static async IAsyncEnumerable<ModelInput> Source(Golden golden, int rows)
+    {
+        try
+        {
+            for (int row = 0; row < rows; row++)
+            {
+                await Task.Yield();
+                read++;
+                yield return golden.Input(row % golden.Rows.Count);
+            }
+        }
+        finally
+        {
+            closed = true;
+        }
+    }
+}
+"""
+
+
+def test_rows_of_any_length_stream_through_the_batches(tmp_path, compiled):
+    source, _ = KINDS["keras of any length"]()
+    bundle = _bundle(tmp_path, source, "streamed")
+    golden = json.loads((bundle / "golden.json").read_text())
+    lengths = {len(row["inputs"]["series"]) // 3 for row in golden["rows"]}
+    assert len(lengths) > 1
+    assert "[VectorType]" in (bundle / "StreamedModel" / "ModelInput.cs").read_text()
+    assert "a multiple of 3" in (bundle / "README.md").read_text()
+    (tmp_path / "Streaming.cs").write_text(STREAM)
+    done = compiled([*_library(bundle), tmp_path / "Streaming.cs"], bundle)()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == ["True True", "canceled after 16, True", "0", "disposed"]
+    report = onnxtool.bundle(
+        tmp_path / "streamed.onnx", source, tmp_path / "fixed", duration=0.05, shapes={"dim_1": [5]}
+    )
+    assert report
+    golden = json.loads((tmp_path / "fixed" / "golden.json").read_text())
+    assert {len(row["inputs"]["series"]) for row in golden["rows"]} == {15}
+    assert "[VectorType(15)]" in (tmp_path / "fixed" / "StreamedModel" / "ModelInput.cs").read_text()
+    assert compiled(_program(tmp_path / "fixed"))(tmp_path / "fixed").returncode == 0
+
+
+WRONG_ROWS = """
+using System;
+using System.Text.Json;
+using CustomersV2Model;
+
+public static class WrongRows
 {
     public static void Main()
     {
-        using (var scorer = new ClustersModel.ModelScorer())
+        using var scorer = new ModelScorer();
+        using var batches = new ModelBatchScorer();
+        string[] rows =
+        [
+            "{\\"age\\": 41, \\"home city\\": \\"Rome\\", \\"visits\\": 2}",
+            "{\\"age\\": \\"NaN\\", \\"home city\\": \\"Oslo\\", \\"visits\\": \\"2\\"}",
+            "{\\"age\\": 41, \\"home city\\": null, \\"visits\\": 2}",
+            "{\\"age\\": 41, \\"HomeCity\\": \\"Rome\\", \\"visits\\": 2}",
+            "{}",
+        ];
+        foreach (string row in rows)
         {
-            foreach (float[] row in new float[][] { new float[4], new float[3], new float[8], [], null! })
+            foreach (bool batched in new[] { false, true })
             {
                 try
                 {
-                    Console.WriteLine(scorer.Score(new ClustersModel.ModelInput { X = row }).Label.Length);
+                    ModelInput input = JsonSerializer.Deserialize<ModelInput>(row)!;
+                    ModelOutput output = batched ? batches.ScoreBatch([input])[0] : scorer.Score(input);
+                    Console.WriteLine(JsonSerializer.Serialize(output));
                 }
-                catch (ArgumentException error)
+                catch (Exception error) when (error is ArgumentException or JsonException)
                 {
                     Console.WriteLine(error.Message);
                 }
@@ -600,10 +727,60 @@ public static class WrongLengths
 """
 
 
-def test_a_vector_of_the_wrong_length_is_an_exception(tmp_path, compiled):
-    """So says ML.NET itself, and no generated code has to."""
+def test_wrong_rows_are_refused_by_name_and_json_has_the_names_of_the_model(customers, tmp_path, compiled):
+    bundle, source, _ = customers
+    (tmp_path / "WrongRows.cs").write_text(WRONG_ROWS)
+    done = compiled([*_library(bundle), tmp_path / "WrongRows.cs"], bundle)()
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    for place, (age, city) in enumerate([(41, "Rome")]):
+        frame = pd.DataFrame({"age": [age], "home city": [city], "visits": [2]})
+        for line in lines[2 * place : 2 * place + 2]:
+            answer = json.loads(line)
+            assert answer["label"] == source.predict(frame).tolist()
+            assert np.allclose(answer["probabilities"], source.predict_proba(frame)[0], atol=1e-6)
+    assert [len(json.loads(line)["probabilities"]) for line in lines[2:4]] == [2, 2]
+    assert lines[4] == lines[5] == 'Input "home city" is null. A missing text is "". (Parameter \'input\')'
+    assert all("missing required properties including: 'home city'" in line for line in lines[6:8])
+    assert all("'age', 'home city', 'visits'" in line for line in lines[8:])
+
+
+WRONG_LENGTHS = """
+using System;
+using ClustersModel;
+
+using var scorer = new ModelScorer();
+using var batches = new ModelBatchScorer();
+foreach (float[] row in new float[][] { new float[4], new float[3], new float[8], [], null! })
+{
+    try
+    {
+        Console.WriteLine(scorer.Score(new ModelInput { X = row }).Label.Length);
+    }
+    catch (ArgumentException error)
+    {
+        Console.WriteLine(error.Message);
+    }
+
+    try
+    {
+        ModelInput[] rows = [new ModelInput { X = row }, new ModelInput { X = new float[4] }];
+        Console.WriteLine(batches.ScoreBatch(rows).Count);
+    }
+    catch (ArgumentException error)
+    {
+        Console.WriteLine(error.Message);
+    }
+}
+"""
+
+
+def test_a_vector_of_the_wrong_length_is_an_exception_that_names_the_input(tmp_path, compiled):
     bundle = _bundle(tmp_path, KINDS["clusters"]()[0], "clusters")
     (tmp_path / "WrongLengths.cs").write_text(WRONG_LENGTHS)
-    first, *others = compiled([*_library(bundle), tmp_path / "WrongLengths.cs"], bundle)().stdout.splitlines()
-    assert first == "1"
-    assert [re.search(r"\((\d)\).*\(4\)", line)[1] for line in others] == ["3", "8", "0", "0"]
+    lines = compiled([*_library(bundle), tmp_path / "WrongLengths.cs"], bundle)().stdout.splitlines()
+    assert lines[:2] == ["1", "2"]
+    for place, size in enumerate([3, 8, 0]):
+        expected = f"Input \"X\" has {size} elements. Expected: 4. (Parameter 'input')"
+        assert lines[2 + 2 * place : 4 + 2 * place] == [expected, expected]
+    assert lines[8:] == ["Input \"X\" is null. Elements expected: 4. (Parameter 'input')"] * 2

@@ -88,7 +88,7 @@ def test_the_manifest_says_what_is_in_the_folder(make, iris, tmp_path):
     assert manifest["source"]["sha256"] == hashlib.sha256((iris / "iris.joblib").read_bytes()).hexdigest()
     assert manifest["inputs"][0] | {"name": "", "column": "", "property": ""} == {
         "name": "", "column": "", "property": "", "csharp_type": "float[]", "dtype": "float32",
-        "shape": ["batch", 4], "row_shape": [1, 4], "class_labels": [],
+        "shape": ["batch", 4], "row_shape": [1, 4], "any_length": False, "class_labels": [],
     }  # fmt: skip
     [model] = manifest["report"]["models"]
     assert model["passed"]
