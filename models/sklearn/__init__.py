@@ -40,6 +40,7 @@ class SklearnModel(SourceModel):
     any_number = True
     example: Tensors
     _state: ModelState | None = None
+    _knows_missing = False
 
     def __init__(self, model: Any, options: LoadOptions) -> None:
         self.framework = "sklearn"
@@ -144,10 +145,34 @@ class SklearnModel(SourceModel):
         """The domains of the columns, from the fitted steps: categories, ranges, thresholds, vocabulary."""
         if self.reads_text:
             return {self.inputs[0].name: Domain(choices=_words(self.model), words=12)}
+        if not self._knows_missing:
+            self._knows_missing = True
+            self._find_missing()
+        return self._domains()
+
+    def _domains(self) -> dict[str, Domain]:
         found = [column.domain() for column in self.columns]
         if len(self.inputs) == 1:
             return {self.inputs[0].name: Domain(columns=tuple(found))}
         return {spec.name: domain for spec, domain in zip(self.inputs, found, strict=True)}
+
+    def _find_missing(self) -> None:
+        """Mark the columns that trees split and in which the model takes NaN: forests do, AdaBoost does not."""
+        split = [place for place, column in enumerate(self.columns) if column.thresholds and not column.missing]
+        if not split:
+            return
+        rng, domains = np.random.default_rng(0), self._domains()
+        row = {s.name: domains[s.name].sample(s.dtype, (1, *map(int, s.shape[1:])), rng) for s in self.rows_as}
+        for place in split:
+            name, column = (self.inputs[0].name, place) if len(self.inputs) == 1 else (self.inputs[place].name, 0)
+            if row[name].dtype.kind == "f":
+                row[name][0, column] = np.nan
+        try:
+            self.answer(row)
+        except SourceError:
+            return
+        for place in split:
+            self.columns[place].missing = True
 
     @property
     def numbers(self) -> frozenset[str]:
