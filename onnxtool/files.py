@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from onnxtool import janitor, system
-from onnxtool.errors import OutputError
+from onnxtool.errors import OnnxtoolError, OutputError
 
 
 @contextmanager
@@ -37,8 +37,9 @@ def staged_path(target: Path) -> Iterator[Path]:
         staged = folder / target.name
         try:
             yield staged
-        except OutputError as error:  # of whoever wrote there, and knows no other path
-            raise OutputError(str(error).replace(str(staged), str(target))) from error.__cause__
+        except OnnxtoolError as error:  # of whoever wrote or read there, and knows no other path
+            error.args = (str(error).replace(str(staged), str(target)),)
+            raise
         with writing(target), _alone_in(target.parent):
             for file in sorted(folder.iterdir(), key=lambda file: file == staged):
                 file.chmod(staged.stat().st_mode)  # onnx writes weights for their owner's eyes alone

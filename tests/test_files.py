@@ -3,7 +3,7 @@ import stat
 
 import pytest
 
-from onnxtool.errors import OutputError
+from onnxtool.errors import ModelError, OutputError
 from onnxtool.files import check_writable, staged_path, write_text
 
 
@@ -52,3 +52,10 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def test_an_error_names_the_file_that_the_user_knows(tmp_path):
+    target = tmp_path / "m.onnx"
+    with pytest.raises(ModelError) as raised, staged_path(target) as staged:
+        raise ModelError(f"ONNX Runtime fails to run {staged}: why")
+    assert str(raised.value) == f"ONNX Runtime fails to run {target}: why"
