@@ -15,7 +15,7 @@ from onnxtool.bench.plan import CellPlan, check_duration, check_effect, plan_cel
 from onnxtool.bench.runner import check_rows, end_of, fixed_batch, worker_environment
 from onnxtool.errors import ModelError
 from onnxtool.models.onnx.artifact import OnnxModel
-from onnxtool.models.onnx.providers import full_name
+from onnxtool.models.onnx.settings import full_name
 from onnxtool.models.rows.channel import send
 from onnxtool.models.rows.inputs import Sizes, sizes_of
 from onnxtool.models.signature import Tensors

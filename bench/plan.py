@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Literal, get_args
 
 from onnxtool.errors import UsageError
+from onnxtool.models.onnx import settings
 from onnxtool.models.rows.inputs import Sizes
 from onnxtool.reports.model import Cell, LatencyBound, Scenario
 
@@ -32,7 +33,7 @@ class CellPlan:
         scenario: How queries come; see `load`.
         rate: Queries a second that arrive in the server scenario.
         io_binding: Whether inputs and outputs stay on the device.
-        options: Names and values: of the provider, or, with a dot in the name, of the session.
+        options: Names and values, as `settings` has them, of the provider and of the session.
         dims: Sizes of the model's dynamic dimensions other than the batch, by name.
         bounds: Percentiles of the latency (0.99 for p99), and what each must be within, in s.
     """
@@ -93,7 +94,9 @@ def plan_cells(
         raise UsageError("The server scenario, and it alone, needs a rate at which queries arrive.")
     if rate is not None and not (math.isfinite(rate) and rate > 0):
         raise UsageError(f"A rate is a number of queries a second above 0, not {rate}.")
-    graph = any(options.get(name, "0").lower() in ("1", "true") for name in CUDA_GRAPHS)
+    settings.check(options, providers)
+    chosen = {provider: settings.options_for(options, provider) for provider in providers}
+    graph = any(own.get(name, "0").lower() in ("1", "true") for own in chosen.values() for name in CUDA_GRAPHS)
     if graph and not io_binding:
         raise UsageError("A CUDA graph reads and writes fixed places of the device's memory: add --io-binding.")
     if graph and max(concurrency) > 1:
@@ -102,7 +105,13 @@ def plan_cells(
         raise UsageError("A bound of the latency is a time above 0 for a percentile between p0 and p100.")
     return [
         CellPlan(
-            *cell, scenario, rate, io_binding, tuple(sorted(options.items())), tuple(sorted(bounds.items())), sizes
+            *cell,
+            scenario,
+            rate,
+            io_binding,
+            tuple(sorted(chosen[cell[0]].items())),
+            tuple(sorted(bounds.items())),
+            sizes,
         )
         for cell in dict.fromkeys(product(providers, batches, threads, concurrency))
         for sizes in dims

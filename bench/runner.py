@@ -23,7 +23,7 @@ from onnxtool.bench.task import SourceTask, Task, read_answer, write_task
 from onnxtool.errors import DataError
 from onnxtool.models.onnx.artifact import OnnxModel
 from onnxtool.models.onnx.log import runtime_messages
-from onnxtool.models.onnx.providers import full_name
+from onnxtool.models.onnx.settings import full_name
 from onnxtool.models.rows.batches import Batching
 from onnxtool.models.rows.inputs import Sizes, sizes_of
 from onnxtool.models.signature import Tensors, TensorSpec
@@ -96,7 +96,7 @@ def run_bench(
         scenario: How queries come; see `load`.
         rate: Queries a second in the server scenario.
         io_binding: Whether inputs and outputs stay on the device.
-        options: Options of the providers, or, with a dot in the name, of the session.
+        options: Options of the providers and of the session, as `settings` has them.
         shaped: Rows in place of `inputs`, for each of several sizes of the dynamic dimensions: all are measured.
         bounds: Percentiles of the latency, as 0.99, and what each must be within, in s; not of the source.
         limit_s: How long a cell may be measured to decide its bounds, where that is longer than the duration.

@@ -12,7 +12,7 @@ from onnxtool.bench import engines
 from onnxtool.bench.plan import CUDA_GRAPHS, CellPlan
 from onnxtool.bench.timing import Run
 from onnxtool.errors import UsageError
-from onnxtool.models.onnx import providers
+from onnxtool.models.onnx import providers, settings
 from onnxtool.models.signature import Tensors
 from onnxtool.reports.model import Placement
 
@@ -25,7 +25,7 @@ def open_session(model: str, plan: CellPlan, entries: Mapping[str, str] | None =
 
     Args:
         model: Path of the ONNX file.
-        plan: Names with a dot among its options are entries of the session's configuration.
+        plan: The cell; its options are those of `settings`.
         entries: Further entries.
 
     Raises:
@@ -42,9 +42,7 @@ def session_options(plan: CellPlan, entries: Mapping[str, str] | None = None) ->
 
     options = onnxruntime.SessionOptions()
     providers.record_placement(options)
-    given = {name: value for name, value in plan.options if "." in name}
-    for name, value in {**(entries or {}), **given}.items():
-        options.add_session_config_entry(name, value)
+    settings.apply({**(entries or {}), **dict(plan.options)}, options)
     if plan.threads is not None:
         options.intra_op_num_threads = plan.threads
     return options
@@ -59,8 +57,8 @@ def profiled_placement_of(model: str, plan: CellPlan, inputs: Tensors, folder: P
 
 
 def provider_options(plan: CellPlan) -> dict[str, str]:
-    """The options that are the provider's own: names without a dot."""
-    return {name: value for name, value in plan.options if "." not in name}
+    """The options that are the provider's own."""
+    return settings.provider_options(dict(plan.options))
 
 
 def with_engine(model: str, plan: CellPlan, inputs: Tensors) -> tuple[CellPlan, float | None]:

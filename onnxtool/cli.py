@@ -370,6 +370,11 @@ def _shapes(context: click.Context, parameter: click.Parameter, values: tuple[st
     return {name: _numbers(f"{parameter.opts[0]} {name}", sizes) for name, sizes in pairs.items()}
 
 
+_OPTION_HELP = (
+    "Option of the providers of MODEL, as device_id=1, or of one, as openvino:device_type=CPU; of the session, as "
+    "graph_optimization_level=basic, free_dimension:seq=128 or session.intra_op.allow_spinning=0. Repeatable."
+)
+
 _shape_settings: dict[str, Any] = {
     "multiple": True,
     "metavar": "NAME=N,N",
@@ -398,6 +403,9 @@ _shape_settings: dict[str, Any] = {
 )  # fmt: skip
 @_accept_rounding
 @_accept_ties
+@click.option(
+    "--option", "options", multiple=True, metavar="KEY=VALUE", callback=_pairs, help=_OPTION_HELP
+)  # fmt: skip
 @click.option("--shape", "shapes", **_shape_settings)
 @click.option("--explain", is_flag=True, help="Find the first layer, node or step where the models diverge.")
 @click.option("--adversarial", is_flag=True, help="Search for rows on which the models diverge.")
@@ -530,8 +538,7 @@ _SECONDS = click.FloatRange(0, min_open=True)
         "multiple": True,
         "metavar": "KEY=VALUE",
         "callback": _pairs,
-        "help": "Option of the providers, as enable_cuda_graph=1 or trt_fp16_enable=1; with a dot in KEY, of the "
-        "session's configuration. Repeatable.",
+        "help": _OPTION_HELP,
     },
 )
 @_section(

@@ -69,7 +69,7 @@ class OnnxBenchmark(Protocol):
             provider: `cpu`, `cuda`, `tensorrt`, or an execution provider's full name. One that cannot be used
                 here, or gets none of the nodes, fails the test.
             threads: Threads within an operator; None leaves it to ONNX Runtime.
-            options: Options of the provider, or, with a dot in the name, of the session.
+            options: Of the provider and of the session, as for `onnxtool.bench`.
             seed: Seed of made-up rows.
 
         Returns:
@@ -118,12 +118,13 @@ def onnx_benchmark(request: pytest.FixtureRequest) -> OnnxBenchmark:
         from onnxtool.bench.feeds import batch_of
         from onnxtool.bench.plan import plan_cells
         from onnxtool.bench.session import open_session
-        from onnxtool.models.onnx import providers
+        from onnxtool.models.onnx import providers, settings
         from onnxtool.models.onnx.artifact import OnnxModel
         from onnxtool.models.rows.data import to_arrays
 
         read = OnnxModel.read(model)
-        (plan,) = plan_cells([providers.full_name(provider)], [batch], [threads], options=options)
+        (plan,) = plan_cells([settings.full_name(provider)], [batch], [threads], options=options)
+        settings.check(options, [plan.provider], read.proto.graph)
         raw, origin = to_arrays(data) if data is not None else ({}, "")
         rows = rows_of(read, None, raw, origin, largest=batch, seed=seed)
         feeds = batch_of(rows.tensors, read.inputs, batch)

@@ -409,6 +409,7 @@ class Parity(Record):
     )
     seed: int | None
     provider: str
+    options: dict[str, str] = Field(default={}, description="Options of the provider and of the session.")
     outputs: list[OutputParity]
     notes: list[str] = []
     source_s: float = Field(description="Time spent in the source model.")
@@ -694,7 +695,7 @@ class Cell(Record):
     shapes: dict[str, list[Count]] = Field(default={}, description="Shape of each input, as it was run.")
     batches: Count = Field(default=1, description="Number of different batches, which were run in turn.")
     options: dict[str, str] = Field(
-        default={}, description="Options of the provider, or with a dot of the session."
+        default={}, description="Options of the provider and of the session."
     )
     status: Literal["measured", "unavailable", "failed"]
     reason: str | None = None

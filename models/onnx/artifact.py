@@ -10,12 +10,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PureWindowsPath
+from types import MappingProxyType
 from typing import Any
 
 import onnx
 from google.protobuf.message import DecodeError, EncodeError
 
 from onnxtool.errors import ModelError, StrayWeightsError, require
+from onnxtool.models.onnx import settings
 from onnxtool.models.onnx.isolated import is_isolated, open_isolated
 from onnxtool.models.safety.onnx_file import fault_of, locations_of, tensors_of
 from onnxtool.models.signature import BATCH, Dim, Tensors, TensorSpec
@@ -145,20 +147,24 @@ class OnnxModel:
         """The model's metadata properties."""
         return {entry.key: entry.value for entry in self.proto.metadata_props}
 
-    def session(self, providers: tuple[str, ...] = ("CPUExecutionProvider",)) -> Any:
-        """An `onnxruntime.InferenceSession` of this file, without the runtime's chatter.
+    def session(self, options: Mapping[str, str] = MappingProxyType({})) -> Any:
+        """An `onnxruntime.InferenceSession` of this file on the CPU, without the runtime's chatter.
+
+        Args:
+            options: Of the session, as `settings` has them.
 
         Raises:
             MissingExtraError: ONNX Runtime is not installed.
             ModelError: ONNX Runtime refuses the model.
         """
         runtime = require("onnxruntime", "cpu")
-        options = runtime.SessionOptions()
-        options.log_severity_level = 3
+        session_options = runtime.SessionOptions()
+        session_options.log_severity_level = 3
+        settings.apply(options, session_options)
         try:
-            if is_isolated() and tuple(providers) == ("CPUExecutionProvider",):
-                return open_isolated(self.path, files=self.files, severity=3)
-            return runtime.InferenceSession(str(self.path), options, providers=list(providers))
+            if is_isolated():
+                return open_isolated(self.path, files=self.files, options=options, severity=3)
+            return runtime.InferenceSession(str(self.path), session_options, providers=["CPUExecutionProvider"])
         except ModelError as error:
             raise ModelError(f"{self.path}: {error}") from error
         except Exception as error:  # ONNX Runtime's exceptions have no common base

@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,12 @@ def is_isolated() -> bool:
 
 
 def open_isolated(
-    model: Path | bytes, *, files: Sequence[Path] = (), optimized: bool = True, severity: int
+    model: Path | bytes,
+    *,
+    files: Sequence[Path] = (),
+    optimized: bool = True,
+    options: Mapping[str, str] = MappingProxyType({}),
+    severity: int,
 ) -> Session:
     """A session in a process of its own.
 
@@ -63,6 +69,7 @@ def open_isolated(
         model: The file, or its content.
         files: The file and those of its external data.
         optimized: Whether ONNX Runtime changes the graph.
+        options: Of the session, as `settings` has them.
         severity: The least of its messages that is kept.
 
     Raises:
@@ -71,7 +78,7 @@ def open_isolated(
     """
     runtimes = _runtimes.get()
     assert runtimes is not None  # noqa: S101 - the caller has checked `is_isolated`
-    return runtimes.open(model, files, optimized=optimized, severity=severity)
+    return runtimes.open(model, files, optimized=optimized, options=options, severity=severity)
 
 
 def reference_isolated(model: bytes, feeds: Tensors) -> Tensors:
@@ -183,8 +190,17 @@ class _Runtimes:
             process = self._shared[worker] = RuntimeProcess(self.limits, [], worker)
         return process
 
-    def open(self, model: Path | bytes, files: Sequence[Path], *, optimized: bool, severity: int) -> Session:
-        content: dict[str, Any] = {"request": "open", "optimized": optimized, "severity": severity}
+    def open(
+        self,
+        model: Path | bytes,
+        files: Sequence[Path],
+        *,
+        optimized: bool,
+        options: Mapping[str, str],
+        severity: int,
+    ) -> Session:
+        settings = {"optimized": optimized, "options": dict(options), "severity": severity}
+        content: dict[str, Any] = {"request": "open", **settings}
         tensors: Tensors = {}
         if isinstance(model, bytes) or len(files) <= 1:
             process = self.shared()

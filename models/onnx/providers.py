@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,15 +12,18 @@ from types import MappingProxyType
 from typing import Any
 
 from onnxtool.errors import ModelError, OutputError, UsageError, require
-from onnxtool.models.onnx.artifact import OnnxModel, first_line
+from onnxtool.models.onnx import settings
+from onnxtool.models.onnx.artifact import OnnxModel
 from onnxtool.models.onnx.log import tidy
 from onnxtool.models.signature import Tensors
 from onnxtool.reports.model import Placement
 
 CPU = "CPUExecutionProvider"
-SUFFIX = "ExecutionProvider"
 
 ON_CUDA = ("CUDAExecutionProvider", "TensorrtExecutionProvider")
+
+_UNKNOWN_OPTION = re.compile(r"(?:Invalid \w+ EP option: |Unknown provider option: )\"?(\w+)")
+"""What the providers that check their options themselves say: OpenVINO's, and all that use ONNX Runtime's own parser."""
 
 PROFILE_NS = 50_000_000
 PROFILE_RUNS = 50
@@ -36,23 +40,6 @@ _PACKAGES = {
 
 class UnavailableError(Exception):
     """The provider cannot be used here; the message is the reason for the report."""
-
-
-def full_name(name: str) -> str:
-    """The full name of a provider given as `cuda`, `openvino` or in full.
-
-    Raises:
-        UsageError: ONNX Runtime knows no such provider.
-        MissingExtraError: ONNX Runtime is not installed.
-    """
-    if name.endswith(SUFFIX):
-        return name
-    runtime = require("onnxruntime", "cpu")
-    known = {*runtime.get_all_providers(), *runtime.get_available_providers()}
-    short: dict[str, str] = {provider.removesuffix(SUFFIX).lower(): provider for provider in known}
-    if name.lower() not in short:
-        raise UsageError(f"There is no provider {name!r}. ONNX Runtime knows {', '.join(sorted(short))}.")
-    return short[name.lower()]
 
 
 def make_session(
@@ -92,18 +79,32 @@ def make_session(
     try:
         session = onnxruntime.InferenceSession(model, options, providers=providers, enable_fallback=0)
     except Exception as error:  # ONNX Runtime's exceptions have no common base
+        if unknown := _UNKNOWN_OPTION.search(str(error)):
+            raise UsageError(f"{provider} has no option {unknown[1]!r}.") from error
         if provider == CPU or not _loads_on_cpu(model):
             raise
         raise UnavailableError(f"{provider} cannot be set up: {tidy(str(error))}") from error
     if provider not in session.get_providers():
         raise UnavailableError(f"ONNX Runtime {onnxruntime.__version__} dropped {provider}.")
-    taken = session.get_provider_options().get(provider, {})
-    unknown = sorted(set(provider_options) - set(taken))
-    # Some providers do not report their options. The CPU provider has none, and ignores those it gets.
+    refuse_unknown(provider, provider_options, session.get_provider_options().get(provider, {}))
+    return session
+
+
+def refuse_unknown(provider: str, given: Mapping[str, str], taken: Mapping[str, str]) -> None:
+    """Refuse options that a provider ignores.
+
+    Args:
+        provider: Full name.
+        given: Options that it was given.
+        taken: Options that it reports. Some report none and refuse what they do not know themselves; the CPU has none.
+
+    Raises:
+        UsageError: it has no such option.
+    """
+    unknown = sorted(set(given) - set(taken))
     if unknown and (taken or provider == CPU):
         known = f"It has {', '.join(sorted(taken))}." if taken else "It has none."
         raise UsageError(f"{provider} has no option {unknown[0]!r}. {known}")
-    return session
 
 
 def _loads_on_cpu(model: str) -> bool:
@@ -252,30 +253,40 @@ def _placements(nodes: Iterable[tuple[str, str]]) -> list[Placement]:
     ]
 
 
-def session_on(model: OnnxModel, provider: str) -> tuple[Any, list[str]]:
+def session_on(
+    model: OnnxModel, provider: str, options: Mapping[str, str] = MappingProxyType({})
+) -> tuple[Any, list[str]]:
     """A session on one provider, and which of the model's nodes it leaves to others.
 
     Args:
         model: The ONNX model.
         provider: Full name of the provider.
+        options: As `settings` has them.
 
     Raises:
         ModelError: ONNX Runtime refuses the model.
         UsageError: the provider cannot be used here, or takes none of the nodes.
     """
+    settings.check(options, [provider], model.proto.graph)
+    chosen = settings.options_for(options, provider)
+    own = settings.provider_options(chosen)
     if provider == CPU:
-        return model.session(), []
-    options = require("onnxruntime", "cpu").SessionOptions()
-    options.log_severity_level = 3
-    record_placement(options)
+        refuse_unknown(provider, own, {})
+        return model.session(chosen), []
+    session_options = require("onnxruntime", "cpu").SessionOptions()
+    session_options.log_severity_level = 3
+    settings.apply(chosen, session_options)
+    record_placement(session_options)
     try:
-        session = make_session(str(model.path), provider, options)
+        session = make_session(str(model.path), provider, session_options, own)
         placed = recorded_placement(session) or []
         if placed:
             require_nodes(provider, placed)
     except UnavailableError as error:
         raise UsageError(f"{model.path} cannot be verified on {provider}. {error}") from error
+    except UsageError:
+        raise
     except Exception as error:  # ONNX Runtime's exceptions have no common base
-        raise ModelError(f"ONNX Runtime refuses {model.path}: {first_line(error)}") from error
+        raise ModelError(f"ONNX Runtime refuses {model.path}: {tidy(str(error))}") from error
     others = [part for part in placed if part.provider != provider]
     return session, [f"{part.nodes} nodes ran on {part.provider} instead of {provider}." for part in others]

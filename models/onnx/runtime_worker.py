@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 
 from onnxtool.errors import require
+from onnxtool.models.onnx import settings
 from onnxtool.models.rows.channel import read_message, write_message
 from onnxtool.models.signature import Tensors, dtype_name
 from onnxtool.system import die_with
@@ -95,6 +96,7 @@ def _open(content: dict[str, Any], tensors: Tensors) -> Any:
     options.log_severity_level = content["severity"]
     if not content["optimized"]:
         options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    settings.apply(content["options"], options)
     model = content.get("path") or tensors["model"].tobytes()
     return runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 

@@ -12,7 +12,8 @@ from onnxtool.errors import UsageError
 from onnxtool.models.onnx.artifact import OnnxModel
 from onnxtool.models.onnx.double import evaluate_in_double
 from onnxtool.models.onnx.evaluate import evaluate, exposing, intermediate, open_session, whole, zipmap_classes
-from onnxtool.models.onnx.providers import CPU, full_name, session_on
+from onnxtool.models.onnx.providers import CPU, session_on
+from onnxtool.models.onnx.settings import full_name
 from onnxtool.models.rows.domain import Domain
 from onnxtool.models.rows.inputs import graph_domains
 from onnxtool.models.signature import DTYPES, Role, Tensors

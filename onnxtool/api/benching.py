@@ -22,8 +22,9 @@ from onnxtool.errors import UsageError
 from onnxtool.history.runs import commit_here, machine_of
 from onnxtool.history.store import History
 from onnxtool.history.trends import compare_with_level
+from onnxtool.models.onnx import settings
 from onnxtool.models.onnx.artifact import OnnxModel
-from onnxtool.models.onnx.providers import full_name
+from onnxtool.models.onnx.settings import full_name
 from onnxtool.models.rows.data import Data, fit_data
 from onnxtool.models.rows.inputs import Sizes, combinations, graph_domains, make_inputs, sizes_of
 from onnxtool.models.signature import Tensors
@@ -91,7 +92,11 @@ def bench(
         rate: Queries a second that arrive in the server scenario.
         latency_bound: Seconds within which p99 must be; or percentiles, as 0.5 and 0.99, each with its bound.
         io_binding: Whether inputs and outputs stay on the device.
-        options: Options of the providers, or, with a dot in the name, entries of the session's configuration.
+        options: Options by name. `device_id` is of every provider, `cuda:device_id` of one. With a dot, as
+            `session.intra_op.allow_spinning`, an entry of the session's configuration. Of the session itself:
+            `graph_optimization_level` (disable, basic, extended, layout, all), `execution_mode` (sequential,
+            parallel), `enable_cpu_mem_arena` and `enable_mem_pattern` (0, 1), `inter_op_num_threads`, and
+            `free_dimension:NAME`, the size of a dynamic dimension that holds for the whole session.
         require_coverage: Provider to the share, from 0 to 1, of its cells' nodes and time that must be its own.
         shapes: Sizes of dynamic dimensions by name, every combination of which is measured. For made-up rows.
         data: As for `convert`. Batches are drawn from all rows.
@@ -144,6 +149,8 @@ def bench(
     progress = on_progress or silent
     opened_models = [OnnxModel.read(path) for path in _as_list(models)]
     other = OnnxModel.read(against) if against is not None else None
+    for opened_model in (*opened_models, *([other] if other else [])):
+        settings.check(options, [full_name(name) for name in providers], opened_model.proto.graph)
     saved = read_report(Path(baseline)) if baseline is not None else None
     past = History(Path(against_history)) if against_history is not None else None
     earlier = read_report(Path(resume)) if resume is not None else None

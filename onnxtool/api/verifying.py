@@ -65,6 +65,7 @@ def verify(
     rtol: Limit = None,
     atol: Limit = None,
     provider: str = "cpu",
+    options: Mapping[str, str] = MappingProxyType({}),
     against_provider: str = "cpu",
     explain: bool = False,
     adversarial: bool = False,
@@ -91,6 +92,7 @@ def verify(
         rtol: Relative tolerance, for all outputs or by name; None derives it from the model's own rounding.
         atol: Absolute tolerance, likewise.
         provider: Execution provider that runs the model: `cpu`, `cuda`, `tensorrt`, or its full name.
+        options: Options of that provider and of the session, as for `bench`; the source has ONNX Runtime's defaults.
         against_provider: Execution provider that runs the source, if that is an ONNX model.
         explain: Whether to find the first layer, node or step where the two diverge, and the cause.
         adversarial: Whether to search for rows on which the two diverge, starting from these rows.
@@ -145,7 +147,7 @@ def verify(
     rows = replace(rows, expected=read_expected(expected))
     quality = Quality(label_columns.origin, opened.roles, group) if label_columns else None
     worst: dict[int, Tensors] | None = {} if explain else None
-    pair = partial(Pair, opened, onnx_model, provider, accept_rounding=accept_input_rounding)
+    pair = partial(Pair, opened, onnx_model, provider, options, accept_rounding=accept_input_rounding)
     parity = check_parity(
         opened,
         onnx_model,
@@ -155,6 +157,7 @@ def verify(
         accept_rounding=accept_input_rounding,
         accept_ties=accept_ties,
         provider=provider,
+        options=options,
         on_progress=lambda done, total: progress("Comparing rows", done, total),
         worst=worst,
         on_outputs=quality.update if quality else None,
@@ -169,6 +172,7 @@ def verify(
         atol=atol,
         accept_rounding=accept_input_rounding,
         provider=provider,
+        options=options,
         given=shapes,
     )
     if worst is not None:

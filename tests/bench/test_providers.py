@@ -12,13 +12,13 @@ from onnxtool.models.onnx.log import runtime_messages, tidy
 from onnxtool.models.onnx.providers import (
     UnavailableError,
     cross_check,
-    full_name,
     make_session,
     placement_of_profile,
     record_placement,
     recorded_placement,
     require_nodes,
 )
+from onnxtool.models.onnx.settings import full_name
 from onnxtool.process import Outcome
 from onnxtool.reports.model import Cell, Placement
 

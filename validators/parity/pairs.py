@@ -15,10 +15,8 @@ from numpy.typing import NDArray
 
 from onnxtool.errors import OnnxtoolError, SourceError
 from onnxtool.models.onnx.artifact import OnnxModel, first_line, rows_proved_on
-from onnxtool.models.onnx.providers import (
-    full_name,
-    session_on,
-)
+from onnxtool.models.onnx.providers import session_on
+from onnxtool.models.onnx.settings import full_name
 from onnxtool.models.onnx.width import widest_per_row
 from onnxtool.models.rows.batches import WHOLE, Batching, row_dimension
 from onnxtool.models.rows.domain import Domain
@@ -280,6 +278,7 @@ class Pair:
         source: The reference.
         model: The ONNX model.
         provider: Execution provider that runs it: `cpu`, `cuda` or a full name.
+        options: Of its session, as `settings` has them.
         accept_rounding: Whether the source gets the rows as the ONNX model's signature forces them to be cast, so
             that what the cast costs is no drift. Else it gets them as they came.
 
@@ -297,7 +296,13 @@ class Pair:
     """
 
     def __init__(
-        self, source: SourceModel, model: OnnxModel, provider: str = "cpu", *, accept_rounding: bool = False
+        self,
+        source: SourceModel,
+        model: OnnxModel,
+        provider: str = "cpu",
+        options: Mapping[str, str] = MappingProxyType({}),
+        *,
+        accept_rounding: bool = False,
     ) -> None:
         self.source, self.model, self.accept_rounding = source, model, accept_rounding
         self.notes: list[str] = []
@@ -306,7 +311,8 @@ class Pair:
             {name: feed.spec.shape for feed in self.feeds.feeds for name in feed.columns}
         )
         self.provider = full_name(provider)
-        self._session, others = session_on(model, self.provider)
+        self.options = dict(options)
+        self._session, others = session_on(model, self.provider, options)
         self.notes += others
         counting = row_dimension(model.inputs)
         self._row_axes = {
@@ -440,6 +446,7 @@ def check_parity(
     rtol: Limit = None,
     atol: Limit = None,
     provider: str = "cpu",
+    options: Mapping[str, str] = MappingProxyType({}),
     accept_rounding: bool = False,
     accept_ties: bool = False,
     on_progress: Progress | None = None,
@@ -455,6 +462,7 @@ def check_parity(
         rtol: Relative tolerance, for all outputs or by name; None derives it, see `validators.tolerance`.
         atol: Absolute tolerance, likewise.
         provider: Execution provider that runs the ONNX model.
+        options: Of its session, as `settings` has them.
         accept_rounding: Whether what the cast of the rows to the ONNX model's inputs costs is no drift; it is
             counted all the same.
         accept_ties: Whether another right answer by the source's own definition is no drift; it is counted.
@@ -469,7 +477,7 @@ def check_parity(
         SourceError: the source model fails on a batch.
         UsageError: the provider cannot be used here, or a tolerance is for an output that there is not.
     """
-    pair = Pair(source, model, provider, accept_rounding=accept_rounding).for_rows(rows)
+    pair = Pair(source, model, provider, options, accept_rounding=accept_rounding).for_rows(rows)
     rounding, ties = RoundingCount(accept_rounding), TieCount(source, accept_ties)
     blocks = [tensors for tensors in (rows.tensors, rows.edges) if tensors]
     total = sum(map(pair.batching.count, blocks)) if rows.later is None else 0
@@ -533,6 +541,7 @@ def check_parity(
         expected=rows.expected.origin if rows.expected else None,
         seed=rows.seed,
         provider=pair.provider,
+        options=pair.options,
         outputs=results,
         notes=[
             *rows.notes,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -57,6 +58,7 @@ def prove_sizes(
     atol: Limit = None,
     accept_rounding: bool = False,
     provider: str = "cpu",
+    options: Mapping[str, str] = MappingProxyType({}),
     given: Collection[str] = (),
     budget_s: float = BUDGET_S,
 ) -> Parity:
@@ -74,6 +76,7 @@ def prove_sizes(
         atol: As for `check_parity`.
         accept_rounding: As for `check_parity`.
         provider: As for `check_parity`.
+        options: As for `check_parity`.
         given: Dimensions whose sizes the user chose: they get no others.
         budget_s: Seconds for all sizes together.
 
@@ -82,7 +85,7 @@ def prove_sizes(
     """
     if not parity.passed or rows.expected is not None:  # the owner's answers are to these rows only
         return parity
-    pair = Pair(source, model, provider, accept_rounding=accept_rounding)
+    pair = Pair(source, model, provider, options, accept_rounding=accept_rounding)
     specs = as_declared(pair.feeds, row_specs(source, model))
     base = dict(sizes_of(specs, rows.tensors))
     if not base:
