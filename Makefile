@@ -84,7 +84,7 @@ COMPILE = $(TOOLS)/bin/uv pip compile --quiet --universal --python-version 3.11 
 	--custom-compile-command "make lock"
 lock: $(VENV)/.tools
 	mkdir -p build && echo 'torch==$(TORCH)' >build/held.txt
-	$(COMPILE) pyproject.toml $(EXTRAS) --extra gpu $(UPGRADE) -c build/held.txt -o constraints.txt
+	$(COMPILE) pyproject.toml $(EXTRAS) --extra gpu --extra openvino $(UPGRADE) -c build/held.txt -o constraints.txt
 	$(COMPILE) pyproject.toml $(EXTRAS) --generate-hashes -c constraints.txt -o requirements.lock
 	sed -i -E "s/^(tensorflow==[0-9.]+)( .)?$$/\1 ; platform_machine != 'x86_64' or sys_platform != 'linux'\2/" constraints.txt requirements.lock
 	sed -i -E '/^(torch|triton|cuda-|nvidia-)/,/[^\\]$$/d' requirements.lock

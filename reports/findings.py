@@ -352,7 +352,11 @@ def rows_line(parity: Parity) -> str:
     return (
         f"{units.plural(parity.rows, 'row')} ({data}{seed}) in batches of {batches}{sizes} "
         f"on {units.provider(parity.provider)}"
-        + (f" with {' '.join(f'{name}={value}' for name, value in parity.options.items())}" if parity.options else "")
+        + (
+            f" with {' '.join(f'{name}={value}' for name, value in parity.options.items())}"
+            if parity.options
+            else ""
+        )
     )
 
 

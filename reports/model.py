@@ -694,9 +694,7 @@ class Cell(Record):
     dims: dict[str, int] = Field(default={}, description="Sizes of the dynamic dimensions other than the batch.")
     shapes: dict[str, list[Count]] = Field(default={}, description="Shape of each input, as it was run.")
     batches: Count = Field(default=1, description="Number of different batches, which were run in turn.")
-    options: dict[str, str] = Field(
-        default={}, description="Options of the provider and of the session."
-    )
+    options: dict[str, str] = Field(default={}, description="Options of the provider and of the session.")
     status: Literal["measured", "unavailable", "failed"]
     reason: str | None = None
     session_s: float | None = Field(default=None, description="Loading the model, up to the first run.")

@@ -12,8 +12,8 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[1]
 # One release, perhaps for some machines only, and its files' hashes. Nothing else: no address, no path.
 ENTRY = r"([a-z0-9-]+==[a-z0-9.]+(?: ; [\w .<>=!'()-]+?)?)((?: \\\n    --hash=sha256:[0-9a-f]{64})*)\n"
-# Whose build depends on the machine, with what it needs on a GPU.
-TORCH = re.compile(r"(torch|torchvision|triton|onnxruntime-gpu)==|(cuda|nvidia)-")
+# Whose build depends on the machine, with what it needs on a GPU, and what stands in the place of a locked package.
+TORCH = re.compile(r"(torch|torchvision|triton|onnxruntime-(gpu|openvino))==|(cuda|nvidia)-")
 
 
 def pins(name):

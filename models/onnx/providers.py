@@ -23,7 +23,7 @@ CPU = "CPUExecutionProvider"
 ON_CUDA = ("CUDAExecutionProvider", "TensorrtExecutionProvider")
 
 _UNKNOWN_OPTION = re.compile(r"(?:Invalid \w+ EP option: |Unknown provider option: )\"?(\w+)")
-"""What the providers that check their options themselves say: OpenVINO's, and all that use ONNX Runtime's own parser."""
+"""What providers say that check their options themselves: OpenVINO, and those with ONNX Runtime's parser."""
 
 PROFILE_NS = 50_000_000
 PROFILE_RUNS = 50
@@ -96,7 +96,7 @@ def refuse_unknown(provider: str, given: Mapping[str, str], taken: Mapping[str, 
     Args:
         provider: Full name.
         given: Options that it was given.
-        taken: Options that it reports. Some report none and refuse what they do not know themselves; the CPU has none.
+        taken: Options that it reports. Some report none, and refuse others themselves; the CPU has none.
 
     Raises:
         UsageError: it has no such option.

@@ -124,12 +124,12 @@ def check(options: Mapping[str, str], providers: Iterable[str], graph: onnx.Grap
     Raises:
         UsageError: ONNX Runtime, the run or the model has nothing of the name, or the value is none of it.
     """
-    asked = list(providers)
+    chosen = list(providers)
     for name, value in options.items():
         owner, _, own = name.partition(":")
         if name.startswith(FREE_DIMENSION):
             _check_dimension(own, value, graph)
-        elif own and full_name(owner) not in asked:
+        elif own and full_name(owner) not in chosen:
             raise UsageError(
                 f"--option {name}={value} is for {full_name(owner)}, which this run does not use. "
                 f"Add --provider {owner}, or leave it out."
@@ -152,9 +152,7 @@ def entries() -> frozenset[str]:
     """
     folder = Path(str(require("onnxruntime", "cpu").__file__)).parent / "capi"
     libraries = [*folder.glob("onnxruntime_pybind11_state*"), *folder.glob("libonnxruntime_providers_*")]
-    return frozenset(
-        found.decode() for library in libraries for found in _ENTRY.findall(library.read_bytes())
-    )
+    return frozenset(found.decode() for library in libraries for found in _ENTRY.findall(library.read_bytes()))
 
 
 def _is_of_session(name: str) -> bool:

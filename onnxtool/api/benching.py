@@ -147,10 +147,8 @@ def bench(
     check_effect(effect)
     check_duration(budget)
     progress = on_progress or silent
-    opened_models = [OnnxModel.read(path) for path in _as_list(models)]
-    other = OnnxModel.read(against) if against is not None else None
-    for opened_model in (*opened_models, *([other] if other else [])):
-        settings.check(options, [full_name(name) for name in providers], opened_model.proto.graph)
+    opened_models = [_read(path, options, providers) for path in _as_list(models)]
+    other = _read(against, options, providers) if against is not None else None
     saved = read_report(Path(baseline)) if baseline is not None else None
     past = History(Path(against_history)) if against_history is not None else None
     earlier = read_report(Path(resume)) if resume is not None else None
@@ -347,6 +345,13 @@ def rows_of(
     if (several := int(min(MADE_UP_ROWS, MADE_UP_BYTES // max(row_bytes, 1)))) > largest:
         tensors = make_inputs(model.inputs, several, seed, domains, sizes)
     return Rows(tensors, "made up from the model's signature", seed)
+
+
+def _read(path: PathLike, options: Mapping[str, str], providers: Sequence[str]) -> OnnxModel:
+    """A model, which the options fit."""
+    model = OnnxModel.read(path)
+    settings.check(options, [full_name(name) for name in providers], model.proto.graph)
+    return model
 
 
 def _required(coverage: Mapping[str, float], providers: Sequence[str]) -> dict[str, float]:

@@ -22,7 +22,12 @@ CPU, OPENVINO = "CPUExecutionProvider", "OpenVINOExecutionProvider"
 
 
 def test_options_of_one_provider_reach_it_alone() -> None:
-    given = {"device_id": "1", "openvino:device_type": "CPU", "openvino:device_id": "2", "session.disable_prepacking": "1"}
+    given = {
+        "device_id": "1",
+        "openvino:device_type": "CPU",
+        "openvino:device_id": "2",
+        "session.disable_prepacking": "1",
+    }
     openvino, cpu = plan_cells([OPENVINO, CPU], [1], [None], options=given)
     assert dict(openvino.options) == {"device_id": "2", "device_type": "CPU", "session.disable_prepacking": "1"}
     assert dict(cpu.options) == {"device_id": "1", "session.disable_prepacking": "1"}
@@ -96,7 +101,9 @@ def test_a_fixed_dimension_holds_for_the_session(doubling: str, sandbox: onnxtoo
     report = onnxtool.verify(doubling, doubling, data=right, options=options, shapes={}, sandbox=sandbox)
     assert report.subjects[0].parity.options == options
     with pytest.raises(onnxtool.errors.ModelError, match=r"[Ii]nvalid dimension|Got: 6 Expected: 5"):
-        onnxtool.verify(doubling, doubling, data={"x": np.ones((3, 6), np.float32)}, options=options, sandbox=sandbox)
+        onnxtool.verify(
+            doubling, doubling, data={"x": np.ones((3, 6), np.float32)}, options=options, sandbox=sandbox
+        )
 
 
 def test_the_report_names_the_options(doubling: str) -> None:
@@ -107,7 +114,9 @@ def test_the_report_names_the_options(doubling: str) -> None:
 
 def test_a_reason_of_several_lines_is_whole() -> None:
     error = "Exception from src/inference/core.cpp:107:\nCheck 'ok' failed\nNo device of the name 'NPU'.\n"
-    assert tidy(error) == "Exception from src/inference/core.cpp:107: Check 'ok' failed No device of the name 'NPU'."
+    assert (
+        tidy(error) == "Exception from src/inference/core.cpp:107: Check 'ok' failed No device of the name 'NPU'."
+    )
     log = (
         "\x1b[1;31m2026-12-01 15:33:59.681146694 [E:onnxruntime:Default, x.cc:2310 Create] "
         f"{error}\x1b[m\nnoise\n2026-12-01 15:34:00.1 [W:onnxruntime:, y.cc:1 F] without colour\nnoise\n"
