@@ -118,7 +118,7 @@ def check(options: Mapping[str, str], providers: Iterable[str], graph: onnx.Grap
 
     Args:
         options: As the user gave them.
-        providers: Full names of those that are asked for.
+        providers: Full names of those of the run.
         graph: Of the model, whose dynamic dimensions may be fixed.
 
     Raises:
