@@ -136,7 +136,7 @@ def check(options: Mapping[str, str], providers: Iterable[str], graph: onnx.Grap
             )
         elif not own and name in PROPERTIES:
             _check_value(name, value)
-        elif not own and "." in name and name not in (known := entries()):
+        elif not own and "." in name and (known := entries()) and name not in known:
             near = difflib.get_close_matches(name, known, 1)
             raise UsageError(
                 f"--option {name}={value}: ONNX Runtime {require('onnxruntime', 'cpu').__version__} has no entry "
@@ -149,6 +149,7 @@ def entries() -> frozenset[str]:
     """The entries of a session's configuration that the installed ONNX Runtime reads.
 
     It takes any entry and lists none; the names stand as texts in its library, whose version alone decides.
+    Empty for a build whose library is elsewhere.
     """
     folder = Path(str(require("onnxruntime", "cpu").__file__)).parent / "capi"
     libraries = [*folder.glob("onnxruntime_pybind11_state*"), *folder.glob("libonnxruntime_providers_*")]
