@@ -57,7 +57,7 @@ FLOORS := build/floors
 UV_FLOORS := $(TOOLS)/bin/uv pip install --quiet --python $(FLOORS)
 test-floors: $(VENV)/.tools
 	$(TOOLS)/bin/uv venv --quiet --clear --seed --python $(PYTHON) $(FLOORS)
-	grep -E '^(pytest.*|hypothesis|jsonschema|platformdirs|pythonnet|pyyaml|xmlschema)==' constraints.txt >build/floors-tools.txt
+	grep -E '^(pytest.*|hypothesis|jsonschema|pythonnet|pyyaml|xmlschema)==' constraints.txt >build/floors-tools.txt
 	$(TOOLS)/bin/uv pip compile --quiet --resolution lowest-direct --python-version 3.11 --no-annotate --no-emit-package torch \
 		pyproject.toml --extra all build/floors-tools.txt -o build/floors.txt
 	$(UV_FLOORS) --torch-backend cpu 'torch==$(shell sed -n 's/.*"torch>=\([0-9.]*\)".*/\1/p' pyproject.toml)' \

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import platformdirs
+
 from onnxtool.bench.plan import CellPlan
-from onnxtool.errors import require
 from onnxtool.models.onnx.artifact import OnnxModel
 from onnxtool.models.signature import Tensors, dtype_name
 from onnxtool.reports.environment import gpus
@@ -44,14 +45,11 @@ def cache_of(model: str, plan: CellPlan, inputs: Tensors) -> EngineCache | None:
         model: Path of the ONNX file.
         plan: The cell.
         inputs: One batch.
-
-    Raises:
-        MissingExtraError: platformdirs is not installed.
     """
     given = dict(plan.options)
     if plan.provider != TENSORRT or any(name.startswith("trt_engine_cache") for name in given):
         return None
-    caches = Path(require("platformdirs", "gpu").user_cache_dir("onnxtool", appauthor=False))
+    caches = Path(platformdirs.user_cache_dir("onnxtool", appauthor=False))
     cards = [f"{card.name}, driver {card.driver}" for card in gpus()]
     device = int(given.get("device_id", "0"))
     key = engine_key(

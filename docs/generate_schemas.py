@@ -9,18 +9,24 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from pydantic import BaseModel, RootModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 from onnxtool.files import write_text
-from onnxtool.reports.model import SCHEMA_VERSION, Record, Report
+from onnxtool.reports.diagnosis import Diagnosis
+from onnxtool.reports.model import SCHEMA_VERSION, ModelSummary, Report
 from onnxtool.targets.golden import GOLDEN_SCHEMA_VERSION, Golden
 from onnxtool.targets.mlnet.manifest import MANIFEST_SCHEMA_VERSION, MlnetManifest
 from onnxtool.targets.mlnet.report import MLNET_SCHEMA_VERSION, MlnetReport
 
 ROOT = Path(__file__).parents[1]
 
-SCHEMAS: Mapping[str, type[Record]] = {
+Output = RootModel[Report | ModelSummary | Diagnosis]
+"""What `--json` of any command writes: a report, of inspect a model, of doctor a diagnosis."""
+
+SCHEMAS: Mapping[str, type[BaseModel]] = {
+    f"reports/schema/output-{SCHEMA_VERSION}.json": Output,
     f"reports/schema/report-{SCHEMA_VERSION}.json": Report,
     f"onnxtool/targets/mlnet/schema/report-{MLNET_SCHEMA_VERSION}.json": MlnetReport,
     f"onnxtool/targets/mlnet/schema/manifest-{MANIFEST_SCHEMA_VERSION}.json": MlnetManifest,
@@ -29,7 +35,7 @@ SCHEMAS: Mapping[str, type[Record]] = {
 """File in the repository to the record that it describes."""
 
 
-def schema(record: type[Record]) -> str:
+def schema(record: type[BaseModel]) -> str:
     """The schema of a record as it is written, as JSON text."""
     content = record.model_json_schema(mode="serialization", schema_generator=_Generator)
     for part in (content, *content.get("$defs", {}).values()):

@@ -9,6 +9,7 @@ import errno
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -88,7 +89,26 @@ def _complain(message: str) -> None:
         click.echo(f"onnxtool: {message}", err=True)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+_DONE = "Exit status: 0 done, 2 bad usage or bad input."
+_GATED = "Exit status: 0 passed, 1 a gate failed, 2 bad usage or bad input."
+_STATUSES = {
+    "doctor": "Exit status: 0 nothing is broken, 1 something installed does not work, 2 bad usage.",
+    **dict.fromkeys(("add", "inspect", "report", "show"), _DONE),
+}
+"""Command to what its exit status says; that of all others is of their gates."""
+
+
+class _Group(click.Group):
+    """Commands whose help ends with their exit statuses."""
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        """Add one."""
+        if not isinstance(cmd, click.Group):
+            cmd.epilog = _STATUSES.get(str(name or cmd.name), _GATED)
+        super().add_command(cmd, name)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="onnxtool")
 def cli() -> None:
     """Convert trained models to ONNX, prove that they give the same results, and measure them.
@@ -283,6 +303,18 @@ def _format(context: click.Context, parameter: click.Parameter, name: str | None
     return name
 
 
+def _verbosity(context: click.Context, parameter: click.Parameter, given: bool) -> None:
+    """Note `--quiet` or `--verbose` for this run."""
+    context.meta[f"onnxtool.{parameter.name}"] = given
+    if _is("quiet") and _is("verbose"):
+        raise UsageError("--quiet and --verbose contradict each other.")
+
+
+def _is(name: str) -> bool:
+    """Whether this run is `quiet`, or `verbose`."""
+    return bool(click.get_current_context().meta.get(f"onnxtool.{name}"))
+
+
 def _writable(context: click.Context, parameter: click.Parameter, path: Any) -> Any:
     """Refuse a place that cannot be written before the work, not after it."""
     if path is not None and str(path) != "-":
@@ -298,6 +330,14 @@ _json = click.option(
 _results = _options(
     _json,
     click.option(
+        "-q", "--quiet", is_flag=True, expose_value=False, callback=_verbosity,
+        help="Print the report only where it does not pass, and no progress.",
+    ),
+    click.option(
+        "-v", "--verbose", is_flag=True, expose_value=False, callback=_verbosity,
+        help="Print on standard error when each stage began, and what it all took.",
+    ),
+    click.option(
         "--report", "html_path", type=click.Path(path_type=Path), callback=_writable,
         help="Write the report as one HTML page.",
     ),
@@ -305,10 +345,11 @@ _results = _options(
 
 
 @cli.command(cls=_Targeted)
-@click.argument("source")
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="File to write. [default: SOURCE's name + .onnx]"
-)
+    "-o", "--output", type=click.Path(path_type=Path),
+    help="File to write; of several sources, the folder. [default: SOURCE's name + .onnx]",
+)  # fmt: skip
 @_loading
 @_rows
 @click.option("--opset", type=int, help="Operator set version. [default: the framework's]")
@@ -341,8 +382,17 @@ _results = _options(
 @_accept_ties
 @_tolerances
 @_results
-def convert(json_path: str | None, html_path: Path | None, no_verify: bool, **arguments: Any) -> int:
+def convert(
+    sources: tuple[str, ...],
+    output: Path | None,
+    json_path: str | None,
+    html_path: Path | None,
+    no_verify: bool,
+    **arguments: Any,
+) -> int:
     """Convert SOURCE to ONNX, and prove that both give the same results.
+
+    Several sources, as models/*.joblib, make one report.
 
     SOURCE is a scikit-learn, XGBoost, LightGBM or CatBoost file, a PyTorch .pt2 file or package.module:callable, a
     Keras .keras or .h5 file, a TensorFlow SavedModel folder or .tflite file, or an ONNX file to be optimised. It is
@@ -351,9 +401,43 @@ def convert(json_path: str | None, html_path: Path | None, no_verify: bool, **ar
     with deferred_interrupts():
         from onnxtool import api
 
+    options = {**_loading_arguments(**arguments), "verify": not no_verify}
+    places = _places(sources, output)
+    reports, refused = [], False
     with _progress() as on_progress:
-        report = api.convert(**_loading_arguments(**arguments), verify=not no_verify, on_progress=on_progress)
-    return _deliver(report, json_path, html_path)
+        for source, place in places.items():
+            try:
+                reports.append(api.convert(source, place, **options, on_progress=on_progress))
+            except OnnxtoolError as error:
+                if len(places) == 1:
+                    raise
+                refused = True
+                _complain(f"{source}: {error}")
+    if not reports:
+        return BAD_INPUT
+    subjects = [subject for report in reports for subject in report.subjects]
+    code = _deliver(reports[0].model_copy(update={"subjects": subjects}), json_path, html_path)
+    return BAD_INPUT if refused else code
+
+
+def _places(sources: tuple[str, ...], output: Path | None) -> dict[str, Path | None]:
+    """Each source, patterns resolved, with the file that is written of it; None for the usual one."""
+    found: list[str] = []
+    for source in sources:  # Windows' command line resolves no pattern
+        parts = Path(source)
+        matches = sorted(map(str, parts.parent.glob(parts.name))) if "*" in parts.name else []
+        found += matches or [source]
+    if len(found) == 1:
+        return {found[0]: output}
+    if output is not None and not output.is_dir():
+        raise UsageError(
+            f"{len(found)} sources are converted into a folder, and {output} is none. Make it, or name one."
+        )
+    places: dict[str, Path | None] = {source: (output or Path()) / f"{Path(source).stem}.onnx" for source in found}
+    if len(set(places.values())) < len(places):
+        taken = [str(place) for place in places.values() if list(places.values()).count(place) > 1]
+        raise UsageError(f"Several sources would be written to {taken[0]}. Convert them one by one, with -o.")
+    return places
 
 
 def _pairs(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -730,7 +814,8 @@ def bundle(
     "--format", "format_name", cls=_Format, metavar="NAME", callback=_format,
     help="Print the report as {formats}. [default: for the terminal]",
 )  # fmt: skip
-def lint(format_name: str | None, **arguments: Any) -> int:
+@_json
+def lint(format_name: str | None, json_path: str | None, **arguments: Any) -> int:
     """Compare the ONNX MODEL with the rules of the software that will load it."""
     with deferred_interrupts():
         from onnxtool import api
@@ -738,7 +823,7 @@ def lint(format_name: str | None, **arguments: Any) -> int:
 
     report = api.lint(**arguments)
     if format_name is None:
-        return _deliver(report, None, None)
+        return _deliver(report, json_path, None)
     write_exactly(render(report, format_name, registry.formats()), sys.stdout)
     return PASSED if report.passed else FAILED
 
@@ -788,7 +873,7 @@ def report(
             click.echo(f"TensorBoard: {folder}", err=True)
 
 
-@cli.group()
+@cli.group(cls=_Group)
 def history() -> None:
     """Keep reports over time, and find the commits at which a model changed."""
 
@@ -949,9 +1034,11 @@ def _deliver(report: Report, json_path: str | None, html_path: Path | None) -> i
 
         from onnxtool.reports.terminal import view
 
-        console = Console(highlight=False)
-        with github.commands_stopped(os.environ, sys.stdout):
-            console.print(view(report, console.width))
+        # A pipe has no width: it gets that of a report's text, unless COLUMNS says otherwise.
+        console = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 100)
+        if not (report.passed and _is("quiet")):
+            with github.commands_stopped(os.environ, sys.stdout):
+                console.print(view(report, console.width))
         if json_path:
             write_text(Path(json_path), render(report, "json"))
     github.publish(report, os.environ, sys.stderr)
@@ -963,8 +1050,12 @@ def _deliver(report: Report, json_path: str | None, html_path: Path | None) -> i
 
 @contextmanager
 def _progress() -> Iterator[Progress | None]:
-    """A progress bar on a terminal, nothing elsewhere."""
-    if os.environ.get("CI") or not sys.stderr.isatty():
+    """A progress bar on a terminal, nothing elsewhere; a line for each stage with --verbose."""
+    if _is("verbose"):
+        with _stages() as on_progress:
+            yield on_progress
+        return
+    if os.environ.get("CI") or _is("quiet") or not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console
@@ -976,3 +1067,26 @@ def _progress() -> Iterator[Progress | None]:
         yield lambda stage, done, total: bar.update(
             task, description=stage, completed=done, total=total or None, refresh=True
         )
+
+
+@contextmanager
+def _stages() -> Iterator[Progress]:
+    """A line when each stage begins, and at the end the time of processors: this process's, and its workers'."""
+    import psutil
+
+    started = psutil.Process().create_time()
+    last = ""
+
+    def show(stage: str, done: int = 0, total: int = 0) -> None:
+        nonlocal last
+        if stage != last:
+            last = stage
+            click.echo(f"{time.time() - started:8.2f} s  {stage}", err=True)
+
+    show("Imports are done")
+    try:
+        yield show
+    finally:
+        show("Done")
+        own, children = sum(os.times()[:2]), sum(os.times()[2:4])
+        click.echo(f"Processor time: {own:.2f} s in this process, {children:.2f} s in its workers.", err=True)

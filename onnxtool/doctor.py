@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import PackageNotFoundError, metadata, requires, version
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,8 @@ _EXPECTED_PROVIDERS = ("CPUExecutionProvider", "CUDAExecutionProvider", "Tensorr
 _SAME = {"tensorflow-cpu": "tensorflow", "xgboost-cpu": "xgboost"}
 """Builds that bring the same package: a user has one or the other."""
 
-_TESTED_EXTRAS = ("sklearn", "boosting", "torch", "tensorflow", "keras", "optimize", "data")
+_NO_FRAMEWORKS = ("all", "cpu", "gpu", "openvino", "test")
+"""Extras that are not listed: ONNX Runtime has lines of its own."""
 
 
 def examine() -> Diagnosis:
@@ -40,7 +41,11 @@ def examine() -> Diagnosis:
     return Diagnosis(
         onnxtool=__version__,
         environment=machine,
-        extras=[_extra(name) for name in _TESTED_EXTRAS],
+        extras=[
+            _extra(name)
+            for name in metadata("onnxtool").get_all("Provides-Extra") or ()
+            if name not in _NO_FRAMEWORKS
+        ],
         providers=_providers(machine) if runtimes and not problems else [],
         sandbox=lacking,
         promises={promise: lack not in lacking for promise, lack in PROMISES.items()},

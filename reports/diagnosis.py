@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel
+from pydantic import Field
 
-from onnxtool.reports.model import Environment
+from onnxtool.reports.model import Environment, Record
 
 
-class Extra(BaseModel):
+class Extra(Record):
     """An optional dependency group of onnxtool."""
 
     name: str
@@ -15,7 +15,7 @@ class Extra(BaseModel):
     missing: list[str]
 
 
-class Provider(BaseModel):
+class Provider(Record):
     """An execution provider; `usable` when a model really ran on it here."""
 
     name: str
@@ -23,7 +23,7 @@ class Provider(BaseModel):
     reason: str = ""
 
 
-class Diagnosis(BaseModel):
+class Diagnosis(Record):
     """The findings of `onnxtool doctor`.
 
     Attributes:
@@ -36,7 +36,7 @@ class Diagnosis(BaseModel):
     extras: list[Extra]
     providers: list[Provider]
     sandbox: list[str]
-    promises: dict[str, bool] = {}
+    promises: dict[str, bool] = Field(default={})
     problems: list[str]
 
     @property

@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from functools import cache, partial
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ class BoostingFramework(Framework):
             return of_columns(fitted, convert) if fitted.categories else in_given_dtypes(fitted, convert)
 
     def register_steps(self) -> None:
-        """Make the libraries that are installed known to skl2onnx."""
+        """Make the libraries that the model has imported known to skl2onnx."""
         _register()
 
 
@@ -87,7 +88,6 @@ SPARSE = {"zero_is_missing": [True, False]}
 ZIPMAP = {"zipmap": [True, False, "columns"], "nocl": [True, False], "output_class_labels": [False, True]}
 
 
-@cache
 def _register() -> None:
     if find_spec("onnxmltools") is None:
         return
@@ -95,13 +95,13 @@ def _register() -> None:
     classifier = shapes.calculate_linear_classifier_output_shapes
     regressor = shapes.calculate_linear_regressor_output_shapes
     update = require("skl2onnx", "boosting").update_registered_converter
-    if find_spec("xgboost"):
+    if "xgboost" in sys.modules:
         xgboost = require("xgboost", "boosting")
         for kind in (xgboost.XGBClassifier, xgboost.XGBRFClassifier):
             update(kind, f"XGBoost{kind.__name__}", classifier, _convert_xgboost, options=ZIPMAP | SPARSE)
         for kind in (xgboost.XGBRegressor, xgboost.XGBRFRegressor, xgboost.XGBRanker):
             update(kind, f"XGBoost{kind.__name__}", regressor, _convert_xgboost, options=SPARSE)
-    if find_spec("lightgbm"):
+    if "lightgbm" in sys.modules:
         lightgbm = require("lightgbm", "boosting")
         for kind in (lightgbm.LGBMClassifier, boosting.LightGBMBoosterClassifier):
             update(
@@ -110,7 +110,7 @@ def _register() -> None:
             )  # fmt: skip
         for kind in (lightgbm.LGBMRegressor, lightgbm.LGBMRanker, boosting.LightGBMBooster):
             update(kind, f"LightGBM{kind.__name__}", regressor, _convert_lightgbm, options={"split": None})
-    if find_spec("catboost"):
+    if "catboost" in sys.modules:
         catboost = require("catboost", "boosting")
         update(
             catboost.CatBoostClassifier, "CatBoostClassifier", classifier, _convert_catboost,

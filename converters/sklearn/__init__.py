@@ -8,10 +8,10 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import sys
 import warnings
 from collections.abc import Iterator
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +171,7 @@ def register() -> None:
         family.register()
     for framework in frameworks().values():
         framework.register_steps()
-    if find_spec("interpret"):
+    if "interpret" in sys.modules:
         from onnxtool.converters.sklearn.contrib import interpret
 
         interpret.register()

@@ -7,6 +7,7 @@ must find it unchanged.
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, TypeAlias
@@ -14,6 +15,10 @@ from typing import Any, TypeAlias
 from onnxtool.errors import require
 
 Table: TypeAlias = dict[Any, Any]
+
+STEPS_OF = ("xgboost", "lightgbm", "catboost", "interpret")
+"""Libraries that bring steps of pipelines. They are registered where a model has imported them: to import all that
+are installed takes as long as a conversion."""
 
 
 @contextlib.contextmanager
@@ -23,11 +28,12 @@ def registered(register: Callable[[], None]) -> Iterator[None]:
     What a user has registered in the meantime stays, and goes before ours.
 
     Args:
-        register: Registers them all; it is called once a process.
+        register: Registers them all; it is called once for each set of libraries in `STEPS_OF` that are imported.
     """
     tables = _tables()
     before = [dict(table) for table in tables]
-    for table, (upstream, own) in zip(tables, _entries(register), strict=True):
+    imported = frozenset(name for name in STEPS_OF if name in sys.modules)
+    for table, (upstream, own) in zip(tables, _entries(register, imported), strict=True):
         table.update({key: value for key, value in own.items() if table.get(key) is upstream.get(key)})
     try:
         yield
@@ -36,7 +42,7 @@ def registered(register: Callable[[], None]) -> Iterator[None]:
 
 
 @cache
-def _entries(register: Callable[[], None]) -> list[tuple[Table, Table]]:
+def _entries(register: Callable[[], None], imported: frozenset[str]) -> list[tuple[Table, Table]]:
     """The entries of the tables before registration, and those that are added or replaced."""
     tables = _tables()
     before = [dict(table) for table in tables]

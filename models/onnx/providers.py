@@ -66,9 +66,10 @@ def make_session(
     available = onnxruntime.get_available_providers()
     if provider not in available:
         package = _PACKAGES.get(provider)
+        remedy = f" Replace it: pip uninstall -y onnxruntime && pip install {package}" if package else ""
         raise UnavailableError(
             f"{provider} is not in this build of ONNX Runtime {onnxruntime.__version__}, which has "
-            f"{', '.join(available)}." + (f" Install {package} in place of onnxruntime." if package else "")
+            f"{', '.join(available)}.{remedy}"
         )
     if provider in ON_CUDA and hasattr(onnxruntime, "preload_dlls"):
         onnxruntime.preload_dlls()  # CUDA and cuDNN of pip's nvidia-* packages are on no path of the system

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from onnxtool.bench.changes import change_point
 from onnxtool.bench.gate import outcome_of
@@ -140,9 +139,11 @@ def ratio_interval(before: ArrayLike, after: ArrayLike) -> tuple[float, float, f
         The ratio, and its 95 % interval by the large-sample approximation. Where the samples are too small for the
         interval, it is from 0 to infinity.
     """
+    from scipy.special import ndtri  # not scipy.stats, whose import takes longer than all of ours
+
     ratios = np.sort(np.subtract.outer(np.log(after), np.log(before)), axis=None)
     m, n = len(np.asarray(before)), len(np.asarray(after))
-    spread = stats.norm.ppf((1 + CONFIDENCE) / 2) * math.sqrt(m * n * (m + n + 1) / 12)
+    spread = float(ndtri((1 + CONFIDENCE) / 2)) * math.sqrt(m * n * (m + n + 1) / 12)
     rank = math.floor(m * n / 2 - spread)
     low, high = (ratios[rank - 1], ratios[m * n - rank]) if rank >= 1 else (-math.inf, math.inf)
     return float(np.exp(np.median(ratios))), float(np.exp(low)), float(np.exp(high))
@@ -194,10 +195,12 @@ def _against_level(cell: Cell, series: Series | None, against: str, effect: floa
     elif now is None or not now.value_s:
         comparison.reason = "The median is not known: the cell was not measured, or had too few runs."
     else:
+        from scipy.special import stdtrit
+
         logs = np.log(recent)
         middle = float(np.median(logs))
         deviation = 1.4826 * float(np.median(np.abs(logs - middle)))
-        width = float(stats.t.ppf(0.995, len(recent) - 1)) * deviation * math.sqrt(1 + 1 / len(recent))
+        width = float(stdtrit(len(recent) - 1, 0.995)) * deviation * math.sqrt(1 + 1 / len(recent))
         comparison.median_s, comparison.against_median_s = now.value_s, math.exp(middle)
         comparison.ratio = now.value_s / math.exp(middle)
         comparison.low, comparison.high = (comparison.ratio * math.exp(side * width) for side in (-1, 1))
