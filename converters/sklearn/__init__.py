@@ -18,7 +18,6 @@ from typing import Any
 import onnx
 
 from onnxtool.converters.framework import Conversion, ConvertOptions, Framework, frameworks
-from onnxtool.converters.sklearn.columns import by_place
 from onnxtool.converters.sklearn.custom import custom_steps
 from onnxtool.converters.sklearn.graph import ML, ML_OPSET, completed
 from onnxtool.converters.sklearn.outputs import (
@@ -264,11 +263,11 @@ def adapted(source: Any) -> Iterator[None]:
     """Give some steps other values while they are converted, and restore the old ones.
 
     ONNX has no missing text. The source's inputs say "" for it, so the steps must say so too. And skl2onnx knows
-    no "passthrough" in a pipeline and no "drop" in a union; see `columns` for ColumnTransformers.
+    no "passthrough" in a pipeline and no "drop" in a union.
     """
     with contextlib.ExitStack() as undo:
         for step, _ in steps(source.model, ()):
-            for name, value in {**_other_values(step), **by_place(step)}.items():
+            for name, value in _other_values(step).items():
                 undo.callback(setattr, step, name, getattr(step, name))
                 setattr(step, name, value)
         yield

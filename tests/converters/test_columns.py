@@ -53,6 +53,25 @@ PIPELINES = {
         make_column_transformer((OrdinalEncoder(), WORDS), remainder="passthrough"),
         LogisticRegression(max_iter=500),
     ),
+    "in a row, in another order": lambda: make_pipeline(
+        _imputed(),
+        make_column_transformer((StandardScaler(), ["income", "age"]), (OneHotEncoder(), WORDS[::-1])),
+        LogisticRegression(),
+    ),
+    "in a row, columns of two in turns": lambda: make_pipeline(
+        make_column_transformer(
+            (SimpleImputer(), ["income"]),
+            (OrdinalEncoder(), WORDS),
+            remainder="passthrough",
+            verbose_feature_names_out=False,
+        ).set_output(transform="pandas"),
+        make_column_transformer((StandardScaler(), ["city", "income", "plan", "age"])),
+        LogisticRegression(),
+    ),
+    "slices": lambda: make_pipeline(
+        make_column_transformer((StandardScaler(), slice("age", "income")), (OneHotEncoder(), slice(2, None))),
+        LogisticRegression(),
+    ),
     "a mask": lambda: make_pipeline(
         make_column_transformer((StandardScaler(), [True, True, False, False])), LogisticRegression()
     ),
@@ -87,3 +106,14 @@ def test_a_pipeline_agrees(name, tmp_path):
         assert onnxtool.convert(model, tmp_path / "m.onnx", data=ROWS)
         assert rows_off(model, ROWS, tmp_path / "m.onnx") == 0
         assert str(model.get_params()) == before
+
+
+@pytest.mark.parametrize(
+    "picked", [np.array([True, False, True]), [2, 1, 0]], ids=["mask", "all in another order"]
+)
+def test_columns_of_a_matrix_agree(picked, tmp_path):
+    rows = np.c_[ROWS[NUMBERS], RNG.normal(size=200)]
+    columns = make_column_transformer((StandardScaler(), picked), remainder="passthrough")
+    model = make_pipeline(columns, LogisticRegression()).fit(rows, BOUGHT)
+    assert onnxtool.convert(model, tmp_path / "m.onnx", data=rows, sandbox=None)
+    assert rows_off(model, rows, tmp_path / "m.onnx") == 0
