@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict
 
 from onnxtool.models.own_code import files_of_code
+from onnxtool.models.parts import file_and_part
 from onnxtool.models.rows.domain import Domain
 from onnxtool.models.signature import Role, Tensors, TensorSpec
 from onnxtool.reports.model import SavedBy
@@ -56,7 +57,8 @@ class LoadOptions:
 def files_of(source: str, options: LoadOptions) -> list[Path]:
     """The files that are read to open a source."""
     weights = [options.weights] if options.weights else []
-    return [Path(source), *weights, *files_of_code(source, options.trust, options.code)]
+    file, _ = file_and_part(source)
+    return [Path(file), *weights, *files_of_code(file, options.trust, options.code)]
 
 
 @dataclass(frozen=True, slots=True)

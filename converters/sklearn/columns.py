@@ -1,7 +1,7 @@
 """ColumnTransformer wherever it stands: picking by mask or slice, and after steps that give data frames.
 
 skl2onnx 1.20 knows no masks and no slices of names, and looks for names in what a step before gives as one matrix of
-unknown width, where numbers and text cannot stand beside each other.
+unknown width, which cannot hold numbers and text.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def _width(variable: Any) -> int | None:
 
 
 def _parts(scope: Any, model: Any, inputs: Any, custom_parsers: Any) -> list[Any]:
-    """What each transformer gives, for a step that picks columns: numbers and text stay apart."""
+    """What each transformer gives, for a step that picks columns: numbers and text are separate."""
     module = require("skl2onnx._parse", "sklearn")
     found = []
     with _by_position(model, inputs):
@@ -106,8 +106,8 @@ def _picked(scope: Any, inputs: Any, places: Iterable[int]) -> list[Any]:
 
 def _in_order(scope: Any, model: Any, inputs: Any) -> Any:
     """The inputs; as single columns where skl2onnx would give a transformer its columns in another order."""
-    widths = [_width(variable) for variable in inputs]
-    if None in widths:
+    widths = [width for variable in inputs if (width := _width(variable)) is not None]
+    if len(widths) < len(inputs):
         return inputs
     which = np.repeat(np.arange(len(inputs)), widths)
     if all(

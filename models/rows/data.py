@@ -28,8 +28,12 @@ UNNAMED = ""
 """Key of the one array of an `.npy` file, which has no name."""
 
 _SHORT = ("float32", "float16")
+_ROWS_SEEN = 1000
 _NO_TEXT = np.zeros(0, dtype=object)
-_FORMATS = "Known are .npz, .npy, .parquet, .json (records, or name to nested lists) and .csv with a header."
+_FORMATS = (
+    "Known are .npz, .npy, .parquet, .json (records, or name to nested lists) and .csv with a header, and commas, "
+    "semicolons or tabs between columns."
+)
 
 
 _HEADERS = (TokenError, SyntaxError, TypeError, OverflowError)
@@ -78,7 +82,25 @@ def read_data(path: str | Path, text: Collection[str] = ()) -> Tensors:
             return table_columns(_parquet(path))
         if kind == "json":
             return _read_json(path)
-        return table_columns(require("pandas", "data").read_csv(path, dtype=dict.fromkeys(text, "str")))
+        return table_columns(
+            require("pandas", "data").read_csv(path, dtype=dict.fromkeys(text, "str"), **csv_format(path))
+        )
+
+
+def csv_format(path: Path) -> dict[str, str]:
+    """Arguments of `pandas.read_csv` beyond its defaults: semicolons or tabs where the header has them, and no comma.
+
+    Files with semicolons come from countries in which a comma is the decimal point; a file that has such numbers and
+    none with a point is read so.
+    """
+    pandas = require("pandas", "data")
+    header = pandas.read_csv(path, nrows=0).columns
+    separator = next((one for one in (";", "\t") if len(header) == 1 and one in header[0]), None)
+    if separator is None:
+        return {}
+    seen = pandas.read_csv(path, sep=separator, dtype=str, nrows=_ROWS_SEEN).stack()
+    commas, points = (seen.str.fullmatch(rf"[-+]?\d+{mark}\d+").any() for mark in (",", r"\."))
+    return {"sep": separator, **({"decimal": ","} if commas and not points else {})}
 
 
 def data_format(path: Path) -> Literal["npy", "npz", "parquet", "json", "csv"]:
@@ -145,7 +167,7 @@ def fit_data(
         raise DataError(f"{path}: the model has no inputs, so it takes no data.")
     notes: list[str] = []
     text = text_columns(data, specs)
-    if text and path.endswith(".csv"):
+    if text and ".csv" in Path(path).suffixes:
         data = data | {name: array for name, array in read_data(path, text).items() if name in data}
     by_name = _match(data, specs, path)
     used = {id(array) for arrays in by_name.values() for array in arrays}

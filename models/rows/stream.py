@@ -15,6 +15,7 @@ from onnxtool.errors import DataError, require
 from onnxtool.models.rows.data import (
     UNNAMED,
     as_frame,
+    csv_format,
     data_format,
     plain_array,
     read_data,
@@ -84,9 +85,10 @@ def _npz(path: Path, text: Collection[str], rows: int) -> Iterator[Tensors]:
 def _csv(path: Path, text: Collection[str], rows: int) -> Iterator[Tensors]:
     pandas = require("pandas", "data")
     # What is text in the first rows is text in all: a later block may hold numbers alone there, or nothing.
-    first = table_columns(pandas.read_csv(path, dtype=dict.fromkeys(text, "str"), nrows=rows))
+    form = csv_format(path)
+    first = table_columns(pandas.read_csv(path, dtype=dict.fromkeys(text, "str"), nrows=rows, **form))
     text = {*text, *(name for name, array in first.items() if array.dtype == object)}
-    with pandas.read_csv(path, dtype=dict.fromkeys(text, "str"), chunksize=rows) as frames:
+    with pandas.read_csv(path, dtype=dict.fromkeys(text, "str"), chunksize=rows, **form) as frames:
         yield from map(table_columns, frames)
 
 

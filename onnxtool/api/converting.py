@@ -42,6 +42,7 @@ from onnxtool.converters.graph.optimizers import Optimize, foreign_operators
 from onnxtool.errors import OnnxtoolError, UsageError
 from onnxtool.files import check_writable, staged_path
 from onnxtool.models.onnx.artifact import ROWS, OnnxModel
+from onnxtool.models.parts import file_and_part
 from onnxtool.models.rows.batches import Batching
 from onnxtool.models.rows.data import Data
 from onnxtool.models.rows.inputs import make_inputs
@@ -335,7 +336,8 @@ def _split_labels(labels: str, raw: Tensors, origin: str) -> tuple[Tensors, Tens
 def _source_name(source: Any) -> str:
     if not isinstance(source, str | os.PathLike):
         return type(source).__name__
-    path = Path(source)
+    file, _ = file_and_part(str(source))
+    path = Path(file)
     return path.stem if path.exists() else path.name.rpartition(":")[2]
 
 

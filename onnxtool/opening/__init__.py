@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from onnxtool.converters.framework import Conversion, ConvertOptions, Framework, frameworks
 from onnxtool.errors import SourceError
 from onnxtool.models.mlflow_folder import is_mlflow, model_in
 from onnxtool.models.own_code import make_available
+from onnxtool.models.parts import file_and_part, pick
 from onnxtool.models.signature import Tensors
 from onnxtool.models.source import LoadOptions, SourceModel
 from onnxtool.opening.confined import SandboxedSource
@@ -20,8 +20,8 @@ def open_source(source: object, options: LoadOptions) -> SourceModel:
     """Recognise and open a source model.
 
     Args:
-        source: A path, a folder in MLflow's format, a `package.module:callable`, or a live estimator, module or
-            Keras model.
+        source: A path, `FILE::PART` for a model in the dictionary or list that a file holds, a folder in MLflow's
+            format, a `package.module:callable`, or a live estimator, module or Keras model.
         options: How to open it.
 
     Raises:
@@ -29,10 +29,11 @@ def open_source(source: object, options: LoadOptions) -> SourceModel:
     """
     if isinstance(source, SourceModel):
         return source
-    path = None
+    path, part, text = None, "", ""
     model, saved_by = source, list[SavedBy]()
     if isinstance(source, str | Path):
-        text = str(model_in(Path(source)) if is_mlflow(Path(source)) else source)
+        text, part = file_and_part(str(source))
+        text = str(model_in(Path(text))) if is_mlflow(Path(text)) else text
         framework = _by(lambda f: f.recognises(text), _unrecognised(text))
         path = Path(text) if Path(text).exists() else None
         if options.limits and framework.confined and path:
@@ -43,8 +44,10 @@ def open_source(source: object, options: LoadOptions) -> SourceModel:
         except RecursionError as error:
             raise SourceError(f"{text} is nested more deeply than Python can follow: it is damaged.") from error
         saved_by = framework.saved_by(text, model) if path else []
-    owner = _by(lambda f: f.owns(model), f"No framework knows what to do with a {_class_name(model)}.")
-    wrapped = owner.wrap(model, options)
+    model = pick(model, part, lambda one: any(framework.owns(one) for framework in frameworks().values()), text)
+    wrapped = next(framework for framework in frameworks().values() if framework.owns(model)).wrap(model, options)
+    if part:
+        wrapped.notes = [*wrapped.notes, f"The source is {part} of what {text} holds."]
     wrapped.path = path
     wrapped.saved_by = saved_by
     return wrapped
@@ -62,11 +65,6 @@ def _by(test: Callable[[Framework], bool], otherwise: str) -> Framework:
     if framework is None:
         raise SourceError(otherwise)
     return framework
-
-
-def _class_name(model: Any) -> str:
-    kind = type(model)
-    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _unrecognised(source: str) -> str:
