@@ -92,7 +92,7 @@ def bundle(
         shapes: As for `verify`. A dimension with one size has no other in the target's code.
         seed: Seed of made-up rows.
         on_progress: See `Progress`.
-        more: See `LoadArguments`; and the target's own options: of `mlnet`, `mlnet_version`.
+        more: See `LoadArguments`; and the target's own options: of `mlnet`, `mlnet_version` and `name`.
 
     Returns:
         The report. It is falsy, and no bundle is written, when the model drifts, breaks a rule of the target's,
@@ -112,6 +112,7 @@ def bundle(
     acceptance = deployed.acceptance() if accept else None
     folder = Path(os.path.abspath(output))  # noqa: PTH100 - resolve() would follow a link and replace what it leads to
     onnx_model = OnnxModel.read(model)
+    deployed.check_model(onnx_model.path)
     given = [Path(path) for path in (model, source, data) if isinstance(path, str | os.PathLike)]
     check_replaceable(folder, deployed.name, force, kept=[path for path in given if path.exists()])
     groups, origin = read_groups(data, {})

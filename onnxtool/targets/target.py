@@ -91,6 +91,13 @@ class Target:
             UsageError: it cannot.
         """
 
+    def check_model(self, model: Path) -> None:
+        """Check, before any work, that a bundle can be made of a model's file.
+
+        Raises:
+            UsageError: it cannot.
+        """
+
     def rules(self, folder: Path) -> RuleSet[Any] | None:
         """Its rules for an ONNX model, in the order of their repair; None where it has none.
 

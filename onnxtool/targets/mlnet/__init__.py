@@ -36,14 +36,23 @@ class Mlnet(Target):
             ("convert", "lint", "bundle"),
             metavar="VERSION",
         ),
+        Option(
+            "name",
+            "what the generated types begin with, as Flower for FlowerScorer. [default: from MODEL's file name]",
+            ("bundle",),
+        ),
     )
     formats = {"mlnet": "onnxtool.targets.mlnet.report"}  # noqa: RUF012 - a constant of the class, as its type says
 
     def __init__(
-        self, columns: Literal["separate", "vector"] | None = None, mlnet_version: str | None = None
+        self,
+        columns: Literal["separate", "vector"] | None = None,
+        mlnet_version: str | None = None,
+        name: str | None = None,
     ) -> None:
         from onnxtool.targets.mlnet.releases import find_release
 
+        self.type_name = name
         self.columns, self.version, self.release = columns, mlnet_version, find_release(mlnet_version)
         self.runtime = f"ML.NET {self.release.version} with ONNX Runtime {self.release.runtime}"
         self.max_opset = self.release.opset
@@ -54,6 +63,12 @@ class Mlnet(Target):
             from onnxtool.targets.mlnet.bundle import pinned_versions
 
             pinned_versions(self.version)
+
+    def check_model(self, model: Path) -> None:
+        """Its file, or the user, must name the types."""
+        from onnxtool.targets.mlnet.bundle import named
+
+        named(self.type_name, model)
 
     def rules(self, folder: Path) -> RuleSet[Deployment]:
         """The rules of the release."""
@@ -78,9 +93,9 @@ class Mlnet(Target):
 
     def bundle(self, folder: Path, proof: Proof) -> MlnetManifest:
         """The model, its golden rows, and C# projects that score and test it."""
-        from onnxtool.targets.mlnet.bundle import pinned_versions, write
+        from onnxtool.targets.mlnet.bundle import named, pinned_versions, write
 
-        return write(folder, proof, pinned_versions(self.version))
+        return write(folder, proof, pinned_versions(self.version), named(self.type_name, proof.model.path))
 
     def acceptance(self) -> Callable[[Path], Check]:
         """The .NET SDK builds the bundle and runs its Check program."""

@@ -15,7 +15,7 @@ from onnxtool._version import __version__
 from onnxtool.errors import ModelError, UsageError
 from onnxtool.models.onnx.artifact import OnnxModel
 from onnxtool.models.signature import TensorSpec
-from onnxtool.models.source import SourceModel
+from onnxtool.models.source import SourceModel, sha256
 from onnxtool.reports import units
 from onnxtool.reports.markdown import escape
 from onnxtool.targets.bundle import Origin, Proof
@@ -31,12 +31,13 @@ TEMPLATES = Path(__file__).parent / "templates"
 FILES: Mapping[str, str] = {
     "README.md.j2": "README.md",
     "Directory.Build.props.j2": "Directory.Build.props",
-    "Model.csproj.j2": "{name}/{name}.csproj",
-    "ModelInput.cs.j2": "{name}/ModelInput.cs",
-    "ModelOutput.cs.j2": "{name}/ModelOutput.cs",
-    "ModelScorer.cs.j2": "{name}/ModelScorer.cs",
-    "ModelBatchScorer.cs.j2": "{name}/ModelBatchScorer.cs",
+    "Library.csproj.j2": "{name}/{name}.csproj",
+    "Input.cs.j2": "{name}/{type}Input.cs",
+    "Output.cs.j2": "{name}/{type}Output.cs",
+    "Scorer.cs.j2": "{name}/{type}Scorer.cs",
+    "BatchScorer.cs.j2": "{name}/{type}BatchScorer.cs",
     "CallGate.cs.j2": "{name}/CallGate.cs",
+    "ModelFile.cs.j2": "{name}/ModelFile.cs",
     "ProviderSettings.cs.j2": "{name}/ProviderSettings.cs",
     "Manifest.cs.j2": "{name}/Manifest.cs",
     "DeploymentReport.cs.j2": "{name}/DeploymentReport.cs",
@@ -69,26 +70,46 @@ def pinned_versions(mlnet_version: str | None) -> tuple[str, str]:
     return (version.base_version if len(version.release) >= 3 else release.version), release.runtime
 
 
-def write(folder: Path, proof: Proof, versions: tuple[str, str]) -> MlnetManifest:
+def named(name: str | None, model: Path) -> str:
+    """What the generated types begin with.
+
+    Args:
+        name: The user's choice.
+        model: The ONNX file, whose name is taken where there is none.
+
+    Raises:
+        UsageError: neither says anything of the model.
+    """
+    if found := csharp.type_name(name or model.stem):
+        return found
+    raise UsageError(
+        f"{name or model.name} says nothing of the model, and two bundles of one name cannot go into one program. "
+        "Name the generated types: --name Flower makes FlowerScorer."
+    )
+
+
+def write(folder: Path, proof: Proof, versions: tuple[str, str], type_name: str) -> MlnetManifest:
     """Write the files of a bundle; see `Target.bundle`.
 
     Args:
         folder: An empty one.
         proof: The proof of a model that keeps ML.NET's rules.
         versions: Versions of ML.NET and of the native ONNX Runtime, to be pinned.
+        type_name: What the generated types begin with.
 
     Raises:
         ModelError: ML.NET cannot feed an input or read an output.
     """
     model, golden = proof.model, proof.golden
-    name = csharp.class_name(model.path.stem)
+    name = f"{type_name}Onnx"  # no type's name, as a namespace must not be
     manifest = MlnetManifest(
         name=name,
+        type_name=type_name,
         mlnet_version=versions[0],
         onnxruntime_version=versions[1],
         source=Origin.of(proof.source),
-        inputs=_columns(model.inputs, proof),
-        outputs=_columns(model.outputs, proof, class_labels(model, proof.source)),
+        inputs=_columns(model.inputs, proof, type_name),
+        outputs=_columns(model.outputs, proof, type_name, class_labels(model, proof.source)),
         report=mlnet_report(proof.report),
     )
     golden = _scorable(golden, manifest)
@@ -96,9 +117,9 @@ def write(folder: Path, proof: Proof, versions: tuple[str, str]) -> MlnetManifes
     (folder / "golden.json").write_text(golden.model_dump_json() + "\n", encoding="utf-8", newline="\n")
     templates = _templates()
     for template, path in FILES.items():
-        file = folder / path.format(name=name)
+        file = folder / path.format(name=name, type=type_name)
         file.parent.mkdir(exist_ok=True)
-        text = templates.get_template(template).render(_variables(manifest, golden))
+        text = templates.get_template(template).render(_variables(manifest, golden, sha256(model.path)))
         file.write_text(text, encoding="utf-8", newline="\n")
     return manifest
 
@@ -119,12 +140,13 @@ def class_labels(model: OnnxModel, source: SourceModel) -> dict[str, list[str]]:
 
 
 def _columns(
-    specs: Sequence[TensorSpec], proof: Proof, labels: Mapping[str, list[str]] | None = None
+    specs: Sequence[TensorSpec], proof: Proof, type_name: str, labels: Mapping[str, list[str]] | None = None
 ) -> list[Column]:
     """The columns of the inputs, or with labels those of the outputs."""
     columns = []
     golden, is_input = proof.golden, labels is None
-    for spec, identifier in zip(specs, csharp.identifiers([spec.name for spec in specs]), strict=True):
+    types = [f"{type_name}{end}" for end in ("Input", "Output", "Classes")]
+    for spec, identifier in zip(specs, csharp.identifiers([spec.name for spec in specs], types), strict=True):
         _check(spec, golden, is_input=is_input)
         shape = golden.shapes[spec.name]
         any_length = _any_length(spec, shape, proof.fixed, is_input=is_input)
@@ -224,12 +246,14 @@ def _templates() -> Environment:
     return templates
 
 
-def _variables(manifest: MlnetManifest, golden: Golden) -> dict[str, Any]:
+def _variables(manifest: MlnetManifest, golden: Golden, model_hash: str) -> dict[str, Any]:
     inputs, batched = manifest.inputs, _batched(manifest)
     fixed = [column for column in inputs if not column.any_length]
     return {
         "version": __version__,
         "name": manifest.name,
+        "type": manifest.type_name,
+        "sha256": model_hash,
         "source": manifest.source,
         "inputs": inputs,
         "outputs": manifest.outputs,

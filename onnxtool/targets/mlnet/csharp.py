@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 # Unicode 3.2 never changes, is a part of what every C# compiler knows, and Python brings it along.
 from unicodedata import ucd_3_2_0 as unicode
@@ -27,18 +27,24 @@ _TYPE_NAMES = {
 }  # fmt: skip
 """What rule CA1720 takes for the name of a type, and a few more: in lower case."""
 
+_SAYS_NOTHING = {"", "export", "exported", "final", "model", "net", "network", "onnx", "output", "saved"}
+
 _LETTERS = {"Lu", "Ll", "Lt", "Lm", "Lo", "Nl"}
 _IDENTIFIER_CATEGORIES = _LETTERS | {"Mn", "Mc", "Nd"}
 
-# What a class inherits from object, which a property of the name would hide, and the classes' own names.
+# What a class inherits from object, which a property of the name would hide, and methods of the classes.
 _TAKEN = {
     "Equals", "Finalize", "GetHashCode", "GetType", "MemberwiseClone", "ReferenceEquals", "ToString",
-    "ModelInput", "ModelOutput", "ModelClasses", "ThrowIfInvalid", "Require",
+    "ThrowIfInvalid", "Require",
 }  # fmt: skip
 
 
-def identifiers(names: Sequence[str]) -> list[str]:
+def identifiers(names: Sequence[str], types: Collection[str] = ()) -> list[str]:
     """A property's name for each name: valid in C#, and never two that differ in nothing but case.
+
+    Args:
+        names: Of inputs or outputs.
+        types: Names of the classes that have the properties, which no property may have.
 
     A name's identifier depends on the names before it alone, so that an output added at the end renames nothing.
     """
@@ -48,7 +54,7 @@ def identifiers(names: Sequence[str]) -> list[str]:
         identifier = pascal_case(name) or "Unnamed"
         if not _starts(identifier[0]):
             identifier = f"_{identifier}"
-        if identifier in _TAKEN:
+        if identifier in _TAKEN or identifier in types:
             identifier += "_"
         seen[identifier.casefold()] += 1
         nth = seen[identifier.casefold()]
@@ -63,14 +69,16 @@ def pascal_case(text: str) -> str:
     return "".join(_capitalised(word) for word in parts.split())
 
 
-def class_name(text: str) -> str:
-    """A name for a namespace and its files, of ASCII letters and digits: `churn v2` is ChurnV2Model.
+def type_name(text: str) -> str:
+    """The beginning of the names of generated types, of ASCII letters and digits: `churn v2` is ChurnV2.
 
-    The ending avoids a clash with System, Microsoft and other namespaces of the runtime's.
+    It is empty where the text says nothing of the model, as that of `model.onnx`.
     """
     plain = "".join(char for char in pascal_case("".join(c if c.isascii() else " " for c in text)))[:60]
-    name = f"_{plain}" if plain[:1].isdigit() else plain or "Onnx"
-    return name if name.endswith("Model") else f"{name}Model"
+    plain = plain.removesuffix("Model")
+    if plain.casefold() in _SAYS_NOTHING:
+        return ""
+    return f"Model{plain}" if plain[0].isdigit() else plain
 
 
 def is_unusual(identifier: str) -> bool:

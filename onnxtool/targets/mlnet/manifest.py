@@ -37,6 +37,7 @@ class MlnetManifest(Manifest):
     schema_version: Literal["2.1"] = MANIFEST_SCHEMA_VERSION
     format: Literal["mlnet"] = "mlnet"
     name: str = Field(description="Namespace of the generated classes, and name of the project.")
+    type_name: str = Field(default="Model", description="What the names of the generated types begin with.")
     mlnet_version: str = Field(description="Version of Microsoft.ML and Microsoft.ML.OnnxTransformer.")
     onnxruntime_version: str = Field(description="Version of the native ONNX Runtime's package.")
     source: Origin

@@ -14,6 +14,7 @@ native ONNX Runtime is the user's choice in ML.NET, and here too; `native` is
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -135,9 +136,10 @@ def compiled(dotnet: Path, scorer: Path, tmp_path_factory: pytest.TempPathFactor
         shutil.copy(scorer.with_suffix(".runtimeconfig.json"), folder / "program.runtimeconfig.json")
         if content is not None:
             name = json.loads((content / "manifest.json").read_text())["name"]
-            (folder / name).mkdir()
+            version = hashlib.sha256((content / "model.onnx").read_bytes()).hexdigest()[:12]
+            (folder / name / version).mkdir(parents=True)
             for file in ("model.onnx", "golden.json", "manifest.json"):
-                shutil.copy(content / file, folder / name / file)
+                shutil.copy(content / file, folder / name / version / file)
         (folder / "options.rsp").write_text(
             "\n".join(f'"{word}"' for word in (*options, f"-out:{folder / 'program.dll'}", *map(str, sources)))
         )

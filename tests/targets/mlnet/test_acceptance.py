@@ -52,7 +52,7 @@ def test_drift_and_code_that_does_not_compile_are_not_accepted(iris, tmp_path):
     gate = accept(copy)
     assert not gate.passed
     assert gate.message == "ML.NET: Drift in ML.NET: 1 elements of 32 golden rows are out of tolerance."
-    (copy / "IrisModel" / "ModelInput.cs").write_text("no C#")
+    (copy / "IrisOnnx" / "IrisInput.cs").write_text("no C#")
     gate = accept(copy)
     assert not gate.passed
     assert "CS" in gate.message

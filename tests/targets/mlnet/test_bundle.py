@@ -24,6 +24,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 import onnxtool
+from onnxtool.errors import UsageError
 from onnxtool.targets.mlnet import report as mlnet_report
 
 
@@ -201,7 +202,7 @@ def test_a_golden_infinity_or_nan_is_met_by_itself_alone(check, copy):
     assert check(copy).stderr.startswith("Drift in ML.NET: 3 elements")
 
 
-def test_another_model_is_drift(check, copy, customers, tmp_path):
+def test_another_model_is_not_loaded(check, copy, customers, tmp_path):
     _, source, data = customers
     source[-1].coef_[0, 0] += 1
     try:
@@ -214,8 +215,8 @@ def test_another_model_is_drift(check, copy, customers, tmp_path):
     assert "model.onnx is not the file that the bundle was made with" in done.stderr
     _rehash(copy)
     done = check(copy)
-    assert done.returncode == 1
-    assert done.stderr.startswith("Drift in ML.NET:")
+    assert done.returncode == 2
+    assert "model.onnx is not the model that this code was made for: its SHA-256 is" in done.stderr
 
 
 @pytest.mark.parametrize("file", ["golden.json", "model.onnx"])
@@ -234,6 +235,68 @@ def test_a_damaged_file_is_an_error_and_no_crash(check, copy, file):
     done = check(copy)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("Cannot check the model: ")
+
+
+def test_a_pointer_of_git_lfs_and_a_missing_runtime_say_what_to_do(check, copy, customers, compiled):
+    (copy / "model.onnx").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1234\nsize 5678\n")
+    _rehash(copy)
+    done = check(copy)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "is a pointer of Git LFS instead of the model. Run: git lfs pull" in done.stderr
+    alone = compiled(_program(customers[0]), customers[0])
+    for native in alone.dll.parent.glob("*onnxruntime*.so"):
+        native.unlink()
+    done = alone(customers[0])
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "The native ONNX Runtime is missing here" in done.stderr
+    assert alone("--help").stdout.startswith("Usage: CustomersV2Onnx.Check [FOLDER] [PROVIDER]")
+
+
+TWO = """
+using System;
+using FlowerOnnx;
+using FlowerV2Onnx;
+
+using var first = new FlowerScorer();
+using var second = new FlowerV2Scorer();
+using var batches = new FlowerV2BatchScorer();
+float[] row = [5.1f, 3.5f, 1.4f, 0.2f];
+Console.WriteLine(first.Score(new FlowerInput { X = row }).Label[0]);
+Console.WriteLine(second.Score(new FlowerV2Input { X = row }).Label[0]);
+Console.WriteLine(batches.ScoreBatch([new FlowerV2Input { X = row }])[0].Label[0]);
+
+internal sealed class Flower;
+
+internal sealed class FlowerModel;
+"""
+
+
+def test_two_versions_of_a_bundle_answer_for_themselves_in_one_program(tmp_path, dotnet):
+    """As a solution has them: a program with a project reference to each."""
+    for name, offset in (("Flower", 0), ("FlowerV2", 10)):
+        model = LogisticRegression(max_iter=500).fit(IRIS[0], IRIS[1] + offset)
+        onnxtool.convert(model, tmp_path / "model.onnx", target="mlnet", data=MATRIX)
+        assert onnxtool.bundle(
+            tmp_path / "model.onnx", model, tmp_path / name, data=MATRIX, duration=0.05, name=name
+        )
+    with pytest.raises(UsageError, match="--name Flower makes FlowerScorer"):
+        onnxtool.bundle(tmp_path / "model.onnx", model, tmp_path / "unnamed", data=MATRIX)
+    (tmp_path / "Two").mkdir()
+    (tmp_path / "Two" / "Program.cs").write_text(TWO)
+    references = "".join(
+        f'<ProjectReference Include="../{name}/{name}Onnx/{name}Onnx.csproj" />' for name in ("Flower", "FlowerV2")
+    )
+    (tmp_path / "Two" / "Two.csproj").write_text(
+        '<Project Sdk="Microsoft.NET.Sdk"><PropertyGroup><OutputType>Exe</OutputType>'
+        "<TargetFramework>net10.0</TargetFramework><Nullable>enable</Nullable>"
+        "<TreatWarningsAsErrors>true</TreatWarningsAsErrors></PropertyGroup>"
+        f"<ItemGroup>{references}</ItemGroup></Project>"
+    )
+    command = [dotnet, "run", "--project", tmp_path / "Two"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.split()) == (0, ["0", "10", "10"]), done.stdout + done.stderr
+    # The rows of the data stay with the bundle's own programs.
+    assert not list((tmp_path / "Two").rglob("golden.json"))
 
 
 def test_a_missing_file_is_an_error_and_no_crash(check, tmp_path):
@@ -279,7 +342,7 @@ def test_settings_reach_onnx_runtime_and_nothing_falls_back_to_the_processor(che
     (copy / "manifest.json").write_text(json.dumps(manifest))
     done = check(copy, f"{provider}ExecutionProvider")
     assert (done.returncode, done.stdout) == (2, "")
-    assert f"OrtSessionOptionsAppendExecutionProvider_{provider}" in done.stderr
+    assert "was built without the GPU. Reference Microsoft.ML.OnnxRuntime.Gpu" in done.stderr
 
 
 def test_the_xunit_tests_pass_and_fail(copy, dotnet):
@@ -310,7 +373,8 @@ def test_the_examples_of_the_readme_compile(customers, compiled, tmp_path):
 DEPLOYMENT = """
 using System;
 using System.IO;
-using CustomersV2Model;
+using CustomersV2Onnx;
+using CustomersV2Onnx.Deployment;
 
 public static class Deployment
 {
@@ -379,7 +443,7 @@ def _other(source, data):
 def test_class_labels_are_the_slot_names_or_those_of_the_source(customers, tmp_path):
     manifest = json.loads((customers[0] / "manifest.json").read_text())
     assert [column["class_labels"] for column in manifest["outputs"]] == [[], ["no", "yes"]]
-    assert '"no",' in (customers[0] / "CustomersV2Model" / "ModelOutput.cs").read_text()
+    assert '"no",' in (customers[0] / "CustomersV2Onnx" / "CustomersV2Output.cs").read_text()
     model = LogisticRegression(max_iter=500).fit(*IRIS)
     onnxtool.convert(model, tmp_path / "iris.onnx", data=MATRIX)  # no slot names without --target mlnet
     assert onnxtool.bundle(tmp_path / "iris.onnx", model, tmp_path / "iris", data=MATRIX, duration=0.05)
@@ -390,7 +454,8 @@ def test_class_labels_are_the_slot_names_or_those_of_the_source(customers, tmp_p
 # -- Names and types --------------------------------------------------------------------------------------------
 
 HOSTILE = [
-    "class", "1st", "petal length (cm)", "x", "X", "x ", "x_2", "return", "Equals", "ModelInput", "ModelClasses",
+    "class", "1st", "petal length (cm)", "x", "X", "x ", "x_2", "return", "Equals",
+    "EvilNamespaceXInput", "EvilNamespaceXClasses",
     "System", "get_x", "Größe", "GRÖSSE", "身長", "😀", "e\u0301te", "été", "\u202egnirts", "a:0", "a/0", "a\nb",
     "{0}", "${x}", "{{ 7 * 7 }}", "#if false", "int age; //", "*/ } class Evil { /*", "</summary><evil>",
     "a\u2028b", '"); System.Environment.Exit(3); //', "\\u0022);", "<script>", "|a|b|", "@someone", "`code`",
@@ -404,7 +469,7 @@ def test_hostile_names_compile_and_score(tmp_path, compiled):
     model = make_pipeline(make_column_transformer((StandardScaler(), HOSTILE)), LogisticRegression())
     bundle = _bundle(tmp_path, model.fit(frame, labels), "*evil* namespace X {", data=frame)
     manifest = json.loads((bundle / "manifest.json").read_text())
-    assert manifest["name"] == "EvilNamespaceXModel"
+    assert manifest["name"] == "EvilNamespaceXOnnx"
     assert [column["name"] for column in manifest["inputs"]] == HOSTILE
     assert len({column["property"].casefold() for column in manifest["inputs"]}) == len(HOSTILE)
     done = compiled(_program(bundle))(bundle)
@@ -478,16 +543,17 @@ using System.IO;
 using System.Linq;
 using System.Threading;
 using System.Threading.Tasks;
-using NAMESPACE;
+using SharedOnnx;
+using SharedOnnx.Deployment;
 
 public static class Threads
 {
     public static void Main(string[] args)
     {
-        Golden golden = Golden.Read(Path.Combine(ModelScorer.Folder, "golden.json"));
-        ModelInput[] rows = Enumerable.Range(0, golden.Rows.Count).Select(golden.Input).ToArray();
+        Golden golden = Golden.Read(Path.Combine(SharedScorer.Folder, "golden.json"));
+        SharedInput[] rows = Enumerable.Range(0, golden.Rows.Count).Select(golden.Input).ToArray();
         int calls = int.Parse(args[0], CultureInfo.InvariantCulture);
-        var scorer = new ModelScorer();
+        var scorer = new SharedScorer();
         int wrong = 0;
         Parallel.For(0, 8, new ParallelOptions { MaxDegreeOfParallelism = 8 }, thread =>
         {
@@ -502,17 +568,17 @@ public static class Threads
         });
         Console.WriteLine($"{wrong} wrong");
 
-        using (var batches = new ModelBatchScorer(Path.Combine(ModelScorer.Folder, "model.onnx")) { ChunkSize = 7 })
+        using (var batches = new SharedBatchScorer(Path.Combine(SharedScorer.Folder, "model.onnx")) { ChunkSize = 7 })
         {
-            ModelInput[] many = Enumerable.Range(0, 50).SelectMany(_ => rows).ToArray();
-            bool IsWrong(ModelOutput output, int row) => golden.Differences(row % rows.Length, output).Any();
+            SharedInput[] many = Enumerable.Range(0, 50).SelectMany(_ => rows).ToArray();
+            bool IsWrong(SharedOutput output, int row) => golden.Differences(row % rows.Length, output).Any();
             wrong = Enumerable.Range(0, 8).AsParallel().WithDegreeOfParallelism(8)
                 .Sum(_ => batches.ScoreBatch(many).Where(IsWrong).Count());
             Console.WriteLine($"{wrong} wrong in batches");
         }
 
         bool closed = false;
-        IEnumerable<ModelInput> Source()
+        IEnumerable<SharedInput> Source()
         {
             try
             {
@@ -528,7 +594,7 @@ public static class Threads
         }
 
         Console.WriteLine($"{scorer.Score(Source()).Take(3).Count()} of a source without an end, closed: {closed}");
-        IEnumerable<ModelInput> Failing()
+        IEnumerable<SharedInput> Failing()
         {
             yield return rows[0];
             throw new OperationCanceledException("as it is");
@@ -575,7 +641,7 @@ public static class Threads
 def test_threads_share_a_scorer(kind, tmp_path, compiled):
     source, options = KINDS[kind]()
     bundle = _bundle(tmp_path, source, "shared", **options)
-    (tmp_path / "Threads.cs").write_text(THREADS.replace("NAMESPACE", "SharedModel"))
+    (tmp_path / "Threads.cs").write_text(THREADS)
     done = compiled([*_library(bundle), tmp_path / "Threads.cs"], bundle)(2500)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
@@ -590,7 +656,8 @@ using System.IO;
 using System.Linq;
 using System.Threading;
 using System.Threading.Tasks;
-using StreamedModel;
+using StreamedOnnx;
+using StreamedOnnx.Deployment;
 
 public static class Streaming
 {
@@ -599,11 +666,11 @@ public static class Streaming
 
     public static async Task Main()
     {
-        string model = Path.Combine(ModelScorer.Folder, "model.onnx");
-        Golden golden = Golden.Read(Path.Combine(ModelScorer.Folder, "golden.json"));
-        var scorer = new ModelBatchScorer(model) { ChunkSize = 5 };
+        string model = Path.Combine(StreamedScorer.Folder, "model.onnx");
+        Golden golden = Golden.Read(Path.Combine(StreamedScorer.Folder, "golden.json"));
+        var scorer = new StreamedBatchScorer(model) { ChunkSize = 5 };
         int row = 0;
-        await foreach (ModelOutput output in scorer.ScoreAsync(Source(golden, golden.Rows.Count)))
+        await foreach (StreamedOutput output in scorer.ScoreAsync(Source(golden, golden.Rows.Count)))
         {
             foreach (string difference in golden.Differences(row, output))
             {
@@ -619,7 +686,7 @@ public static class Streaming
         using var cancel = new CancellationTokenSource();
         try
         {
-            await foreach (ModelOutput output in scorer.ScoreAsync(Source(golden, int.MaxValue), cancel.Token))
+            await foreach (StreamedOutput output in scorer.ScoreAsync(Source(golden, int.MaxValue), cancel.Token))
             {
                 if (read > 12)
                 {
@@ -645,7 +712,7 @@ public static class Streaming
         }
     }
 
-    private static async IAsyncEnumerable<ModelInput> Source(Golden golden, int rows)
+    private static async IAsyncEnumerable<StreamedInput> Source(Golden golden, int rows)
     {
         try
         {
@@ -671,7 +738,7 @@ def test_rows_of_any_length_stream_through_the_batches(tmp_path, compiled):
     golden = json.loads((bundle / "golden.json").read_text())
     lengths = {len(row["inputs"]["series"]) // 3 for row in golden["rows"]}
     assert len(lengths) > 1
-    assert "[VectorType]" in (bundle / "StreamedModel" / "ModelInput.cs").read_text()
+    assert "[VectorType]" in (bundle / "StreamedOnnx" / "StreamedInput.cs").read_text()
     assert "a multiple of 3" in (bundle / "README.md").read_text()
     (tmp_path / "Streaming.cs").write_text(STREAM)
     done = compiled([*_library(bundle), tmp_path / "Streaming.cs"], bundle)()
@@ -683,21 +750,22 @@ def test_rows_of_any_length_stream_through_the_batches(tmp_path, compiled):
     assert report
     golden = json.loads((tmp_path / "fixed" / "golden.json").read_text())
     assert {len(row["inputs"]["series"]) for row in golden["rows"]} == {15}
-    assert "[VectorType(15)]" in (tmp_path / "fixed" / "StreamedModel" / "ModelInput.cs").read_text()
+    assert "[VectorType(15)]" in (tmp_path / "fixed" / "StreamedOnnx" / "StreamedInput.cs").read_text()
     assert compiled(_program(tmp_path / "fixed"))(tmp_path / "fixed").returncode == 0
 
 
 WRONG_ROWS = """
 using System;
 using System.Text.Json;
-using CustomersV2Model;
+using CustomersV2Onnx;
+using CustomersV2Onnx.Deployment;
 
 public static class WrongRows
 {
     public static void Main()
     {
-        using var scorer = new ModelScorer();
-        using var batches = new ModelBatchScorer();
+        using var scorer = new CustomersV2Scorer();
+        using var batches = new CustomersV2BatchScorer();
         string[] rows =
         [
             "{\\"age\\": 41, \\"home city\\": \\"Rome\\", \\"visits\\": 2}",
@@ -712,8 +780,8 @@ public static class WrongRows
             {
                 try
                 {
-                    ModelInput input = JsonSerializer.Deserialize<ModelInput>(row)!;
-                    ModelOutput output = batched ? batches.ScoreBatch([input])[0] : scorer.Score(input);
+                    CustomersV2Input input = JsonSerializer.Deserialize<CustomersV2Input>(row)!;
+                    CustomersV2Output output = batched ? batches.ScoreBatch([input])[0] : scorer.Score(input);
                     Console.WriteLine(JsonSerializer.Serialize(output));
                 }
                 catch (Exception error) when (error is ArgumentException or JsonException)
@@ -747,15 +815,16 @@ def test_wrong_rows_are_refused_by_name_and_json_has_the_names_of_the_model(cust
 
 WRONG_LENGTHS = """
 using System;
-using ClustersModel;
+using ClustersOnnx;
+using ClustersOnnx.Deployment;
 
-using var scorer = new ModelScorer();
-using var batches = new ModelBatchScorer();
+using var scorer = new ClustersScorer();
+using var batches = new ClustersBatchScorer();
 foreach (float[] row in new float[][] { new float[4], new float[3], new float[8], [], null! })
 {
     try
     {
-        Console.WriteLine(scorer.Score(new ModelInput { X = row }).Label.Length);
+        Console.WriteLine(scorer.Score(new ClustersInput { X = row }).Label.Length);
     }
     catch (ArgumentException error)
     {
@@ -764,7 +833,7 @@ foreach (float[] row in new float[][] { new float[4], new float[3], new float[8]
 
     try
     {
-        ModelInput[] rows = [new ModelInput { X = row }, new ModelInput { X = new float[4] }];
+        ClustersInput[] rows = [new ClustersInput { X = row }, new ClustersInput { X = new float[4] }];
         Console.WriteLine(batches.ScoreBatch(rows).Count);
     }
     catch (ArgumentException error)

@@ -45,7 +45,8 @@ def _valid(identifier):
 def test_identifiers_are_valid_and_hide_nothing(names):
     for identifier in csharp.identifiers(names):
         assert _valid(identifier), identifier
-        assert identifier not in INHERITED | {"ModelInput", "ModelOutput", "ModelClasses", "ThrowIfInvalid"}
+        assert identifier not in INHERITED | {"ThrowIfInvalid"}
+    assert "ModelInput" not in csharp.identifiers([*names, "ModelInput"], ["ModelInput"])
 
 
 @given(names)
@@ -72,14 +73,14 @@ def test_letters_composed_or_not_are_one():
 
 
 @given(st.text())
-def test_a_class_name_is_plain(text):
-    assert re.fullmatch(r"(_\d|[A-Z])[A-Za-z0-9]*Model", csharp.class_name(text))
+def test_the_name_of_the_types_is_plain(text):
+    assert re.fullmatch(r"[A-Z][A-Za-z0-9]*|", csharp.type_name(text))
 
 
-def test_class_names_read_as_their_files():
-    texts = ["churn v2", "größe", "", "1a", "System", "system.model", "model"]
-    assert [csharp.class_name(text) for text in texts] == [
-        "ChurnV2Model", "GrEModel", "OnnxModel", "_1aModel", "SystemModel", "SystemModel", "Model",
+def test_types_are_named_for_their_files():
+    texts = ["churn v2", "größe", "", "1a", "System", "flower.model", "model", "Onnx Model"]
+    assert [csharp.type_name(text) for text in texts] == [
+        "ChurnV2", "GrE", "", "Model1a", "System", "Flower", "", "",
     ]  # fmt: skip
 
 

@@ -83,7 +83,7 @@ def test_the_manifest_says_what_is_in_the_folder(make, iris, tmp_path):
     assert manifest["files"] == {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     assert list(manifest["files"]) == sorted(files)
     assert files["model.onnx"] == (iris / "iris.onnx").read_bytes()
-    assert manifest["name"] == "IrisModel"
+    assert manifest["name"] == "IrisOnnx"
     assert manifest["source"]["kind"] == "sklearn.linear_model._logistic.LogisticRegression"
     assert manifest["source"]["sha256"] == hashlib.sha256((iris / "iris.joblib").read_bytes()).hexdigest()
     assert manifest["inputs"][0] | {"name": "", "column": "", "property": ""} == {
@@ -133,9 +133,9 @@ def test_projects_are_xml_and_pin_their_versions(make, tmp_path):
     folder = tmp_path / "bundle"
     projects = list(folder.rglob("*.csproj"))
     assert sorted(path.relative_to(folder).as_posix() for path in projects) == [
-        "IrisModel.Check/IrisModel.Check.csproj",
-        "IrisModel.Tests/IrisModel.Tests.csproj",
-        "IrisModel/IrisModel.csproj",
+        "IrisOnnx.Check/IrisOnnx.Check.csproj",
+        "IrisOnnx.Tests/IrisOnnx.Tests.csproj",
+        "IrisOnnx/IrisOnnx.csproj",
     ]  # fmt: skip
     settings = {node.tag: node.text for node in ET.parse(folder / "Directory.Build.props").iter()}  # noqa: S314 - ours
     assert settings["MLNetVersion"] == "4.0.2"
@@ -253,12 +253,12 @@ def test_force_does_not_delete_what_the_bundle_is_made_of(make, iris, tmp_path, 
 
 def test_a_bundle_is_replaced_as_a_whole(make, tmp_path):
     assert make()
-    (tmp_path / "bundle" / "IrisModel" / "Old.cs").write_text("// of an earlier version")
+    (tmp_path / "bundle" / "IrisOnnx" / "Old.cs").write_text("// of an earlier version")
     (tmp_path / "bundle" / "README.md").write_text("edited")
     assert make()
     files = _files(tmp_path / "bundle")
-    assert "IrisModel/Old.cs" not in files
-    assert files["README.md"].startswith(b"# IrisModel")
+    assert "IrisOnnx/Old.cs" not in files
+    assert files["README.md"].startswith(b"# IrisOnnx")
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
