@@ -9,7 +9,7 @@ EPOCH = $(shell git log -1 --format=%ct)
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' onnxtool/_version.py)
 
 .NOTPARALLEL: # two pips in one environment would meet
-.PHONY: demo test test-floors check lint types bench reliability schema lock wheel sbom audit clean
+.PHONY: docs demo test test-floors check lint types bench reliability schema lock wheel sbom audit clean
 
 demo: $(VENV)/.demo
 	$(VENV)/bin/onnxtool demo --out demo
@@ -72,6 +72,10 @@ schema: $(VENV)/.test
 	$(VENV)/bin/python docs/generate_schemas.py
 	$(VENV)/bin/python docs/generate_cli.py
 	$(VENV)/bin/python docs/generate_mlnet_rules.py
+
+# The documentation site, for a server or to be opened as files: build/site/index.html. A dead link fails it.
+docs: $(VENV)/.test
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
 
 # Newest versions that pyproject.toml allows; torch is kept at the version whose CPU build the tests know. `make lock UPGRADE=` keeps
 # what is pinned and adds what is new. The same versions with hashes are a separate file: one hash in a constraints file,

@@ -28,7 +28,7 @@ _EXPECTED_PROVIDERS = ("CPUExecutionProvider", "CUDAExecutionProvider", "Tensorr
 _SAME = {"tensorflow-cpu": "tensorflow", "xgboost-cpu": "xgboost"}
 """Builds that bring the same package: a user has one or the other."""
 
-_NO_FRAMEWORKS = ("all", "cpu", "gpu", "openvino", "test")
+_NO_FRAMEWORKS = ("all", "cpu", "docs", "gpu", "openvino", "test")
 """Extras that are not listed: ONNX Runtime has lines of its own."""
 
 

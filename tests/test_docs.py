@@ -1,8 +1,11 @@
 """The documentation says what is true."""
 
 import doctest
+import os
 import re
 import runpy
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -13,7 +16,7 @@ from sklearn.ensemble import GradientBoostingRegressor
 import onnxtool
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
@@ -35,8 +38,9 @@ def test_links_lead_somewhere(page):
 )
 def test_examples_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    names = {"__name__": "__main__"}
     for example in PYTHON.findall(page.read_text(encoding="utf-8")):
-        exec(compile(example, str(page), "exec"), {"__name__": "__main__"})  # noqa: S102 - our own pages
+        exec(compile(example, str(page), "exec"), names)  # noqa: S102 - our own pages
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +77,29 @@ def test_the_examples_of_docstrings_are_true(module, examples, monkeypatch):
     for test in tests:
         written: list[str] = []
         assert not runner.run(test, out=written.append).failed, "".join(written)
+
+
+def test_the_site_is_built_without_a_warning(tmp_path):
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    command = [
+        sys.executable,
+        "-m",
+        "mkdocs",
+        "build",
+        "--strict",
+        "--quiet",
+        "--site-dir",
+        str(tmp_path / "site"),
+    ]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    pages = {page.relative_to(tmp_path / "site").as_posix(): page for page in (tmp_path / "site").rglob("*.html")}
+    assert {"index.html", "api.html", "SECURITY.html", "tutorials/when-it-fails.html"} <= pages.keys()
+    assert "Convert a model to ONNX and prove" in pages["api.html"].read_text(encoding="utf-8")
+    loaded = re.compile(r'<(?:script|img|link)[^>]+(?:src|href)="?(https?:[^" >]+)')
+    for name, page in pages.items():
+        text = page.read_text(encoding="utf-8").replace("\n", " ")
+        assert not loaded.findall(text), name
 
 
 def test_each_threat_has_its_test():
