@@ -320,6 +320,8 @@ def stage_bar(stage: Stage) -> float:
 def explained_by(explanation: Explanation) -> str:
     """The rows and stages that were compared, as text."""
     against = "the source's own steps" if explanation.against == "source" else "the graph in float64"
+    if explanation.provider:
+        against = "the same graph on the CPU"
     matched = sum(stage.tensor is not None for stage in explanation.stages)
     return (
         f"the {units.plural(len(explanation.rows), 'row')} that differ most; {matched:,} of "

@@ -320,6 +320,10 @@ class Explanation(Record):
     against: Literal["source", "float64"] = Field(
         description="What each ONNX tensor is compared with: the source's steps, or the graph in float64."
     )
+    provider: str | None = Field(
+        default=None,
+        description="The provider that makes the difference: its tensors are compared with those of the CPU.",
+    )
     stages: list[Stage] = []
     first_difference: int | None = Field(
         default=None, description="Position of the first stage that differs at all."

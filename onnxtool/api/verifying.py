@@ -177,7 +177,10 @@ def verify(
     )
     if worst is not None:
         progress("Explaining the difference", 0, 0)
-        found = find_cause(pair(), worst, rows.tensors)
+        failed = any(not output.passed for output in parity.outputs) and rows.expected is None
+        found = find_cause(
+            pair(), worst, rows.tensors, sizes=parity.batches if failed else (), rtol=rtol, atol=atol
+        )
         parity = parity.model_copy(update={"explanation": found})
     checks = [parity_gate(parity), *version_gates(opened.saved_by, accept_version, parity)]
     searched = None

@@ -50,3 +50,24 @@ def test_a_device_that_is_not_there_is_no_measurement(dense_model):
     )
     (cell,) = report.subjects[0].bench.cells
     assert cell.status == "unavailable" and "NPU is not available" in cell.reason
+
+
+def test_a_difference_that_openvino_makes_is_explained_on_openvino(tmp_path):
+    """It divides by multiplying, and a row next to a tree's threshold takes the other branch."""
+    pipeline = pytest.importorskip("sklearn.pipeline")
+    from sklearn.ensemble import GradientBoostingRegressor
+    from sklearn.preprocessing import StandardScaler
+
+    x = np.random.default_rng(0).normal(size=(500, 8)).astype(np.float32)
+    model = pipeline.make_pipeline(StandardScaler(), GradientBoostingRegressor(n_estimators=20))
+    model.fit(x, x @ np.arange(8))
+    path = tmp_path / "trees.onnx"
+    assert onnxtool.convert(model, path, data=x)
+    report = onnxtool.verify(path, model, provider="openvino", explain=True)
+    found = report.subjects[0].parity.explanation
+    assert not report and found.provider == "OpenVINOExecutionProvider"
+    assert found.stages[found.first_difference].kind == "Div"
+    assert found.stages[found.first_failure].kind == "TreeEnsembleRegressor"
+    assert found.cause.startswith(
+        "OpenVINO computes otherwise than the CPU, where the model agrees with the source"
+    )

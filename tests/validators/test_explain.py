@@ -15,10 +15,13 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 import onnxtool
+from onnxtool.models.onnx.artifact import OnnxModel
 from onnxtool.models.onnx.double import evaluate_in_double
+from onnxtool.models.onnx.source import OnnxSource
 from onnxtool.reports.model import Stage
 from onnxtool.reports.render import render
-from onnxtool.validators.parity.explain import _break
+from onnxtool.validators.parity.explain import _break, explain
+from onnxtool.validators.parity.pairs import Pair
 
 
 def explanation(model, source, **options):
@@ -184,3 +187,58 @@ def test_the_break_is_the_first_jump(differences, place):
     place %= len(stages)
     stages[place:] = [stage.model_copy(update={"difference": 1e-2}) for stage in stages[place:]]
     assert _break(stages, 2.0**-24) == place
+
+
+def save(path, nodes, constants, opset=(("", 17),)):
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 4]) for name in "xy")
+    weights = [numpy_helper.from_array(array, name) for name, array in constants.items()]
+    graph = helper.make_graph(nodes, "small", [x], [y], weights)
+    imports = [helper.make_opsetid(*entry) for entry in opset]
+    onnx.save(helper.make_model(graph, opset_imports=imports, ir_version=9), path)
+    return path
+
+
+def test_a_difference_that_the_session_makes_is_not_put_on_the_conversion(tmp_path):
+    """ONNX Runtime's approximation of Gelu, which an option turns on: on the CPU without it the model agrees."""
+    nodes = [
+        helper.make_node("Mul", ["x", "two"], ["a"], "scale"),
+        helper.make_node("Gelu", ["a"], ["b"], "gelu", domain="com.microsoft"),
+        helper.make_node("Neg", ["b"], ["y"], "neg"),
+    ]
+    model = save(tmp_path / "m.onnx", nodes, {"two": np.float32(2)}, (("", 17), ("com.microsoft", 1)))
+    option = "optimization.enable_gelu_approximation"
+    report, found = explanation(model, model, options={option: "1"})
+    assert not report and found.provider == "CPUExecutionProvider"
+    assert found.cause.startswith(f"CPU with {option}=1 computes otherwise than the CPU, where the model agrees")
+    assert found.stages[found.first_failure].name == "gelu"
+    assert found.stages[0].difference == 0
+    assert "compared with the same graph on the CPU" in " ".join(render(report, "text").split())
+
+
+@pytest.fixture(scope="module")
+def right_and_wrong_above_16_rows(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("batches")
+    nodes = [
+        helper.make_node("Shape", ["x"], ["shape"], "shape", end=1),
+        helper.make_node("Greater", ["shape", "sixteen"], ["many"], "greater"),
+        helper.make_node("Cast", ["many"], ["one"], "cast", to=TensorProto.FLOAT),
+        helper.make_node("Add", ["x", "one"], ["y"], "add"),
+    ]
+    wrong = save(folder / "wrong.onnx", nodes, {"sixteen": np.array([16], np.int64)})
+    return save(folder / "right.onnx", [helper.make_node("Identity", ["x"], ["y"], "same")], {}), wrong
+
+
+def test_the_batch_that_fails_is_explained_and_named(right_and_wrong_above_16_rows):
+    right, wrong = right_and_wrong_above_16_rows
+    report, found = explanation(wrong, right)
+    assert not report
+    assert "The rows differ in a batch of 17, and not in batches of 1, 3." in found.details
+    assert found.first_failure is not None and found.stages[found.first_failure].difference > 0.1
+
+
+def test_a_difference_that_does_not_appear_again_is_said_so(right_and_wrong_above_16_rows):
+    right, wrong = map(OnnxModel.read, right_and_wrong_above_16_rows)
+    rows = {"x": np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32)}
+    found = explain(Pair(OnnxSource(right), wrong), {5: {"x": rows["x"][5:6]}}, rows, sizes=[1, 3, 16])
+    assert found.cause.startswith("The difference did not appear again: in batches of 1, 3, 16 ")
+    assert found.stages == []

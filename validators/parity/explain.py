@@ -10,13 +10,16 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from onnxtool.errors import OnnxtoolError
 from onnxtool.models.onnx.double import evaluate_in_double
 from onnxtool.models.onnx.evaluate import evaluate, exposing, intermediate, open_session, whole
 from onnxtool.models.signature import Tensors, dtype_name
 from onnxtool.reports.model import ErrorComponents, Explanation, Stage
 from onnxtool.validators.numerics.rounding import UNIT_ROUNDOFF
+from onnxtool.validators.numerics.tolerance import Limit
 from onnxtool.validators.parity.input_rounding import row_differences
 from onnxtool.validators.parity.pairs import Pair, predict_source
+from onnxtool.validators.parity.rerun import Rerun, batch_of, opened_on, rerun
 from onnxtool.validators.parity.rounding_causes import rounding_causes
 from onnxtool.validators.parity.thresholds import TREES, tree_splits
 
@@ -39,13 +42,25 @@ _LAYOUTS: Mapping[int, Sequence[tuple[int, ...]]] = {
 }
 
 
-def explain(pair: Pair, worst: Mapping[int, Tensors], context: Tensors) -> Explanation:
+def explain(
+    pair: Pair,
+    worst: Mapping[int, Tensors],
+    context: Tensors,
+    *,
+    sizes: Sequence[int] = (),
+    rtol: Limit = None,
+    atol: Limit = None,
+) -> Explanation:
     """Find the first step or node after which the two models differ.
 
     Args:
-        pair: The models.
+        pair: The models, on the provider that was compared.
         worst: Rows that differ the most, by their position, the worst first: one row of the source's inputs each.
         context: Ordinary rows.
+        sizes: Of the batches that were compared, where the rows are out of tolerance: the difference is first made
+            to appear again.
+        rtol: Of that comparison.
+        atol: Of that comparison.
 
     Raises:
         ModelError: ONNX Runtime fails on a copy of the model.
@@ -56,7 +71,12 @@ def explain(pair: Pair, worst: Mapping[int, Tensors], context: Tensors) -> Expla
     if proto is None or not rows:
         reason = "The model is too large to be opened up." if rows else "There is no difference to explain."
         return Explanation(rows=rows, against="source", cause=reason)
-    scene = _Scene.set(pair, proto, [worst[row] for row in rows], context)
+    again = rerun(pair, [worst[row] for row in rows], context, sizes, rtol=rtol, atol=atol) if sizes else None
+    if again is not None and again.size is None:
+        return Explanation(rows=rows, against="source", cause=_not_again(again))
+    scene = _Scene.set(pair, proto, [worst[row] for row in rows], context, again)
+    if again is not None and again.agrees_on_cpu:
+        return _explained_by_provider(scene, rows, again)
     stages = _stages(scene)
     against: Literal["source", "float64"] = "source"
     if not any(stage.tensor for stage in stages):
@@ -67,6 +87,7 @@ def explain(pair: Pair, worst: Mapping[int, Tensors], context: Tensors) -> Expla
     rounding = rounding_causes(pair, [worst[row] for row in rows])
     if rounding:
         cause, details = _story_of_rounding(scene, rounding, cause, details)
+    details = [*_about_batches(again), *details]
     shown = stages
     if len(stages) > _MOST_STAGES:  # around the first failure
         first = max(0, min((first_failure or 0) - _MOST_STAGES // 2, len(stages) - _MOST_STAGES))
@@ -84,6 +105,76 @@ def explain(pair: Pair, worst: Mapping[int, Tensors], context: Tensors) -> Expla
         cause=cause,
         details=details,
         error_components=list(_error_components(scene)),
+    )
+
+
+def _not_again(again: Rerun) -> str:
+    sizes = ", ".join(map(str, again.without))
+    return (
+        f"The difference did not appear again: in batches of {sizes} the rows that differed most agree. The answers "
+        "of one of the two models change from run to run, or with the other rows of the batch."
+    )
+
+
+def _about_batches(again: Rerun | None) -> list[str]:
+    """In which batches the rows differ, where that is not in all."""
+    if again is None or not again.without:
+        return []
+    without = ", ".join(map(str, again.without))
+    return [f"The rows differ in a batch of {again.size}, and not in batches of {without}."]
+
+
+def _explained_by_provider(scene: _Scene, rows: list[int], again: Rerun) -> Explanation:
+    """The first node after which the provider differs from the CPU, which agrees with the source."""
+    pair = scene.pair
+    where = pair.provider.removesuffix("ExecutionProvider")
+    if pair.options:
+        where += f" with {' '.join(f'{name}={value}' for name, value in pair.options.items())}"
+    stages, details = [], _about_batches(again)
+    try:
+        made = opened_on(pair, scene.proto, scene.pair.feeds(scene.tensors))
+    except OnnxtoolError as error:
+        details.append(f"The graph cannot be opened up there: {error}")
+        made = {}
+    for node in scene.proto.graph.node:
+        name = node.output[0]
+        if name not in made or name not in scene.opened or (found := made[name]).shape != scene.opened[name].shape:
+            continue
+        if found.ndim and len(found) >= scene.count and found.dtype.kind in "biuf":
+            difference = float(_row_differences(scene.opened[name], found)[: scene.count].max(initial=0.0))
+            stages.append(
+                Stage(
+                    name=node.name or name,
+                    kind=node.op_type,
+                    tensor=name,
+                    difference=difference,
+                    matched_by="name",
+                )
+            )
+    first_difference = next((place for place, stage in enumerate(stages) if stage.difference), None)
+    first_failure = _break(stages, scene.unit)
+    cause = f"{where} computes otherwise than the CPU, where the model agrees with the source"
+    if first_failure is None:
+        details.append("With each tensor as an output no single step differs there: nodes that are joined do.")
+    else:
+        stage = stages[first_failure]
+        cause += (
+            f". They diverge at {stage.name} ({stage.kind}): {stage.difference:.2g} of the largest value after it"
+        )
+        if first_difference is not None and first_difference < first_failure:
+            first = stages[first_difference]
+            details.append(
+                f"The first difference at all is {first.difference:.2g}, after {first.name} ({first.kind})."
+            )
+    return Explanation(
+        rows=rows,
+        against="source",
+        provider=pair.provider,
+        stages=stages if len(stages) <= _MOST_STAGES else [],
+        first_difference=first_difference if len(stages) <= _MOST_STAGES else None,
+        first_failure=first_failure if len(stages) <= _MOST_STAGES else None,
+        cause=f"{cause}.",
+        details=details,
     )
 
 
@@ -114,12 +205,21 @@ class _Scene:
     values: Tensors
 
     @classmethod
-    def set(cls, pair: Pair, proto: onnx.ModelProto, worst: Sequence[Tensors], context: Tensors) -> _Scene:
+    def set(
+        cls,
+        pair: Pair,
+        proto: onnx.ModelProto,
+        worst: Sequence[Tensors],
+        context: Tensors,
+        again: Rerun | None = None,
+    ) -> _Scene:
         each = sum(array.size for array in worst[0].values())
         context_rows = int(np.clip(_ELEMENTS // max(each, 1), 4, _CONTEXT))
         batching = pair.batching
         context_rows = min(context_rows, batching.count(context))
         tensors = batching.join([*worst, batching.rows(context, 0, context_rows)])
+        if again is not None and again.without and again.size and not batching.size:
+            tensors = batch_of(pair, worst, context, again.size)  # which alone shows the difference
         fixed, total = batching.size, batching.count(tensors)
         size = fixed or total
         tensors = batching.rows(tensors, 0, min(size, total), size)
