@@ -13,6 +13,7 @@ _REGISTERED: dict[tuple[str, str], Converter] = {}
 
 CONTRIB = {
     "category_encoders": "onnxtool.converters.sklearn.contrib.category_encoders",
+    "skorch": "onnxtool.converters.sklearn.contrib.skorch",
     "imblearn": "onnxtool.converters.sklearn.contrib.imbalanced_learn",
     "feature_engine": "onnxtool.converters.sklearn.contrib.feature_engine",
 }

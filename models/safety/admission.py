@@ -241,6 +241,7 @@ VALUES = frozenset(
             f"builtins.{kind}"
             for kind in ("bool", "bytes", "dict", "float", "int", "list", "object", "str", "tuple")
         ),
+        "builtins.print",  # skorch's callbacks keep it as their sink
         *(f"numpy.{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)),
         *(f"numpy.float{bits}" for bits in (16, 32, 64)),
         *(f"numpy.{name}" for name in ("bool", "bool_", "ndarray", "object_", "str_")),
@@ -446,8 +447,15 @@ def _named_function(args: tuple[Any, ...]) -> bool:
 
 
 def is_function(found: object) -> bool:
-    """Whether a global is a function that may be kept: a class would be made when the partial is called."""
-    return isinstance(found, Admitted) and found.level == "value" and not isinstance(found.value, type)
+    """Whether a global is a function of which a partial may be made.
+
+    No class, which would be made when the partial is called, nor `print`, which writes to a `file` that is given.
+    """
+    if not isinstance(found, Admitted):
+        return False
+    return found.trusted or (
+        found.level == "value" and not isinstance(found.value, type) and found.value is not print
+    )
 
 
 def _container_factory(args: tuple[Any, ...]) -> bool:

@@ -165,11 +165,26 @@ class Token:
     Attributes:
         origin: Full name of what makes it.
         kind: Its class, where that is known.
+        trusted: Whether the user vouches for what makes it.
     """
 
-    def __init__(self, origin: str, kind: type | None = None) -> None:
+    def __init__(self, origin: str, kind: type | None = None, trusted: bool = False) -> None:
         self.origin = origin
         self.kind = kind
+        self.trusted = trusted
+
+    def extend(self, items: list[Any]) -> None:
+        """Lists of a class of their own are filled after they are made; only those that are trusted are.
+
+        Raises:
+            UnpicklingError: it is not.
+        """
+        if not self.trusted:
+            raise pickle.UnpicklingError("it appends to what is no list")
+
+    def append(self, item: Any) -> None:
+        """The same for one item."""
+        self.extend([item])
 
     def __setitem__(self, key: object, value: object) -> None:
         """Mappings are filled after they are made; nothing else is.
@@ -177,7 +192,7 @@ class Token:
         Raises:
             UnpicklingError: it is no mapping.
         """
-        if self.origin != DEFAULT_DICT and not (self.kind and issubclass(self.kind, dict)):
+        if not self.trusted and self.origin != DEFAULT_DICT and not (self.kind and issubclass(self.kind, dict)):
             raise pickle.UnpicklingError("it sets items of what is no mapping")
 
 
@@ -342,7 +357,7 @@ class Rehearsal(Reader):
             return ArrayWrapper()
         elif target.pure:
             return target.value(*args)
-        return Token(target.full_name, None if target.trusted else _class_made(target, args))
+        return Token(target.full_name, None if target.trusted else _class_made(target, args), target.trusted)
 
     def _violate(self, what: str) -> None:
         self.violation = self.violation or what
@@ -499,11 +514,17 @@ def _refusal(path: Path, names: Sequence[str]) -> str:
             f"{path} holds code, put there by cloudpickle, which may do anything. Nothing of it has run. "
             f"If you know who made the file: --trust {CLOUDPICKLE}"
         )
-    flags = " ".join(f"--trust {name}" for name in names)
+    flags = " ".join(dict.fromkeys(f"--trust {_vouched(name)}" for name in names))
     return (
         f"{path} uses {', '.join(names)}, not known to be safe. Nothing of it has run. "
         f"If you know who made the file: {flags}"
     )
+
+
+def _vouched(name: str) -> str:
+    """What to trust: the library where a file names parts of it by the dozen, as a network of PyTorch's does."""
+    root = name.partition(".")[0]
+    return root if root in ("skorch", "torch") else name
 
 
 @contextmanager

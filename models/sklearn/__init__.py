@@ -15,6 +15,7 @@ from onnxtool.errors import SourceError, UsageError, require
 from onnxtool.models.onnx.artifact import first_line
 from onnxtool.models.rows.domain import Domain
 from onnxtool.models.signature import BATCH, Role, Tensors, TensorSpec, dtype_name, in_double
+from onnxtool.models.sklearn.contrib import library_of
 from onnxtool.models.sklearn.fitted import Column, columns_of, vocabulary
 from onnxtool.models.sklearn.lineage import VECTORIZERS, steps
 from onnxtool.models.sklearn.neighbors import alternatives
@@ -49,11 +50,7 @@ class SklearnModel(SourceModel):
         self.names = _names(model, options)
         self.reads_text = _reads_text(model)
         self.columns: tuple[Column, ...] = () if self.reads_text else columns_of(model, _width(model, options))
-        cluster = require("sklearn.cluster", "sklearn")
-        by_means = (cluster.KMeans, cluster.MiniBatchKMeans, cluster.BisectingKMeans)
-        self._centers_dtype = next(
-            (step.cluster_centers_.dtype for step, _ in steps(model, ()) if isinstance(step, by_means)), None
-        )
+        self._row_dtype = _row_dtype(model)
         self.selects_columns = _selects_by_name(model)
         self.inputs = self._signature(options)
         self._declared = bool(options.inputs)
@@ -189,13 +186,13 @@ class SklearnModel(SourceModel):
     @property
     def rows_as(self) -> tuple[TensorSpec, ...]:
         """float64 for numbers, as data frames and files hold them, unless the user declared the inputs."""
-        return self.inputs if self._declared or self._centers_dtype == np.float32 else in_double(self.inputs)
+        return self.inputs if self._declared or self._row_dtype == np.float32 else in_double(self.inputs)
 
     def _as_fitted(self, tensor: NDArray[Any]) -> NDArray[Any]:
-        """KMeans refuses float rows of another precision than those that it was fitted on, so a caller casts them."""
-        if self._centers_dtype is None or tensor.dtype.kind != "f":
+        """Some steps refuse float rows of another precision than that of their fit, so a caller casts them."""
+        if self._row_dtype is None or tensor.dtype.kind != "f":
             return tensor
-        return tensor.astype(self._centers_dtype, copy=False)
+        return tensor.astype(self._row_dtype, copy=False)
 
     def _with_missing(self, values: NDArray[Any], place: int) -> NDArray[Any]:
         """ONNX has no missing text: the empty string stands for it, where the model has something missing."""
@@ -234,6 +231,19 @@ class SklearnModel(SourceModel):
                 f"Give one matrix, as in {MATRIX}:float32[batch,{count}], or NAME:DTYPE[batch,1] for every column."
             )
         return tuple(by_name[name] for name in known)
+
+
+def _row_dtype(model: Any) -> np.dtype[Any] | None:
+    """The precision of float rows that a step insists on: KMeans that of its centres, skorch that of its weights."""
+    cluster = require("sklearn.cluster", "sklearn")
+    by_means = (cluster.KMeans, cluster.MiniBatchKMeans, cluster.BisectingKMeans)
+    for step, _ in steps(model, ()):
+        if isinstance(step, by_means):
+            dtype: np.dtype[Any] = step.cluster_centers_.dtype
+            return dtype
+        if library_of(step) == "skorch":
+            return np.dtype(np.float32)
+    return None
 
 
 # -- What goes in ---------------------------------------------------------------------------------------------
