@@ -31,6 +31,9 @@ TEMPLATES = Path(__file__).parent / "templates"
 FILES: Mapping[str, str] = {
     "README.md.j2": "README.md",
     "Directory.Build.props.j2": "Directory.Build.props",
+    "gitattributes.j2": ".gitattributes",
+    "Solution.slnx.j2": "{name}.slnx",
+    "Library.targets.j2": "{name}/buildTransitive/{name}.targets",
     "Library.csproj.j2": "{name}/{name}.csproj",
     "Input.cs.j2": "{name}/{type}Input.cs",
     "Output.cs.j2": "{name}/{type}Output.cs",
@@ -118,7 +121,7 @@ def write(folder: Path, proof: Proof, versions: tuple[str, str], type_name: str)
     templates = _templates()
     for template, path in FILES.items():
         file = folder / path.format(name=name, type=type_name)
-        file.parent.mkdir(exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         text = templates.get_template(template).render(_variables(manifest, golden, sha256(model.path)))
         file.write_text(text, encoding="utf-8", newline="\n")
     return manifest
