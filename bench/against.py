@@ -36,6 +36,7 @@ def run_against(
     threads: Sequence[int | None],
     effect: float,
     budget_s: float,
+    timeout_s: float | None = None,
     seed: int = 0,
     io_binding: bool = False,
     options: Mapping[str, str] = MappingProxyType({}),
@@ -53,6 +54,7 @@ def run_against(
         threads: Threads within an operator; None leaves it to the runtime.
         effect: The smallest slowdown that matters: 0.05 is 5 %.
         budget_s: Longest time of sampling of a combination.
+        timeout_s: A combination that takes longer has failed. By default 10 minutes and 10 times the budget.
         seed: Seed of the order of the blocks and of the bootstrap.
         io_binding: As for `run_bench`.
         options: As for `run_bench`.
@@ -65,6 +67,8 @@ def run_against(
         DataError: an input has no rows.
     """
     check_duration(budget_s)
+    if timeout_s is not None:
+        check_duration(timeout_s)
     check_effect(effect)
     plans = plan_cells(
         [full_name(name) for name in providers],
@@ -91,7 +95,8 @@ def run_against(
             comparison = _comparison(plan, other, answer, effect)
         else:
             task = PairTask((str(model.path), str(other.path)), plan, effect, budget_s, seed)
-            answer, log_ratios = _run(task, stacked(batches_of(shaped[plan.dims], model.inputs, plan.batch, seed)))
+            batches_now = stacked(batches_of(shaped[plan.dims], model.inputs, plan.batch, seed))
+            answer, log_ratios = _run(task, batches_now, timeout_s or 600 + 10 * budget_s)
             comparison = _comparison(plan, other, answer, effect)
             parts = np.array_split(log_ratios, min(SERIES_POINTS, len(log_ratios))) if len(log_ratios) else []
             comparison.series = [float(np.exp(np.median(part))) for part in parts]
@@ -100,9 +105,8 @@ def run_against(
     return comparisons
 
 
-def _run(task: PairTask, inputs: Tensors) -> tuple[PairAnswer, np.typing.NDArray[np.float64]]:
+def _run(task: PairTask, inputs: Tensors, timeout_s: float) -> tuple[PairAnswer, np.typing.NDArray[np.float64]]:
     """Run a comparison in a worker. Loading and, for TensorRT, building two engines may take minutes."""
-    timeout_s = 600 + 10 * task.budget_s
     with tempfile.TemporaryFile() as task_file, tempfile.TemporaryFile() as answer_file:
         try:
             send(task_file, paired.TASK.dump_python(task, mode="json"), inputs)

@@ -139,7 +139,9 @@ def run_bench(
         )
     for rows in shaped.values():
         check_rows(model.inputs, rows)
-    if timeout_s is None:
+    if timeout_s is not None:
+        check_duration(timeout_s)
+    else:
         timeout_s = 300 + 10 * max(duration_s, limit_s)
     bench = Bench(
         data=data,
@@ -301,7 +303,7 @@ def worker_environment(task: Task | None = None, variables: Mapping[str, str] = 
 def end_of(outcome: Outcome, timeout_s: float) -> str:
     """The way in which a worker without an answer ended, as text after "its worker"."""
     if outcome.exit_code is None:
-        how = f"did not end within {timeout_s:g} s"
+        how = f"did not end within {timeout_s:g} s (--timeout)"
     elif outcome.exit_code < 0:
         how = f"was ended by {signal_name(-outcome.exit_code)}"
         if ran_out_of_memory(outcome.exit_code):

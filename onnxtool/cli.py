@@ -608,6 +608,12 @@ _SECONDS = click.FloatRange(0, min_open=True)
         "show_default": True,
         "help": "Seconds of measuring in each cell.",
     },
+    timeout={
+        "type": _SECONDS,
+        "metavar": "SECONDS",
+        "help": "Longest time of a cell or comparison in all, with loading and building an engine. [default: 300, "
+        "or 600 with --against, and 10 times --duration or --budget]",
+    },
     scenario={
         "type": click.Choice(["single-stream", "multi-stream", "server", "offline"]),
         "default": "single-stream",

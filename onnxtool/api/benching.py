@@ -64,6 +64,7 @@ def bench(
     shapes: Mapping[str, Sequence[int]] = MappingProxyType({}),
     data: Data | None = None,
     duration: float = 2.0,
+    timeout: float | None = None,
     source: str | None = None,
     against: PathLike | None = None,
     baseline: PathLike | None = None,
@@ -101,6 +102,9 @@ def bench(
         shapes: Sizes of dynamic dimensions by name, every combination of which is measured. For made-up rows.
         data: As for `convert`. Batches are drawn from all rows.
         duration: Seconds of measuring in each cell, without the warm-up.
+        timeout: Seconds after which a cell, or a comparison with `against`, has failed: with loading, and building an
+            engine, which may take many minutes. By default 300 s (600 s with `against`) and 10 times the longer of
+            `duration` and `budget`.
         source: Path, or `package.module:callable`, of a source model to measure too.
         against: Another ONNX file. Each model is compared with it, both alternately in one process, and
             nothing else is measured.
@@ -176,6 +180,7 @@ def bench(
                     threads=threads,
                     effect=effect,
                     budget_s=budget,
+                    timeout_s=timeout,
                     seed=seed,
                     io_binding=io_binding,
                     options=options,
@@ -239,6 +244,7 @@ def bench(
                 shaped=shaped,
                 bounds=bounds,
                 limit_s=budget,
+                timeout_s=timeout,
                 source=task,
                 earlier=earlier_bench(earlier, summary, measured_source) if earlier is not None else None,
                 on_progress=on_cell,

@@ -67,7 +67,9 @@ def test_worker_that_hangs_is_ended_with_its_children(dense_model, misbehaving):
     measured, failed = bench_source(dense_model, misbehaving("hang"), timeout_s=6)
     assert measured.status == "measured"
     assert failed.status == "failed"
-    child = re.fullmatch(r"Its worker did not end within 6 s; its last words: child (\d+)", failed.reason)
+    child = re.fullmatch(
+        r"Its worker did not end within 6 s \(--timeout\); its last words: child (\d+)", failed.reason
+    )
     assert_ended([int(child[1])])
 
 
