@@ -1,4 +1,4 @@
-"""Keras 3 to ONNX: the model is traced as a TensorFlow function, or as a PyTorch module."""
+"""Keras 2 and 3 to ONNX: the model is traced as a TensorFlow function, or as a PyTorch module."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from onnxtool.converters.keras import torch as keras_torch
 from onnxtool.converters.tensorflow import FRAMEWORK as TENSORFLOW
 from onnxtool.converters.tensorflow import convert_function
 from onnxtool.converters.torch import FRAMEWORK as TORCH
-from onnxtool.models.keras import KerasModel, is_keras_file, load_keras, reset_states, saved_version
+from onnxtool.models.keras import KerasModel, load_keras, reset_states
 from onnxtool.models.keras.backend import backend, import_keras
+from onnxtool.models.keras.files import is_keras_file, saved_version
+from onnxtool.models.keras.keras2 import Keras2Model
 from onnxtool.models.signature import Tensors
 from onnxtool.models.source import LoadOptions, SourceModel
 from onnxtool.models.versions import saved_by
@@ -42,9 +44,8 @@ class Keras(Framework):
         return is_keras_file(Path(source))
 
     def owns(self, model: object) -> bool:
-        """Whether it is a `keras.Model`."""
-        keras = sys.modules.get("keras")
-        return keras is not None and isinstance(model, keras.Model)
+        """Whether it is a model of Keras 3, or of Keras 2 by way of tf_keras."""
+        return any(_is_model_of(library, model) for library in ("keras", "tf_keras"))
 
     def load(self, source: str, options: LoadOptions) -> object:
         """Load a model in safe mode; see `models.keras`."""
@@ -58,10 +59,14 @@ class Keras(Framework):
 
     def wrap(self, model: object, options: LoadOptions) -> SourceModel:
         """Wrap a Keras model as a source model."""
-        return KerasModel(model, options)
+        return Keras2Model(model, options) if _is_model_of("tf_keras", model) else KerasModel(model, options)
 
     def convert(self, source: SourceModel, example: Tensors, options: ConvertOptions) -> Conversion:
         """Convert as the backend's framework does. States of recurrent layers start at zero."""
+        if isinstance(source, Keras2Model):
+            source.reset_states()
+            opset = options.opset or TENSORFLOW.default_opset
+            return convert_function(source.call, source.inputs, source.outputs, opset)
         assert isinstance(source, KerasModel)  # noqa: S101 -- what `wrap` returned
         reset_states(source.model)
         with _time_as_rows():
@@ -70,6 +75,11 @@ class Keras(Framework):
             return convert_function(
                 source.call, source.inputs, source.outputs, options.opset or self.default_opset
             )
+
+
+def _is_model_of(library: str, model: object) -> bool:
+    keras = sys.modules.get(library)
+    return keras is not None and isinstance(model, keras.Model)
 
 
 @contextmanager

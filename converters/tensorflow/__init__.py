@@ -74,8 +74,8 @@ class TensorFlow(Framework):
         if isinstance(model, TFLiteFile):
             return True
         tf = sys.modules.get("tensorflow")
-        keras = sys.modules.get("keras")
-        if tf is None or (keras is not None and isinstance(model, keras.Model)):
+        libraries = [sys.modules[name] for name in ("keras", "tf_keras") if name in sys.modules]
+        if tf is None or any(isinstance(model, keras.Model) for keras in libraries):
             return False
         types = tf.types.experimental
         if isinstance(model, tf.Module | types.ConcreteFunction | types.PolymorphicFunction):

@@ -1,13 +1,10 @@
-"""Keras 3 models as sources: `.keras` and `.h5` files, and live models."""
+"""Keras models as sources (those of Keras 2 are in `keras2`): `.keras` and `.h5` files, and live models."""
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import json
-import tempfile
 import warnings
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,28 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from onnxtool.errors import SourceError, UntrustedError, UsageError, require
+from onnxtool.errors import SourceError, UsageError
 from onnxtool.models.keras.backend import as_graph, backend, import_keras, run, version
-from onnxtool.models.onnx.artifact import first_line
+from onnxtool.models.keras.files import custom_objects, domain_of, is_hdf5, read_config, saved_version, with_suffix
+from onnxtool.models.keras.keras2 import has_keras2, load_keras2
 from onnxtool.models.rows.domain import Domain
-from onnxtool.models.safety.archives import DAMAGE, members
 from onnxtool.models.signature import BATCH, Tensors, TensorSpec, dtype_name
 from onnxtool.models.source import LoadOptions, SourceModel, Step
 from onnxtool.models.state import ModelState, keeping, weights_of
 from onnxtool.models.tensorflow import override, quiet, reason, tensor_spec, unique
-
-HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-ZIP_SIGNATURE = b"PK\x03\x04"
-MEMBERS = ("metadata.json", "config.json")
-"""What a `.keras` archive starts with; the weights follow."""
-
-UNSAFE = {
-    "Lambda": "Python bytecode",
-    "__lambda__": "Python bytecode",
-    "TFSMLayer": "the path of a SavedModel",
-    "TorchModuleWrapper": "a PyTorch pickle",
-}
-"""Classes whose saved form holds code or names other files, and what it is."""
 
 
 class KerasModel(SourceModel):
@@ -155,9 +139,10 @@ class KerasModel(SourceModel):
         if not self._declared:
             return {}
         tensors = import_keras().tree.flatten(_structures(self.model)[0])
+        layers = import_keras().layers
         found = {}
         for spec, tensor in zip(self.inputs, tensors, strict=True):
-            domain = next(filter(None, map(_domain, _readers(self.model, tensor))), None)
+            domain = next(filter(None, (domain_of(layer, layers) for layer in _readers(self.model, tensor))), None)
             if domain is not None:
                 found[spec.name] = domain
         return found
@@ -175,50 +160,33 @@ class KerasModel(SourceModel):
         return self.model(named, training=False)
 
 
-def is_keras_file(path: Path) -> bool:
-    """Whether a file is an HDF5 file, or a zip archive that Keras wrote, perhaps cut short."""
-    if not path.is_file():
-        return False
-    if found := members(path):
-        return set(MEMBERS) <= found
-    with path.open("rb") as file:
-        head = file.read(64)
-    # The directory is at an archive's end: of one cut short, only the first member's name is left.
-    return head.startswith(HDF5_SIGNATURE) or (
-        head.startswith(ZIP_SIGNATURE) and head[30:].startswith(tuple(name.encode() for name in MEMBERS))
-    )
-
-
 def load_keras(path: Path, options: LoadOptions) -> Any:
-    """Load a model in safe mode, without its optimizer and losses.
+    """Load a model in safe mode, without its optimizer and losses: with tf_keras where Keras 2 saved it.
+
+    Without tf_keras, a file of Keras 2 is loaded by Keras 3 as far as that takes it.
 
     Raises:
         SourceError: the file is damaged, or holds weights only.
         UntrustedError: it needs code that is not Keras's own; nothing of it has run.
     """
-    with path.open("rb") as file:
-        is_hdf5 = file.read(len(HDF5_SIGNATURE)) == HDF5_SIGNATURE
-    config = _hdf5_config(path) if is_hdf5 else _archive_config(path)
-    suffixes = (".h5", ".hdf5") if is_hdf5 else (".keras",)
+    config, hdf5, saved_by = read_config(path), is_hdf5(path), saved_version(path) or ""
+    old = saved_by.startswith("2.")
+    if old and has_keras2():
+        return load_keras2(path, config, options, hdf5=hdf5)
     keras = import_keras()
-    config.pop("compile_config", None)  # losses and optimizers are not loaded
-    custom = _custom_objects(path, config, options.trust)
+    custom = custom_objects(path, config, options.trust, keras)
+    suffixes = (".h5", ".hdf5") if hdf5 else (".keras",)
     try:
-        with quiet(), warnings.catch_warnings(), _with_suffix(path, *suffixes) as file:
+        with quiet(), warnings.catch_warnings(), with_suffix(path, *suffixes) as file:
             warnings.filterwarnings("ignore", category=UserWarning, module="keras")
             return keras.models.load_model(file, custom_objects=custom, compile=False, safe_mode=True)
     except Exception as error:  # layers raise whatever they like on a config that does not suit them
+        if old:
+            raise SourceError(
+                f"{path} was saved by Keras {saved_by}, and Keras {keras.__version__} does not take it "
+                f"({reason(error)}). Install Keras 2 too: pip install 'onnxtool[keras2]'."
+            ) from error
         raise SourceError(f"{path} cannot be loaded by Keras {keras.__version__}: {reason(error)}") from error
-
-
-def saved_version(path: Path) -> str | None:
-    """The release of Keras that saved a file which `load_keras` could open, where the file names it."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            return _parse(path, archive.read("metadata.json")).get("keras_version")
-    with require("h5py", "keras").File(path, "r") as file:
-        version = file.attrs.get("keras_version")
-        return version.decode() if isinstance(version, bytes) else version
 
 
 def reset_states(model: Any) -> None:
@@ -312,125 +280,3 @@ def _readers(model: Any, tensor: Any) -> Iterator[Any]:
                     yield from _readers(layer, layer.inputs[position])
                 else:
                     yield layer
-
-
-def _domain(layer: Any) -> Domain | None:
-    layers = import_keras().layers
-    if isinstance(layer, layers.Embedding):
-        return Domain(high=layer.input_dim)
-    if isinstance(layer, layers.CategoryEncoding):
-        return Domain(high=layer.num_tokens)
-    if isinstance(layer, layers.TextVectorization):
-        words = tuple(map(str, layer.get_vocabulary()))
-        return Domain(choices=(*words, *(f"{word.upper()}!" for word in words)), words=8)
-    if isinstance(layer, layers.StringLookup | layers.IntegerLookup) and layer.invert:
-        return Domain(high=layer.vocabulary_size())
-    if isinstance(layer, layers.StringLookup | layers.IntegerLookup):
-        return Domain(choices=tuple(layer.get_vocabulary()))
-    if isinstance(layer, layers.Normalization) and not layer.invert:
-        mean, variance = (np.asarray(value, dtype=np.float64)[0] for value in (layer.mean, layer.variance))
-        return Domain(center=mean, spread=np.sqrt(variance))
-    if isinstance(layer, layers.Rescaling):
-        scale, offset = np.asarray(layer.scale, np.float64), np.asarray(layer.offset, np.float64)
-        return Domain(center=-offset / scale, spread=np.abs(1 / scale), high=256)
-    return None
-
-
-def _archive_config(path: Path) -> dict[str, Any]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            text = archive.read("config.json")
-    except DAMAGE as error:
-        raise SourceError(f"{path} is a damaged .keras file, or is cut short. Save the model again.") from error
-    return _parse(path, text)
-
-
-def _hdf5_config(path: Path) -> dict[str, Any]:
-    h5py = require("h5py", "keras")
-    try:
-        with h5py.File(path, "r") as file:
-            text = file.attrs.get("model_config")
-    except (OSError, KeyError, RuntimeError, ValueError) as error:
-        raise SourceError(f"{path} is a damaged HDF5 file, or is cut short. Save the model again.") from error
-    if text is None:
-        raise SourceError(
-            f"{path} holds weights or data, but no model: it has no model_config. "
-            "Load the weights into the model in Python, and save it as .keras."
-        )
-    return _parse(path, text)
-
-
-def _parse(path: Path, text: str | bytes) -> dict[str, Any]:
-    try:
-        config = json.loads(text)
-    except (ValueError, TypeError):
-        config = None
-    if not isinstance(config, dict):
-        raise SourceError(f"{path} holds no configuration of a Keras model. Save the model again.")
-    return config
-
-
-def _custom_objects(path: Path, config: Any, trust: Sequence[str]) -> dict[str, Any]:
-    """Import the classes and functions of other packages that a model is made of, as far as they are trusted.
-
-    Raises:
-        UntrustedError: one is not; or the file holds code, which no trust admits.
-        SourceError: a trusted one cannot be imported.
-    """
-    saving = import_keras().saving
-    custom: dict[str, Any] = {}
-    for part in _parts(config):
-        kind, module = str(part["class_name"]), str(part.get("module") or "")
-        if kind in UNSAFE:
-            raise UntrustedError(
-                f"{path} holds a {kind}, which is {UNSAFE[kind]}; none of it was run. Replace it by a registered "
-                "layer class and save again, or load the model yourself and pass it to onnxtool.convert."
-            )
-        key = str(part.get("config") if kind == "function" else part.get("registered_name") or kind)
-        if (kind.startswith("__") and not module) or module.partition(".")[0] == "keras":
-            continue
-        if saving.get_registered_object(key):  # the program that calls us has imported it
-            continue
-        name = key.rpartition(">")[2] if kind == "function" else kind.rpartition(">")[2]
-        known = module not in ("", "builtins")  # functions, and all of the old format, do not say where they are
-        full = f"{module if known else 'package'}.{name}"
-        trusted = [entry for entry in trust if entry == full or (not known and entry.endswith(f".{name}"))]
-        if trusted:
-            custom[key] = _import(trusted[0])
-        elif module:  # without one it may be Keras's own: Keras looks among its own names only
-            raise UntrustedError(
-                f"{path} needs {full}, which is not Keras's own. Pass --trust {full} to import it."
-            )
-    return custom
-
-
-def _import(full: str) -> Any:
-    module, _, name = full.rpartition(".")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise SourceError(f"--trust {full}: it cannot be imported ({first_line(error)}).") from error
-
-
-def _parts(config: Any) -> Iterator[dict[str, Any]]:
-    """Every object of a saved model."""
-    if isinstance(config, dict):
-        if "class_name" in config:
-            yield config
-        for value in config.values():
-            yield from _parts(value)
-    elif isinstance(config, list):
-        for value in config:
-            yield from _parts(value)
-
-
-@contextmanager
-def _with_suffix(path: Path, *suffixes: str) -> Iterator[Path]:
-    """Give a file the suffix that Keras goes by, through a link in a folder of its own."""
-    if path.suffix in suffixes:
-        yield path
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        link = Path(folder) / f"model{suffixes[0]}"
-        link.symlink_to(path.resolve())
-        yield link
