@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxtool.errors import SourceError, UsageError, require
+from onnxtool.errors import ConversionError, SourceError, UsageError, require
 from onnxtool.models.onnx.artifact import first_line
 from onnxtool.models.rows.domain import Domain
 from onnxtool.models.signature import BATCH, Role, Tensors, TensorSpec, in_double
@@ -51,6 +51,11 @@ class BoostingModel(SourceModel):
         self.framework_version = f"{self.library} {require(self.library, EXTRA).__version__}"
         self.model = wrapped(model)
         self._given = f"{type(model).__module__}.{type(model).__qualname__}"
+        if self.library == "catboost" and self.model.get_cat_feature_indices():
+            raise ConversionError(
+                f"{type(self.model).__name__} has categorical features. CatBoost keeps hashes of their categories, "
+                "which ONNX cannot compute. Encode them in a pipeline, with OneHotEncoder or OrdinalEncoder."
+            )
         names = _as_in_data(feature_names(self.model), options.data)
         self.categories = categories(self.model)
         self.inputs = (

@@ -267,8 +267,8 @@ def test_double_rows_at_thresholds_take_the_same_branch(name: str, seed: int, si
     ],
 )
 def test_what_onnx_cannot_say_is_named(make: Callable[[], Any], message: str) -> None:
-    source = open_source(fitted(make), LoadOptions())
     with pytest.raises(ConversionError, match=message):
+        source = open_source(fitted(make), LoadOptions())
         FRAMEWORK.convert(source, {}, ConvertOptions())
 
 

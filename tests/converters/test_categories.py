@@ -10,11 +10,17 @@ import numpy as np
 import onnxruntime
 import pandas as pd
 import pytest
+from catboost import CatBoostClassifier
 from lightgbm import LGBMClassifier, LGBMRegressor
+from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_breast_cancer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
 from xgboost import XGBClassifier, XGBRegressor
 
 import onnxtool
+from benchmarks.coverage.bare import rows_off
+from onnxtool.errors import ConversionError
 
 
 def rows(seed: int, cities: list[str]) -> pd.DataFrame:
@@ -74,3 +80,16 @@ def test_lightgbm_takes_the_csv_that_it_was_fitted_on(tmp_path: Path) -> None:
     source = tmp_path / "m.joblib"
     assert onnxtool.convert(source, tmp_path / "m.onnx", data=tmp_path / "rows.csv", sandbox=None)
     assert onnxtool.verify(tmp_path / "m.onnx", source, data=tmp_path / "rows.csv", sandbox=None)
+
+
+@pytest.mark.parametrize("encoder", [OneHotEncoder, OrdinalEncoder])
+def test_catboost_names_the_encoders_with_the_users_rows_too_and_they_convert(encoder, tmp_path: Path) -> None:
+    known = TRAIN[["age", "pay"]].assign(city=TRAIN["city"].astype(object).fillna("none"))
+    boosting = CatBoostClassifier(iterations=4, verbose=False, allow_writing_files=False)
+    alone = boosting.copy().fit(known, TARGET, cat_features=["city"])
+    with pytest.raises(ConversionError, match=f"hashes of their categories.*{encoder.__name__}"):
+        onnxtool.convert(alone, tmp_path / "m.onnx", data=known, sandbox=None)
+    columns = make_column_transformer((encoder(), ["city"]), remainder="passthrough", sparse_threshold=0)
+    encoded = make_pipeline(columns, boosting).fit(known, TARGET)
+    assert onnxtool.convert(encoded, tmp_path / "m.onnx", data=known, sandbox=None).passed
+    assert rows_off(encoded, known, tmp_path / "m.onnx") == 0
