@@ -243,7 +243,7 @@ def test_pytest_benchmarks_own_file_is_read(tmp_path):
 
 
 def test_asvs_results_are_read(tmp_path):
-    """The example of asv's documentation, "Result files"."""
+    """A file of the layout that asv writes (version 2), made by hand."""
     content = {
         "commit_hash": "4c1a3d", "env_name": "virtualenv-py3.11", "date": 1735689600000, "python": "3.11",
         "params": {"arch": "x86_64", "cpu": "Xeon", "machine": "ci-1", "num_cpu": "4", "os": "Linux 6.1"},
