@@ -101,8 +101,8 @@ def bundle(
     Raises:
         OnnxtoolError: a file or an option is at fault; no bundle is written.
 
-    >>> report = onnxtool.convert(model, "model.onnx", data=x, target="mlnet")
-    >>> report = onnxtool.bundle("model.onnx", model, "bundle", data=x, duration=0.1)
+    >>> report = onnxtool.convert(model, "flower.onnx", data=x, target="mlnet")
+    >>> report = onnxtool.bundle("flower.onnx", model, "bundle", data=x, duration=0.1)
     >>> sorted(path.name for path in Path("bundle").iterdir())  # doctest: +ELLIPSIS
     [...'README.md'...]
     """
