@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import platformdirs
-
 from onnxtool.bench.plan import CellPlan
 from onnxtool.models.onnx.artifact import OnnxModel
 from onnxtool.models.signature import Tensors, dtype_name
@@ -49,6 +47,8 @@ def cache_of(model: str, plan: CellPlan, inputs: Tensors) -> EngineCache | None:
     given = dict(plan.options)
     if plan.provider != TENSORRT or any(name.startswith("trt_engine_cache") for name in given):
         return None
+    import platformdirs  # here: nothing but TensorRT needs it
+
     caches = Path(platformdirs.user_cache_dir("onnxtool", appauthor=False))
     cards = [f"{card.name}, driver {card.driver}" for card in gpus()]
     device = int(given.get("device_id", "0"))

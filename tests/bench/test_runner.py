@@ -93,7 +93,10 @@ def test_absent_provider_is_unavailable_and_the_others_are_measured(dense_model)
     missing, outsider, measured = bench(dense_model, providers=[absent, "NewExecutionProvider", "cpu"]).cells
     assert (missing.status, missing.provider) == ("unavailable", absent)
     assert f"{absent} is not in this build of ONNX Runtime" in missing.reason
-    assert "CPUExecutionProvider. Install onnxruntime-" in missing.reason
+    assert (
+        "CPUExecutionProvider. Replace it: pip uninstall -y onnxruntime && pip install onnxruntime-"
+        in missing.reason
+    )
     assert missing.latency is missing.session_s is missing.rows_per_s is None
     assert (outsider.status, measured.status) == ("unavailable", "measured")
 
