@@ -110,6 +110,7 @@ def columns_of(model: Any, count: int) -> tuple[Column, ...]:
             _imputer,
             _ranges,
             _trees,
+            _edges,
             _explainable,
             _other_encoder,
             _own_code,
@@ -236,6 +237,19 @@ def _trees(step: Any, features: Features, columns: tuple[Column, ...]) -> None:
             feature = features[place] if place < len(features) else None
             if feature is not None:
                 columns[feature.column].thresholds.append(np.unique(feature.raw(thresholds[places == place])))
+
+
+def _edges(step: Any, features: Features, columns: tuple[Column, ...]) -> None:
+    """The edges of bins, and the knots of splines: elsewhere rows would all fall into the outer ones."""
+    edges = getattr(step, "bin_edges_", None)
+    if edges is None and hasattr(step, "bsplines_"):
+        edges = [spline.t[step.degree : -step.degree or None] for spline in step.bsplines_]
+    if edges is None or len(edges) != len(features):
+        return
+    for feature, found in zip(features, edges, strict=True):
+        if feature is not None:
+            values = np.unique(feature.raw(np.asarray(found, dtype=np.float64)))
+            columns[feature.column].thresholds.append(values[np.isfinite(values)])
 
 
 def _splits(step: Any) -> list[tuple[NDArray[Any], NDArray[Any]]]:
